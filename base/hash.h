@@ -1,0 +1,22 @@
+/* Checksums: XXH3-64 over groups and frames, CRC-32C (Castagnoli) over record batches.
+ *
+ * Both in one file because of a trap, measured: ISA-L's crc32_iscsi may leave the upper halves of the
+ * vector registers dirty, after which SSE2 code (XXH3 among it) runs four times slower on that thread.
+ * hash_crc32c() therefore ends with vzeroupper, and XXH3 is compiled in here with AVX2 chosen at run time.
+ *
+ * Sources: xxHash (BSD-2), RFC 3720 appendix B.4 for CRC-32C test vectors. Thread: any. */
+#ifndef SLUICE_BASE_HASH_H
+#define SLUICE_BASE_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t hash_xxh3(const void *data, size_t len);
+uint64_t hash_xxh3_seeded(const void *data, size_t len, uint64_t seed);
+
+/* The finished CRC-32C as stored in a record batch (initial and final inversion done). */
+uint32_t hash_crc32c(const void *data, size_t len);
+/* Continues: hash_crc32c_extend(hash_crc32c(a), b) == hash_crc32c(a then b). */
+uint32_t hash_crc32c_extend(uint32_t crc, const void *data, size_t len);
+
+#endif
