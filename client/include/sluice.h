@@ -1,0 +1,335 @@
+/* libsluice: publish to and consume from a Sluice broker.
+ *
+ * A complete producer:
+ *
+ *     #include <sluice.h>
+ *     #include <stdio.h>
+ *
+ *     static void report(void *context, const struct sluice_report *r)
+ *     {
+ *         if (r->status != SLUICE_OK)
+ *             fprintf(stderr, "lost: %s\n", sluice_text(r->status));
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         struct sluice_client *client;
+ *         struct sluice_producer *producer;
+ *         struct sluice_client_options co = {.size = sizeof co, .server = "127.0.0.1:7650"};
+ *         struct sluice_producer_options po = {.size = sizeof po, .on_report = report};
+ *         if (sluice_client_new(&co, &client) || sluice_producer_new(client, &po, &producer))
+ *             return 1;
+ *         struct sluice_record r = {.topic = "greetings", .partition = SLUICE_PARTITION_ANY,
+ *                                   .value = "hello", .value_len = 5};
+ *         int status = sluice_producer_send(producer, &r);
+ *         if (status == SLUICE_OK)
+ *             status = sluice_producer_flush(producer, 10000);
+ *         sluice_producer_free(producer);
+ *         sluice_client_free(client);
+ *         return status != SLUICE_OK;
+ *     }
+ *
+ *     cc greet.c $(pkg-config --cflags --libs sluice)
+ *
+ * Threads. A client has one I/O thread of its own; producers and consumers of the client share it. Every
+ * function may be called from any thread, except that one consumer is polled by one thread at a time and an
+ * object is freed once, when no other call on it is running. Delivery reports are called from the I/O thread
+ * (or, with SLUICE_REPORT_POLL, from sluice_producer_poll()), never while a lock of the library is held; from a
+ * report one may call sluice_producer_send() (it then never waits) but no call that waits or frees.
+ *
+ * Guarantees, by default (idempotent producer, broker with durability = sync):
+ *
+ *   what                         | holds
+ *   -----------------------------+------------------------------------------------------------------
+ *   report with SLUICE_OK        | the record is on stable storage and visible to consumers
+ *   report with an error         | not stored, unless the error is SLUICE_E_TIMED_OUT or SLUICE_E_CLOSED: then unknown
+ *   order                        | per partition and producer, also across retries
+ *   duplicates                   | none from retries and reconnects of one producer object
+ *   every accepted record        | exactly one report, also when the producer is freed
+ *   idempotent = false           | as above, but a retry may store a second copy
+ *
+ * Caveats. After fork() only the parent may use its objects. The library blocks all signals on its
+ * I/O thread and needs SIGPIPE ignored by nobody (it sends with MSG_NOSIGNAL). A long report callback
+ * delays all traffic of the client. ABI: structs given to the library begin with their size, so that
+ * members can be added at the end; functions are never removed within a major version. */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SLUICE_VERSION_MAJOR 0
+#define SLUICE_VERSION_MINOR 1
+#define SLUICE_VERSION_PATCH 0
+#define SLUICE_API __attribute__((visibility("default")))
+
+/* "0.1.0": of the library that is linked, which may be newer than this header. */
+SLUICE_API const char *sluice_version(void);
+
+/* ---- status codes: 0 success, negative error, positive a count where a function says so ----
+ * -1..-99 happened on this side; -100 - N is the broker's error N (docs/protocol.md). */
+enum sluice_status {
+    SLUICE_OK = 0,
+    SLUICE_E_FULL = -1,        // the producer's buffer is full: wait for reports, then send again
+    SLUICE_E_TIMED_OUT = -2,   // the deadline has passed
+    SLUICE_E_CONNECT = -3,     // no connection could be made before the deadline
+    SLUICE_E_CLOSED = -4,      // the object is being freed, or the connection broke for good
+    SLUICE_E_INVALID = -5,     // an argument is not allowed
+    SLUICE_E_TOO_LARGE = -6,   // the record is larger than the broker takes
+    SLUICE_E_NO_MEMORY = -7,
+    SLUICE_E_PROTOCOL = -8,    // the peer is no Sluice broker or speaks another version
+    SLUICE_E_CORRUPT = -9,     // received data fails its checksum
+    SLUICE_E_UNSUPPORTED = -10, // compression type or feature unknown to this library
+    SLUICE_E_BROKER = -100,    // base of the broker's own errors
+};
+#define SLUICE_BROKER_ERROR(status) ((status) <= SLUICE_E_BROKER ? SLUICE_E_BROKER - (status) : 0)
+
+SLUICE_API const char *sluice_text(int status);       // a sentence; static, never NULL
+SLUICE_API const char *sluice_name(int status);       // "UNKNOWN_TOPIC"; static, never NULL
+SLUICE_API bool sluice_is_retriable(int status);      // the same call may succeed later
+SLUICE_API bool sluice_is_fatal(int status);          // this producer can't go on: free it
+
+/* ---- client: the connection and its I/O thread ---- */
+
+struct sluice_client;
+
+struct sluice_client_options {
+    size_t size;                  // sizeof(struct sluice_client_options)
+    const char *server;           // "address:port"; NULL: $SLUICE_SERVER, else 127.0.0.1:7650
+    const char *client_id;        // shown in the broker's logs; NULL: "libsluice"
+    uint32_t connect_timeout_ms;  // 0: 10,000. Of each attempt
+    uint32_t request_timeout_ms;  // 0: 30,000. Admin calls and offset queries
+    uint32_t reconnect_backoff_ms;     // 0: 50. Doubles up to the next with +-20 % jitter
+    uint32_t reconnect_backoff_max_ms; // 0: 1,000
+    /* Called from the I/O thread with one line per connection change or problem; NULL: silent. */
+    void (*on_log)(void *context, const char *line);
+    void *context;
+};
+
+/* Starts the I/O thread; does not wait for a connection (sluice_client_wait() does). Options are copied.
+ * Returns SLUICE_OK, INVALID (the address or an option's range), NO_MEMORY. */
+SLUICE_API int sluice_client_new(const struct sluice_client_options *options,
+                                 struct sluice_client **client);
+
+/* Waits until a connection is up. Returns SLUICE_OK, CONNECT, PROTOCOL. */
+SLUICE_API int sluice_client_wait(struct sluice_client *client, uint32_t timeout_ms);
+
+/* Its producers and consumers must have been freed. */
+SLUICE_API void sluice_client_free(struct sluice_client *client);
+
+/* ---- producer ---- */
+
+struct sluice_producer;
+
+#define SLUICE_PARTITION_ANY UINT32_MAX // key: XXH3-64 of the key modulo count; no key: sticky per batch
+
+struct sluice_header {
+    const char *key; // UTF-8, NUL-terminated
+    const void *value;
+    size_t value_len; // value NULL: null
+};
+
+struct sluice_record {
+    const char *topic;
+    uint32_t partition;   // or SLUICE_PARTITION_ANY
+    const void *key;      // NULL: none
+    size_t key_len;
+    const void *value;    // NULL: null value
+    size_t value_len;
+    const struct sluice_header *headers;
+    uint32_t header_count;
+    int64_t timestamp_ms; // 0: now
+    void *opaque;         // given back in the report
+};
+
+struct sluice_report {
+    int status;           // SLUICE_OK, or why it is not stored
+    uint32_t partition;
+    uint64_t offset;      // valid when OK
+    void *opaque;
+};
+
+enum sluice_compression { SLUICE_COMPRESSION_NONE = 0, SLUICE_COMPRESSION_LZ4 = 3 };
+
+struct sluice_producer_options {
+    size_t size;                // sizeof(struct sluice_producer_options)
+    bool not_idempotent;        // default false: idempotent
+    enum sluice_compression compression; // default NONE
+    uint32_t batch_bytes;       // 0: 256 KiB; 1 KiB .. 4 MiB. Larger: throughput; a batch is sent when full
+    uint32_t batch_records;     // 0: no limit; 1: each record is its own batch (sends are still coalesced)
+    uint32_t linger_us;         // how long a batch may wait to fill; default 0: as long as the sender is busy anyway
+    uint32_t batches_in_flight; // 0: 5; 1..5 when idempotent, ..64 else. Unacked batches per partition
+    uint64_t buffer_bytes;      // 0: 32 MiB; >= 2 * batch_bytes. Memory for records not yet acked
+    uint32_t delivery_timeout_ms; // 0: 120,000. From send() to report, retries included
+    uint32_t retry_backoff_ms;  // 0: 50; doubles up to 1,000
+    bool send_waits;            // a full buffer makes send() wait (up to delivery_timeout) instead of FULL
+    bool report_poll;           // reports are called from sluice_producer_poll() instead of the I/O thread
+    void (*on_report)(void *context, const struct sluice_report *report); // NULL: none wanted
+    void *context;
+};
+
+/* Returns SLUICE_OK, INVALID, NO_MEMORY. Needs no connection. */
+SLUICE_API int sluice_producer_new(struct sluice_client *client,
+                                   const struct sluice_producer_options *options,
+                                   struct sluice_producer **producer);
+
+/* Hands one record over; asynchronous. Key, value, headers and topic are copied before it returns.
+ * Returns SLUICE_OK: exactly one report will follow. FULL: nothing was taken, try again after reports (or poll).
+ * INVALID, TOO_LARGE, CLOSED, NO_MEMORY: nothing was taken. The first send to a topic asks the broker for its
+ * partitions and may wait for that (request_timeout): then also TIMED_OUT, CONNECT, or UNKNOWN_TOPIC of the broker.
+ * On failure everything the record points at is still the caller's concern only. Thread: any. */
+SLUICE_API int sluice_producer_send(struct sluice_producer *producer,
+                                    const struct sluice_record *record);
+
+/* Sends what is batched and waits until every record accepted before has its report.
+ * Returns SLUICE_OK, or TIMED_OUT. With report_poll it runs the reports itself. */
+SLUICE_API int sluice_producer_flush(struct sluice_producer *producer, uint32_t timeout_ms);
+
+/* report_poll only: runs up to `max` waiting reports, waiting up to timeout_ms for a first one.
+ * Returns how many ran. */
+SLUICE_API int sluice_producer_poll(struct sluice_producer *producer, int max,
+                                    uint32_t timeout_ms);
+
+/* Records accepted and not reported yet. */
+SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
+
+/* Reports SLUICE_E_CLOSED for what is still pending: flush first. */
+SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
+
+/* ---- consumer ---- */
+
+struct sluice_consumer;
+
+struct sluice_consumer_options {
+    size_t size;                // sizeof(struct sluice_consumer_options)
+    uint64_t buffer_bytes;      // 0: 16 MiB; >= 5 MiB. Credit given to the broker: what it may send ahead
+};
+
+enum sluice_start {
+    SLUICE_START_OFFSET = 0,    // value = offset
+    SLUICE_START_BEGINNING = 1,
+    SLUICE_START_END = 2,       // only what comes from now on
+    SLUICE_START_TIMESTAMP = 3, // value = ms since the epoch: first record at or after
+};
+
+struct sluice_message {
+    const char *topic;
+    uint32_t partition;
+    uint64_t offset;
+    int64_t timestamp_ms;
+    const void *key;            // NULL: none
+    size_t key_len;
+    const void *value;          // NULL: null value
+    size_t value_len;
+    uint32_t header_count;      // sluice_message_header()
+    const void *internal;
+};
+
+SLUICE_API int sluice_consumer_new(struct sluice_client *client,
+                                   const struct sluice_consumer_options *options,
+                                   struct sluice_consumer **consumer);
+
+/* Starts reading a partition, or with SLUICE_PARTITION_ANY each partition the topic has now. Waits for the
+ * broker's answer. Returns SLUICE_OK, or the broker's UNKNOWN_TOPIC, UNKNOWN_PARTITION, OFFSET_OUT_OF_RANGE;
+ * CONNECT, TIMED_OUT. Survives reconnects: reading goes on behind the last record returned. */
+SLUICE_API int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topic,
+                                         uint32_t partition, enum sluice_start start,
+                                         uint64_t value);
+SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, const char *topic,
+                                           uint32_t partition);
+
+/* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid until the
+ * next poll or free. Returns how many (0: none in time), or an error: of a partition (e.g.
+ * OFFSET_OUT_OF_RANGE after retention passed it; sluice_consumer_error() says which; the other partitions go on),
+ * or CORRUPT, CLOSED. A lost connection is no error: it is made again. Thread: one at a time. */
+SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
+                                    struct sluice_message *messages, int max,
+                                    uint32_t timeout_ms);
+
+/* A message's header i of header_count. The pointers live as long as the message. */
+SLUICE_API int sluice_message_header(const struct sluice_message *message, uint32_t i,
+                                     const char **key, size_t *key_len, const void **value,
+                                     size_t *value_len);
+
+/* Which partition the last negative poll was about. */
+SLUICE_API void sluice_consumer_error(struct sluice_consumer *consumer, const char **topic,
+                                      uint32_t *partition);
+
+/* Goes on at another place; what was received ahead is dropped. As subscribe for the result. */
+SLUICE_API int sluice_consumer_seek(struct sluice_consumer *consumer, const char *topic,
+                                    uint32_t partition, enum sluice_start start, uint64_t value);
+
+/* Stops or goes on returning a partition's records; what was received ahead is kept. */
+SLUICE_API int sluice_consumer_pause(struct sluice_consumer *consumer, const char *topic,
+                                     uint32_t partition);
+SLUICE_API int sluice_consumer_resume(struct sluice_consumer *consumer, const char *topic,
+                                      uint32_t partition);
+
+/* Offset behind the last record returned, and the visible end as last heard of. */
+SLUICE_API int sluice_consumer_position(struct sluice_consumer *consumer, const char *topic,
+                                        uint32_t partition, uint64_t *position,
+                                        uint64_t *visible_end);
+SLUICE_API void sluice_consumer_free(struct sluice_consumer *consumer);
+
+/* ---- administration: each waits for the broker's answer (request_timeout) ---- */
+
+struct sluice_setting {
+    const char *key;
+    const char *value;
+};
+
+struct sluice_topic { // freed with sluice_topics_free()
+    char *name;
+    uint32_t topic_id;
+    uint32_t partition_count;
+    uint64_t created_ms;
+    struct sluice_setting *settings; // effective values
+    uint32_t setting_count;
+};
+
+SLUICE_API int sluice_topic_create(struct sluice_client *client, const char *name,
+                                   uint32_t partition_count, const struct sluice_setting *settings,
+                                   uint32_t setting_count);
+SLUICE_API int sluice_topic_alter(struct sluice_client *client, const char *name,
+                                  uint32_t partition_count, // 0: unchanged
+                                  const struct sluice_setting *settings, uint32_t setting_count);
+SLUICE_API int sluice_topic_delete(struct sluice_client *client, const char *name);
+/* names NULL: all topics, by name. On success *topics is an array of *count (maybe 0). */
+SLUICE_API int sluice_topic_list(struct sluice_client *client, const char *const *names,
+                                 uint32_t name_count, struct sluice_topic **topics,
+                                 uint32_t *count);
+SLUICE_API void sluice_topics_free(struct sluice_topic *topics, uint32_t count);
+
+/* Resolves a start to an offset, e.g. BEGINNING and END for the visible range. */
+SLUICE_API int sluice_offset(struct sluice_client *client, const char *topic, uint32_t partition,
+                             enum sluice_start start, uint64_t value, uint64_t *offset);
+
+struct sluice_status_value {
+    char *name;
+    uint64_t value;
+};
+struct sluice_broker_status { // freed with sluice_status_free()
+    bool ready;
+    bool can_produce;
+    bool can_consume;
+    char *reason;        // "" when all three hold
+    struct sluice_status_value *values;
+    uint32_t value_count;
+};
+SLUICE_API int sluice_status(struct sluice_client *client, struct sluice_broker_status *status);
+SLUICE_API void sluice_status_free(struct sluice_broker_status *status);
+
+/* The broker's own words about the last failed call of this thread ("partition 9, allowed 0..7");
+ * "" when there are none. Valid until the thread's next call. */
+SLUICE_API const char *sluice_last_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
