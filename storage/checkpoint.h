@@ -1,0 +1,75 @@
+/* Checkpoints: the state of a shard at one LSN, and the only manifest of its archive files.
+ *
+ * Written aside (<number>.tmp), fdatasync, renamed only when `durable` has reached its LSN, directory sync; then
+ * the third newest is deleted. Serialised in pieces of 256 KiB, one per turn, from table snapshots. At start
+ * the newest valid one is loaded; a bad one falls back to the older plus more log; both bad: fail closed.
+ * At least every CHECKPOINT_WAL_BYTES of log, so a restart replays at most that much. */
+#ifndef SLUICE_STORAGE_CHECKPOINT_H
+#define SLUICE_STORAGE_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/io.h"
+#include "storage/format.h"
+#include "storage/table.h"
+#include "storage/wal.h"
+
+#define CHECKPOINT_WAL_BYTES (512 * MIB)
+#define CHECKPOINT_PIECE_BYTES ((uint32_t)(256 * KIB))
+#define CHECKPOINT_TABLES_MAX 16
+
+struct checkpoint_identity {
+    uint8_t store_id[16];
+    uint32_t shard_id;
+};
+
+/* What a checkpoint file says, without its tables. */
+struct checkpoint_head {
+    uint64_t number;
+    struct wal_position position;
+    uint64_t wal_first_file;
+    bool clean;
+};
+
+/* ---- writing: a background job of one shard ---- */
+
+struct checkpoint_writer;
+struct checkpoint_writer *checkpoint_writer_new(struct io *io, const char *dir,
+                                                const struct checkpoint_identity *identity);
+void checkpoint_writer_free(struct checkpoint_writer *writer);
+
+typedef void (*checkpoint_done_fn)(void *context, int status, const struct checkpoint_head *head);
+
+/* Freezes the tables now and starts. One at a time. done: 0 when it is durable under its name; NO_SPACE (tried
+ * again later); any other error is final for the shard. */
+void checkpoint_begin(struct checkpoint_writer *writer, const struct checkpoint_head *head,
+                      struct table *const *tables, uint32_t table_count, checkpoint_done_fn done,
+                      void *context);
+bool checkpoint_is_running(const struct checkpoint_writer *writer);
+/* Once per turn: writes the next piece; renames when durable_lsn >= the head's LSN. Returns work done. */
+int checkpoint_turn(struct checkpoint_writer *writer, uint64_t durable_lsn);
+
+/* ---- reading: blocking, at start-up and by tools ---- */
+
+struct checkpoint_set { // the valid ones, newest first
+    struct checkpoint_head heads[8];
+    uint32_t count;
+    uint32_t bad_count;      // files that failed a check
+    char bad_path[4200];     // one of them
+    const char *bad_why;
+};
+/* Verifies each file wholly. Returns 0; IO; NEWER; FOREIGN (a file of another store: refuse). */
+MUST_USE int checkpoint_scan(struct io *io, const char *dir,
+                             const struct checkpoint_identity *identity,
+                             struct checkpoint_set *set);
+/* Fills the given empty tables from a checkpoint that scan found valid. A table that the file lacks stays
+ * empty; one that is not given: CORRUPT. */
+MUST_USE int checkpoint_load(struct io *io, const char *dir, uint64_t number,
+                             const struct checkpoint_identity *identity,
+                             struct table *const *tables, uint32_t table_count, const char **why);
+
+/* Deletes *.tmp and all but the two newest. Blocking. */
+int checkpoint_tidy(struct io *io, const char *dir);
+
+#endif

@@ -1,0 +1,64 @@
+/* Recovery of a shard's log as a decision table that fails closed.
+ *
+ *   E = end of the last valid group in an unbroken chain from the checkpoint on (or where a CUT ends it)
+ *   D = the highest LSN proven durable: by durable_lsn in any valid group whose generation is its file's, by
+ *       any valid checkpoint, by the clean end, or by other shards (PREPARE LSNs in their DECIDEs)
+ *
+ *   E <  D   acked bytes are damaged or missing: refuse (exit 3), name file, offset, LSN range and kind of
+ *            damage, write nothing; only `wal salvage` goes on
+ *   E >= D   nothing behind E is proven acked: drop it by a CUT, count and log it by class (torn, bad, stale)
+ *
+ * The table itself (recover_cases in recover.c) is the code and the test. Everything is first made durable
+ * (fdatasync of every file and directory) and read with O_DIRECT, since a page cache may show what the
+ * disk never got. Recovery may crash anywhere and be run again with the same result. */
+#ifndef SLUICE_STORAGE_RECOVER_H
+#define SLUICE_STORAGE_RECOVER_H
+
+#include "storage/wal.h"
+
+struct recover_options {
+    bool has_checkpoint;      // else replay from LSN 0 of a new store
+    struct wal_position from; // the checkpoint's
+    uint64_t first_file;      // the checkpoint's wal_first_file: every file from here on must exist
+    uint64_t proven_lsn;      // D from outside: other valid checkpoints, clean end, other shards
+    bool clean;               // the checkpoint says drained: anything but E == from.lsn is damage
+    bool read_only;           // inspect: decide and report, write nothing
+    /* Replays one entry; a negative status stops recovery and is returned. */
+    int (*apply)(void *context, const struct wal_view *view);
+    void *context;
+};
+
+enum damage_kind {
+    DAMAGE_NONE,
+    DAMAGE_MISSING_FILE,   // a file of the unbroken row of numbers is not there
+    DAMAGE_FOREIGN_FILE,   // header names another store or shard, or another number than its name
+    DAMAGE_BAD_HEADER,     // both copies of a segment header are bad
+    DAMAGE_BAD_GROUP,      // a group below D fails a checksum
+    DAMAGE_BROKEN_CHAIN,   // a valid group does not continue the one before
+    DAMAGE_TRUNCATED_FILE, // shorter than a segment
+    DAMAGE_BAD_ENTRY,      // a valid group holds an entry that can't be
+    DAMAGE_UNKNOWN_ENTRY,  // of a newer version, not flagged ignorable
+    DAMAGE_NEWER_FORMAT,
+    DAMAGE_SHORT_OF_PROVEN, // E < D without a group at E that could be called bad: lost or stale blocks
+};
+
+struct recover_result {
+    uint64_t end_lsn;      // E
+    uint64_t proven_lsn;   // D
+    uint64_t groups, entries, bytes; // replayed
+    uint64_t torn_bytes;   // dropped behind E: group header good, payload not
+    uint64_t bad_bytes;    // dropped: generation current, header bad
+    uint64_t stale_bytes;  // dropped: valid groups that don't continue the chain
+    bool cut;              // a CUT was written
+    enum damage_kind damage;
+    char path[4200];
+    uint64_t offset;       // in that file
+    uint64_t lsn_from, lsn_to; // range that is damaged or missing
+    char text[256];        // one sentence for people
+};
+
+const char *damage_kind_name(enum damage_kind kind);
+
+/* Used by wal_open() and by `sluicectl wal inspect`. Returns 0; CORRUPT (result tells); FOREIGN; NEWER; IO. */
+
+#endif
