@@ -32,7 +32,8 @@ struct log_options {
 /* Starts the log thread. Returns 0 or NO_MEMORY. Thread: main, once. */
 MUST_USE int log_start(const struct log_options *options);
 
-/* Writes what is queued and stops the thread. Thread: main. */
+/* Writes what is queued and stops the thread. When nobody takes the lines (a full pipe) it gives up
+ * after 2 s and counts them as dropped, so that a drain ends. Thread: main. */
 void log_stop(void);
 
 /* May be called at any time from any thread. */
@@ -50,7 +51,7 @@ struct log_field {
     union {
         uint64_t u64;
         int64_t i64;
-        const char *str; // NULL prints as "-"; control characters and quotes are escaped
+        const char *str; // NULL prints as "-" (JSON: null); control characters and quotes are escaped
         bool boolean;
         double f64;
     };

@@ -28,6 +28,13 @@ if(SLUICE_SANITIZE)
   add_compile_options(-fsanitize=${SLUICE_SANITIZE} -fno-sanitize-recover=all -DSLUICE_SLOW_CHECKS=1)
   add_link_options(-fsanitize=${SLUICE_SANITIZE})
 endif()
+option(SLUICE_FUZZ "coverage for libFuzzer in all libraries, and the fuzz programs (clang only)" OFF)
+if(SLUICE_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang" OR NOT SLUICE_SANITIZE MATCHES "address|undefined")
+    message(FATAL_ERROR "SLUICE_FUZZ needs clang and SLUICE_SANITIZE=address or undefined")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 include_directories(${CMAKE_SOURCE_DIR})
 
 # sluice_library(NAME LINKS...) makes sluice_NAME from all sources of the current folder. A file
