@@ -1,0 +1,59 @@
+/* Every limit of the broker, with unit and reason. Memory is the sum of the limits: limits_memory() adds it up
+ * line by line, the broker prints the sum at start, and the arena of each core is exactly its share.
+ * What a user may set has its default and range in config.def; what stands here is fixed. */
+#ifndef SLUICE_BROKER_LIMITS_H
+#define SLUICE_BROKER_LIMITS_H
+
+#include "base/check.h"
+#include "proto/messages.h"
+#include "storage/store.h"
+
+#define CORES_MAX 64          // the mesh is CORES_MAX^2 rings
+#define SHARDS_MAX 64         // as the store's format allows
+#define SLOT_COUNT 1024u      // slot -> shard: 16 slots for each of 64 shards
+
+/* ---- receive, reply and delivery buffers of a core (buffer.h): size classes ----
+ * SMALL: idle-ish connections and replies. MEDIUM: one frame with one 256 KiB batch, the client's
+ * default. LARGE: one frame with a 1 MiB batch. JUMBO: the largest request; few, since such requests are rare. */
+#define BUFFER_SMALL_BYTES ((uint32_t)(16 * KIB))
+#define BUFFER_MEDIUM_BYTES ((uint32_t)(264 * KIB))
+#define BUFFER_LARGE_BYTES ((uint32_t)(1096 * KIB))
+#define BUFFER_SMALL_COUNT 1024  // 16 MiB: as many connections may be in mid-request at once
+#define BUFFER_MEDIUM_COUNT 128  // 33 MiB: 4 MiB in flight saturate the disk; rest is for many connections
+#define BUFFER_LARGE_COUNT 16    // 17 MiB
+#define BUFFER_JUMBO_COUNT 1     // request_bytes_max + 4 KiB
+
+/* A connection's own share, so that one client can't take all buffers: beyond it reading stops until
+ * acks went out. 8 MiB in flight already gives 2.4 times the latency of 4 MiB at the same rate. */
+#define CONN_PINNED_BYTES_MAX ((uint32_t)(8 * MIB))
+#define CONN_REQUESTS_MAX 256        // unanswered requests of one connection, runs of publishes count as one
+#define CONN_PUBLISHES_MAX 65536     // unacked PRODUCE frames (told in HELLO)
+#define CONN_SUBSCRIPTIONS_MAX 16
+#define REQUESTS_PER_CORE 8192       // pool of struct request, 256 B each
+#define PRODUCE_RUN_FRAMES_MAX 1024  // consecutive PRODUCE frames handled as one request
+
+/* ---- deadlines per phase of a connection ---- */
+#define HELLO_DEADLINE_NS (10 * NS_PER_S)    // from accept to HELLO
+#define FRAME_DEADLINE_NS (30 * NS_PER_S)    // from a frame's first byte to its last
+#define SEND_DEADLINE_NS (30 * NS_PER_S)     // one send that makes no progress: a zero-window peer
+
+/* ---- mailboxes ---- */
+#define MESH_RING_SLOTS 1024      // requests between two cores in one direction; replies have as many slots
+#define INBOX_SLOTS 256           // from threads that are no core: signals, HTTP
+#define MAIL_DRAIN_MAX 256        // messages of one ring per turn: keeps a turn short
+#define SHARD_DRAIN_MAX 512       // requests of one shard's queue per turn
+
+/* ---- subscriptions (cursor.h) ---- */
+#define CURSORS_PER_SHARD 65536u      // ~96 B each: 6 MiB
+#define SUBSCRIPTIONS_PER_SHARD 16384u
+#define DELIVERIES_IN_FLIGHT_MAX 4    // of one subscription: enough to keep a socket busy
+#define FETCH_WAIT_MS_MAX 60000
+#define FETCH_ITEMS_MAX 256           // partitions in one FETCH; SUBSCRIBE takes up to FETCH_ITEM_COUNT_MAX
+
+/* ---- state tables (rows; bytes in topics.h and producers.h) ---- */
+#define TOPICS_MAX 8192u
+#define PRODUCERS_PER_SHARD 32768u    // (producer, partition) pairs; the one used longest ago is expired by a log entry
+#define TOPIC_PARTITIONS_MAX 16384u
+#define PID_BLOCK_SIZE 1000u          // producer ids made durable at a time
+
+#endif

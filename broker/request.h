@@ -1,0 +1,99 @@
+/* The message that travels between cores, and everything that hangs on it.
+ *
+ * Life of a request (phase: function that moves it: on whose thread):
+ *
+ *   0 FREE       request_acquire()                       origin
+ *   1 FILLING    conn_parse(), dispatch()                origin
+ *   2 SENT       mailbox_send(): ring, or the local queue  origin -> target
+ *   3 AT TARGET  shard_step(): handle_*(); may wait for the disk or for data
+ *   4 REPLIED    mailbox_reply()                         target -> origin
+ *   5 FREE       conn_on_reply(), request_release()      origin
+ *
+ * Whoever holds it in a phase owns all of it. A request never outlives its origin's core, and always comes back, also when its
+ * connection has died meanwhile (conn_id tells) or the shard is stopping. Memory: everything a request points
+ * at (buffer) belongs to the origin core and is only lent. Two directions use it: connection -> shard
+ * (requests of clients) and shard -> connection (deliveries: origin is the shard's core). */
+#ifndef SLUICE_BROKER_REQUEST_H
+#define SLUICE_BROKER_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "broker/buffer.h"
+#include "broker/limits.h"
+
+/* Names a connection even after it died: slot in the core's table, and a count of its lives. */
+struct conn_id {
+    uint16_t core;
+    uint16_t reserved;
+    uint32_t slot;
+    uint64_t life;
+};
+
+enum request_kind {
+    REQUEST_CLIENT,      // conn -> shard: one frame, by op (or a run of PRODUCE frames)
+    REQUEST_DELIVER,     // shard -> conn: buffer full of frames to send
+    REQUEST_CONN_CLOSED, // conn -> each shard that has subscriptions of it: drop them
+    REQUEST_SHARD,       // shard -> shard: struct shard_mail in `u.shard`
+};
+
+enum shard_mail_kind {
+    MAIL_PARTITION_OPEN,  // shard 0 -> owner: open (or alter) these partitions, answer when durable
+    MAIL_PARTITION_DROP,
+};
+
+#define REQUEST_MAGIC 0x54455152u // "RQET"
+
+struct request {
+    struct list link;         // of the queue it is in
+    uint32_t magic;
+    uint8_t kind;             // enum request_kind
+    bool is_reply;            // phase 4
+    uint16_t op;              // REQUEST_CLIENT: enum op
+    uint16_t origin_core;
+    uint16_t target_core;
+    uint16_t shard;           // target shard (CLIENT), or the sender (DELIVER, SHARD)
+    uint16_t error;           // reply: enum proto_error; for PRODUCE: of any item
+    struct conn_id conn;
+    uint64_t correlation;     // of the frame; PRODUCE: publish number of the first
+    struct buffer *buffer;    // CLIENT: receive buffer the frames lie in. DELIVER: what to send
+    uint8_t *frames;          // first frame
+    uint32_t frame_bytes;     // all of them
+    uint32_t frame_count;     // > 1 only for runs of PRODUCE
+    uint32_t offset_count;    // PRODUCE: batches in the run
+    uint64_t lsn;             // answered when the shard's committed mark reaches this; reply: durable LSN
+    struct buffer *reply;     // CLIENT, not PRODUCE: empty buffer lent by the origin; the target writes one frame into it
+    uint32_t reply_bytes;     // length of that frame; 0: the origin makes an error frame from `error` and `text`
+    char text[72];            // words for the error: what, allowed range; "" = the error's own
+    struct request *parent;   // PRODUCE over several shards: children answer to it (origin core)
+    uint32_t children;        // parent: children not yet back
+    uint32_t progress;        // the handler's: frame or item it stopped at (FULL), step of a longer job
+    void *context;            // the handler's
+    union {
+        struct { // REQUEST_DELIVER
+            uint64_t subscription; // 0: the answer to a FETCH
+            void *owner;           // shard's struct subscription
+            bool last;             // no more will come (FETCH answered)
+        } deliver;
+        struct { // REQUEST_SHARD
+            enum shard_mail_kind kind;
+            uint32_t topic_id;
+            uint32_t partition_first, partition_count;
+            struct disk_partition_open settings;
+        } shard;
+    } u;
+};
+static_assert(sizeof(struct request) <= 320, "thousands of them: keep it small");
+
+/* While a PRODUCE request is at its shard, each struct produce_item of its frames is overwritten with the item's
+ * result: no memory of its own is needed for results. Before: reserved = target shard (dispatch). */
+struct produce_outcome {
+    le64 base_offset;
+    le16 error;      // enum proto_error
+    le16 reserved;
+    le32 shard;
+};
+static_assert(sizeof(struct produce_outcome) == sizeof(struct produce_item), "written in place");
+
+#endif

@@ -1,0 +1,111 @@
+/* A shard: a single-threaded state machine that owns partitions and exactly one log.
+ *
+ * shard_step(shard, now) is a turn: drain the queue (bounded), run handlers, let storage submit and sync, complete
+ * what became durable, serve readers. It makes no I/O calls of its own, asks no clock, takes no lock.
+ *
+ * Invariants: offsets are dense; a record is visible only below the committed mark; each waiting cursor is parked
+ * at an offset >= its partition's visible end; requests waiting for the disk are in LSN order. */
+#ifndef SLUICE_BROKER_SHARD_H
+#define SLUICE_BROKER_SHARD_H
+
+#include "base/clock.h"
+#include "base/counters.h"
+#include "broker/buffer.h"
+#include "broker/mailbox.h"
+#include "broker/producers.h"
+#include "broker/topics.h"
+#include "storage/store.h"
+
+struct core;
+struct cursors; // broker/cursor.h: subscriptions and fetches
+
+enum shard_state { SHARD_OPENING, SHARD_SERVING, SHARD_DRAINING, SHARD_FAILED, SHARD_CLOSED };
+
+struct shard_counters { // written by the owner, read by HTTP and STATUS
+#define SHARD_COUNTER(name, help) counter name;
+#include "broker/shard_counters.def"
+#undef SHARD_COUNTER
+};
+
+struct shard {
+    uint16_t id;
+    uint16_t core;
+    enum shard_state state;
+    struct store *store;
+    struct producers *producers;
+    struct topics *topics;       // shard 0 only
+    struct table *scalars;       // TABLE_SCALARS: next topic id, next producer id
+    struct cursors *cursors;
+    struct mailbox *mailbox;     // of its core
+    struct buffers *buffers;     // of its core
+    struct pool *requests;       // of its core: for deliveries and shard mails
+    const uint16_t *slot_shard;  // SLOT_COUNT entries, constant
+    const uint16_t *shard_core;  // which core hosts each shard, constant
+    struct batch_limits limits;
+    uint64_t now_ns;             // of this turn
+    uint64_t now_wall_ms;
+    struct list queue;           // requests not yet handled, in order of arrival
+    struct list waiting;         // requests that wait for the committed mark, by LSN
+    bool blocked;                // the head of `queue` got FULL; on_room clears it
+    struct shard_counters counters;
+};
+
+struct shard_options {
+    uint16_t id;
+    uint16_t core;
+    struct mailbox *mailbox;
+    struct buffers *buffers;
+    struct pool *requests;
+    const uint16_t *slot_shard;
+    const uint16_t *shard_core;
+    struct batch_limits limits;
+    struct store_options store;  // io, dir, identity, budgets; callbacks and tables are filled in by shard_open()
+};
+
+/* Opens storage and recovers; blocking. As store_open() for result and text. Thread: its core (io owner). */
+MUST_USE int shard_open(struct shard *shard, const struct shard_options *options,
+                        struct recover_result *result, char text[512]);
+
+/* Takes a request over (phase 3). Thread: its core. */
+void shard_enqueue(struct shard *shard, struct request *request);
+
+/* One turn. Returns work done (0: may sleep until shard_deadline_ns()). */
+int shard_step(struct shard *shard, uint64_t now_ns, uint64_t now_wall_ms);
+uint64_t shard_deadline_ns(const struct shard *shard);
+
+/* A delivery came home: its buffer and credit are free again. */
+void shard_on_delivered(struct shard *shard, struct request *request);
+
+/* Refuses new batches with SHUTTING_DOWN from now on. */
+void shard_drain(struct shard *shard);
+bool shard_is_drained(const struct shard *shard); // nothing waits for the disk
+/* Writes the clean end (blocking, until deadline). Then free. */
+int shard_close(struct shard *shard, uint64_t deadline_ns);
+
+/* Which shard owns a partition: by slot, never by modulo of the count. */
+uint16_t shard_of_partition(const uint16_t *slot_shard, uint32_t topic_id, uint32_t partition);
+
+void shard_check(struct shard *shard);      // slow assertions over everything
+uint64_t shard_digest(struct shard *shard); // equal logs, equal digest
+bool shard_can_produce(const struct shard *shard, const char **why);
+
+/* ---- handlers: one file per request type; return HANDLED (request moved on), or BLOCKED (FULL: call again) ---- */
+enum handled { HANDLED, BLOCKED };
+typedef enum handled (*shard_handler_fn)(struct shard *shard, struct request *request);
+
+enum handled handle_produce(struct shard *shard, struct request *request);
+enum handled handle_fetch(struct shard *shard, struct request *request);      // FETCH, SUBSCRIBE
+enum handled handle_credit(struct shard *shard, struct request *request);     // CREDIT, UNSUBSCRIBE
+enum handled handle_offsets(struct shard *shard, struct request *request);
+enum handled handle_topic(struct shard *shard, struct request *request);      // CREATE, ALTER, DELETE (shard 0)
+enum handled handle_metadata(struct shard *shard, struct request *request);   // shard 0
+enum handled handle_producer_init(struct shard *shard, struct request *request); // shard 0
+enum handled handle_partition_mail(struct shard *shard, struct request *request);
+
+/* The tools of handlers: answers at once, with an error, or when the disk has everything up to lsn. */
+void shard_reply(struct shard *shard, struct request *request);
+void shard_reply_error(struct shard *shard, struct request *request, uint16_t error,
+                       const char *format, ...) PRINTF_LIKE(4, 5);
+void shard_reply_when_durable(struct shard *shard, struct request *request, uint64_t lsn);
+
+#endif
