@@ -6,8 +6,9 @@
  * changes a row goes through table_row_mut(), which copies a page aside when the checkpoint that is
  * running has not written it yet. Rows are the disk layout itself (byte-order types).
  *
- * A row that is not in use is all zeros except its first 8 bytes, which link the free list: row 0.. are
- * reused lowest first, so that the same entries give the same table, byte for byte (state digest).
+ * A row that is not in use is all zeros; one in use has something else in its first 8 bytes: so a loaded
+ * image says which rows are free. Free rows are reused lowest first, so that the same entries give the same table,
+ * byte for byte (state digest).
  *
  * Thread: the shard's core. Memory: pages from the heap up to row_count_max, taken one page at a time at
  * the moment a new row needs it; table_row_new() answers NULL at the limit. */
@@ -57,8 +58,9 @@ uint64_t table_digest(const struct table *table);
 /* Freezes the table's content of this moment. One snapshot at a time. */
 void table_snapshot_begin(struct table *table);
 uint64_t table_snapshot_bytes(const struct table *table); // disk_table header, rows, padding
-/* Copies up to `capacity` bytes of the frozen image from where the last call ended. Returns how many;
- * 0 at the end. */
+/* Copies up to `capacity` bytes (at least 16) of the frozen image from where the last call ended. Returns how
+ * many; 0 at the end. When memory for a copied page was lacking it ends before table_snapshot_bytes(): give that
+ * checkpoint up and try again later. */
 uint32_t table_snapshot_read(struct table *table, uint8_t *bytes, uint32_t capacity);
 void table_snapshot_end(struct table *table); // also to give up half-way
 
