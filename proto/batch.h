@@ -65,12 +65,14 @@ struct batch_limits {
 };
 
 /* Everything that can be said without decompressing: exactly one batch in `len` bytes, magic, lengths,
- * counts, known codec, no control or (unless `staged`) transactional bit, timestamps, CRC-32C, and for an
- * uncompressed batch a walk over its records. Returns PE_NONE, or a proto_error and *why (static text). */
+ * counts, known codec, no control or (unless `staged`) transactional bit, timestamps, CRC-32C, for an
+ * uncompressed batch a walk over its records, for LZ4 one over the frame's blocks. Base offset and leader
+ * epoch may have any value. Returns PE_NONE, or a proto_error and *why (static text); then *info isn't set. */
 uint16_t batch_check(const uint8_t *bytes, size_t len, const struct batch_limits *limits,
                      bool staged, struct batch_info *info, const char **why);
 
-/* Header fields only, of a batch that was checked before. False when bytes can't be a batch. */
+/* Header fields only, of a batch that was checked before. False when bytes can't be a batch; info->size may
+ * be more than what is available. */
 bool batch_peek(const uint8_t *bytes, size_t available, struct batch_info *info);
 
 /* CRC-32C and framing again, on what comes back from disk or wire. */
@@ -93,7 +95,10 @@ struct record {
     uint32_t header_count;
 };
 
-/* Appends records to a caller's buffer. Nothing is allocated. */
+/* What record_bytes_max limits: the bytes of key, value, and the headers' keys and values. */
+uint64_t record_payload_size(const struct record *record);
+
+/* Appends records to a caller's buffer of at most INT32_MAX bytes. Nothing is allocated. */
 struct batch_builder {
     uint8_t *bytes;
     uint32_t capacity;
@@ -103,12 +108,12 @@ struct batch_builder {
     int64_t max_timestamp;
 };
 void batch_builder_init(struct batch_builder *b, uint8_t *bytes, uint32_t capacity);
-/* Exact bytes this record would add now. */
+/* Exact bytes this record would add now; UINT32_MAX: more than any batch holds. */
 uint32_t batch_builder_record_size(const struct batch_builder *b, const struct record *record);
 /* 0, or E_FULL when it doesn't fit (nothing changed). */
 MUST_USE int batch_builder_add(struct batch_builder *b, const struct record *record);
 
-/* Fills the header and CRC. CODEC_LZ4 compresses the records into `scratch` (at least
+/* Fills the header and CRC of a batch of at least one record. CODEC_LZ4 compresses the records into `scratch` (at least
  * batch_compress_bound(len)) as an LZ4 frame with independent 64 KiB blocks; when that isn't smaller
  * the batch stays uncompressed. *out is the batch (in builder's bytes or scratch). Returns its size. */
 uint32_t batch_builder_finish(struct batch_builder *b, enum batch_codec codec, uint64_t producer_id,
@@ -121,8 +126,9 @@ void batch_set_producer(uint8_t *batch, uint64_t producer_id, uint16_t producer_
 
 /* ---- reading ---- */
 
-/* Bytes needed to hold the records of a batch uncompressed, bounded by `limit`: for LZ4 the frame is walked.
- * Returns the size, or < 0: CORRUPT, TOO_LARGE (more than limit), UNSUPPORTED (codec). */
+/* Bytes of buffer that are enough for the records of a batch uncompressed, bounded by `limit`. For LZ4 the
+ * frame is walked: the sum of its blocks' bounds, or the exact size when that sum is above the limit.
+ * Returns the size, or < 0: CORRUPT, TOO_LARGE (the records are more than limit), UNSUPPORTED (codec). */
 int64_t batch_records_size(const uint8_t *batch, size_t len, uint32_t limit);
 
 struct batch_iterator {
@@ -130,8 +136,9 @@ struct batch_iterator {
     struct reader records;
     uint32_t index;     // of the next record
 };
-/* Opens an intact batch; compressed records go into `buffer` (batch_records_size() bytes or more).
- * Returns 0, CORRUPT, TOO_LARGE, UNSUPPORTED. */
+/* Opens an intact batch; compressed records go into `buffer` (batch_records_size() bytes or more; unused and
+ * may be NULL for others). Slices of records point into the batch or the buffer. A control batch (never made
+ * by Sluice) has no records. Returns 0, CORRUPT, TOO_LARGE, UNSUPPORTED. */
 MUST_USE int batch_iterator_init(struct batch_iterator *it, const uint8_t *batch, size_t len,
                                  uint8_t *buffer, uint32_t buffer_size);
 struct record_view {
@@ -141,7 +148,7 @@ struct record_view {
     uint32_t header_count;
     struct reader headers;   // record_view_header() header_count times
 };
-/* 1: a record; 0: the end; CORRUPT. */
+/* 1: a record; 0: the end; CORRUPT. With LOG_APPEND_TIME all records have the batch's max timestamp. */
 MUST_USE int batch_iterator_next(struct batch_iterator *it, struct record_view *record);
 void record_view_header(struct record_view *record, struct record_header *header);
 

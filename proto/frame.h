@@ -6,8 +6,8 @@
  *   | length | op  |v |f | correlation| meta_length| reserved | checksum   | meta   | data
  *   +--------+-----+--+--+------------+------------+----------+------------+------ - - ------ - -
  *
- * length counts the whole frame, header included. The checksum is XXH3-64 over bytes 0..23 and the meta;
- * data is record batches only, and each batch carries its own CRC-32C. */
+ * length counts the whole frame, header included. The checksum is the XXH3-64 of the meta, seeded with the
+ * XXH3-64 of bytes 0..23; data is record batches only, and each batch carries its own CRC-32C. */
 #ifndef SLUICE_PROTO_FRAME_H
 #define SLUICE_PROTO_FRAME_H
 
@@ -32,7 +32,7 @@ enum op {
 
 enum frame_flags {
     FRAME_REPLY = 1, // answers the request with the same correlation id
-    FRAME_ERROR = 2, // the meta is a struct msg_error (for PRODUCE: msg_produce_failure)
+    FRAME_ERROR = 2, // with REPLY only: the meta is a struct msg_error (for PRODUCE: msg_produce_failure)
     FRAME_PUSH = 4,  // sent by the broker without a request: ACK, DELIVER, GOAWAY
 };
 

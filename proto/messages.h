@@ -14,6 +14,10 @@
 #define TOPIC_NAME_BYTES_MAX 249
 #define PARTITION_NONE UINT32_MAX
 
+/* For frames whose meta is empty: PING and its reply, STATUS, the replies to SUBSCRIBE and UNSUBSCRIBE.
+ * PE_NONE, or PE_MALFORMED when there is a meta or data. */
+uint16_t read_empty(const struct frame *frame);
+
 /* ---- error: any REPLY with FRAME_ERROR, except to PRODUCE ---- */
 struct msg_error {
     uint16_t error;    // enum proto_error
@@ -25,6 +29,7 @@ void write_error(struct writer *w, uint16_t error, const char *text); // NULL: t
 uint16_t read_error(const struct frame *frame, struct msg_error *m);
 
 /* ---- HELLO ---- */
+#define HELLO_TEXT_BYTES_MAX 255 // client_id and software each: they stand in log lines
 struct msg_hello {
     uint16_t version_min, version_max; // protocol versions the client speaks
     struct slice client_id;            // chosen by the application, for logs; may be empty
@@ -97,7 +102,8 @@ struct msg_metadata_reply {
 void write_metadata_begin(struct writer *w, uint16_t name_count, struct slice after); // then names
 uint16_t read_metadata(const struct frame *frame, struct msg_metadata *m);
 void write_metadata_reply_begin(struct writer *w, uint16_t topic_count, bool more);
-void write_metadata_topic(struct writer *w, const struct msg_metadata_topic *m); // then settings
+/* m->settings is not looked at: write_settings_begin() and the settings follow, for an error with count 0. */
+void write_metadata_topic(struct writer *w, const struct msg_metadata_topic *m);
 uint16_t read_metadata_reply(const struct frame *frame, struct msg_metadata_reply *m);
 void read_metadata_topic(struct msg_metadata_reply *m, struct msg_metadata_topic *topic);
 
@@ -134,9 +140,12 @@ struct msg_produce {
     uint16_t flags;
     const struct produce_item *items; // in the frame
     const uint8_t *batches;           // data; sum of batch_bytes == data_length was checked
+    uint32_t coordinator;             // STAGED: the transaction's name, else 0
+    uint64_t open_lsn;
 };
 uint16_t read_produce(const struct frame *frame, struct msg_produce *m);
 void write_produce_begin(struct writer *w, uint16_t batch_count, uint16_t flags);
+void write_produce_staged(struct writer *w, uint32_t coordinator, uint64_t open_lsn); // flags & STAGED
 void write_produce_item(struct writer *w, uint32_t topic_id, uint32_t partition,
                         uint32_t batch_bytes);
 
@@ -190,6 +199,7 @@ static_assert(sizeof(struct fetch_item) == 24, "wire");
 
 /* ---- FETCH: one answer, at once or when something becomes visible; SUBSCRIBE: a stream ---- */
 #define FETCH_ITEM_COUNT_MAX 16384
+#define FETCH_WAIT_MS_MAX 60000
 struct msg_fetch { // both
     uint32_t bytes_max;    // FETCH: of the answer's data, a first batch is sent even when larger
     uint32_t wait_ms;      // FETCH: 0 answers at once, possibly empty; at most 60,000
