@@ -109,8 +109,7 @@ static int records_open(struct batch_iterator *it, const uint8_t *records, size_
 static struct slice take_bytes(struct reader *r)
 {
     struct slice bytes;
-    uint64_t total = 0;
-    if (!record_take_bytes(&r->at, r->end, &bytes, &total))
-        return (struct slice){NULL, 0};
+    struct taken taken = record_take_bytes(r->at, r->end, &bytes);
+    r->at = taken.at ? taken.at : r->end;
     return bytes;
 }

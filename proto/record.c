@@ -1,23 +1,19 @@
 /* The parts of parsing a record that are too rare or too long to be inlined: see record.h. */
 #include "proto/record.h"
 
-bool record_take_long_varint(const uint8_t **at, const uint8_t *end, unsigned bits,
-                             uint64_t *value)
+struct taken record_take_long_varint(const uint8_t *at, const uint8_t *end, unsigned bits)
 {
-    const uint8_t *p = *at;
     uint64_t sum = 0;
-    for (unsigned shift = 0; shift < bits; shift += 7) {
-        if (p == end)
-            return false;
-        uint64_t byte = *p++;
+    for (unsigned shift = 0; shift < bits && at < end; shift += 7) {
+        uint64_t byte = *at++;
         sum |= (byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *at = p;
-            *value = sum;
-            return shift + 7 <= bits || byte >> (bits - shift) == 0;
-        }
+        if (byte >= 0x80)
+            continue;
+        if (shift + 7 > bits && byte >> (bits - shift) != 0)
+            break;
+        return (struct taken){at, zigzag_decode(sum)};
     }
-    return false;
+    return (struct taken){NULL, 0};
 }
 
 /* A header's key is never null. */
@@ -26,9 +22,13 @@ bool record_walk_headers(struct record_fields *f)
     const uint8_t *at = f->headers;
     for (uint32_t i = 0; i < f->header_count; i++) {
         struct slice key, value;
-        if (!record_take_bytes(&at, f->end, &key, &f->payload_bytes) || !key.bytes ||
-            !record_take_bytes(&at, f->end, &value, &f->payload_bytes))
+        at = record_take_bytes(at, f->end, &key).at;
+        if (!at || !key.bytes)
             return false;
+        at = record_take_bytes(at, f->end, &value).at;
+        if (!at)
+            return false;
+        f->payload_bytes += (uint64_t)key.len + value.len;
     }
     return at == f->end;
 }
