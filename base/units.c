@@ -54,11 +54,13 @@ int units_parse_u64(const char *text, uint64_t *value)
 char *units_format_size(uint64_t bytes, char *text)
 {
     const struct unit *unit = size_units;
-    const struct unit *const last = &size_units[ARRAY_COUNT(size_units) - 1];
-    while (unit < last && tenths_of(bytes, unit->factor) < 10)
+    while (unit->factor > 1 && bytes < unit->factor)
         unit++;
+    bool exact = bytes % unit->factor == 0;
+    if (!exact && unit > size_units && tenths_of(bytes, unit->factor) >= 10240)
+        unit--;
     uint64_t tenths = tenths_of(bytes, unit->factor);
-    if (bytes % unit->factor == 0)
+    if (exact)
         snprintf(text, UNITS_TEXT_MAX, "%" PRIu64 "%s", bytes / unit->factor, unit->suffix);
     else
         snprintf(text, UNITS_TEXT_MAX, "%" PRIu64 ".%u%s", tenths / 10, (unsigned)(tenths % 10),
