@@ -263,6 +263,7 @@ static void report_dropped(struct chunk *chunk, uint64_t *reported)
     slot.len =
         (uint32_t)log_format_line((enum log_format)atomic_load(&format_now), &line, slot.text);
     chunk_add(chunk, &slot);
+    chunk->line_count = 0; // if this line is lost too, nobody's line is
     chunk_flush(chunk);
 }
 
