@@ -1,9 +1,13 @@
 /* Checkpoints: the state of a shard at one LSN, and the only manifest of its archive files.
  *
- * Written aside (<number>.tmp), fdatasync, renamed only when `durable` has reached its LSN, directory sync; then
- * the third newest is deleted. Serialised in pieces of 256 KiB, one per turn, from table snapshots. At start
- * the newest valid one is loaded; a bad one falls back to the older plus more log; both bad: fail closed.
- * At least every CHECKPOINT_WAL_BYTES of log, so a restart replays at most that much. */
+ * Written aside, fdatasync, renamed only when `durable` has reached its LSN, directory sync; then the third newest
+ * is retired. Serialised in pieces of 256 KiB, one per turn, from table snapshots. At start the newest valid
+ * one is loaded; a bad one falls back to the older plus more log; both bad: fail closed.
+ * At least every CHECKPOINT_WAL_BYTES of log, so a restart replays at most that much.
+ *
+ * Space. Three files circulate, made with the store: two are kept under their numbers, the third is a spare
+ * (spare-<0..2>.tmp) whose blocks the next checkpoint overwrites; the one that is retired becomes the spare. So a
+ * checkpoint of a full disk needs no new blocks; files have room for a quarter more than they had to hold. */
 #ifndef SLUICE_STORAGE_CHECKPOINT_H
 #define SLUICE_STORAGE_CHECKPOINT_H
 
@@ -22,6 +26,7 @@
 struct checkpoint_identity {
     uint8_t store_id[16];
     uint32_t shard_id;
+    bool no_direct; // open without O_DIRECT (--development)
 };
 
 /* What a checkpoint file says, without its tables. */
@@ -35,14 +40,18 @@ struct checkpoint_head {
 /* ---- writing: a background job of one shard ---- */
 
 struct checkpoint_writer;
+/* After checkpoint_tidy(): what it left is what the writer goes on with. Reads the directory (blocking). `dir` is
+ * borrowed, the identity is copied. NULL: out of memory, or the directory can't be read. */
 struct checkpoint_writer *checkpoint_writer_new(struct io *io, const char *dir,
                                                 const struct checkpoint_identity *identity);
+/* Gives up what is running (done is not called) and waits for its I/O. Blocking. */
 void checkpoint_writer_free(struct checkpoint_writer *writer);
 
 typedef void (*checkpoint_done_fn)(void *context, int status, const struct checkpoint_head *head);
 
-/* Freezes the tables now and starts. One at a time. done: 0 when it is durable under its name; NO_SPACE (tried
- * again later); any other error is final for the shard. */
+/* Freezes the tables now and starts. One at a time. head->number: one above the newest valid one (1 if there is none).
+ * done, from checkpoint_turn() or io_poll(): 0 when it is durable under its name; NO_SPACE: nothing changed, try again
+ * later with the same number; any other error is final for the shard. It may begin the next one. */
 void checkpoint_begin(struct checkpoint_writer *writer, const struct checkpoint_head *head,
                       struct table *const *tables, uint32_t table_count, checkpoint_done_fn done,
                       void *context);
@@ -69,7 +78,12 @@ MUST_USE int checkpoint_load(struct io *io, const char *dir, uint64_t number,
                              const struct checkpoint_identity *identity,
                              struct table *const *tables, uint32_t table_count, const char **why);
 
-/* Deletes *.tmp and all but the two newest. Blocking. */
-int checkpoint_tidy(struct io *io, const char *dir);
+/* Before the writer is made, after recovery has decided to go on: makes the directory durable as it is, keeps the two
+ * newest of the set, makes spares of what else there is (older ones, bad ones, *.tmp) or deletes it, and adds spares
+ * until there are three files. For a new store too, with an empty set. Blocking. Returns 0 or IO; a full disk is only
+ * a warning. */
+MUST_USE int checkpoint_tidy(struct io *io, const char *dir,
+                             const struct checkpoint_identity *identity,
+                             const struct checkpoint_set *set);
 
 #endif
