@@ -148,6 +148,11 @@ uint32_t table_used_count(const struct table *table)
     return table->used_count;
 }
 
+bool table_is_full(const struct table *table)
+{
+    return table->used_count == table->row_count_max;
+}
+
 uint64_t table_memory_bytes(const struct table *table)
 {
     return table->memory_bytes;

@@ -47,6 +47,7 @@ bool table_row_is_used(const struct table *table, uint32_t index);
 
 uint32_t table_row_count(const struct table *table); // highest row ever used + 1
 uint32_t table_used_count(const struct table *table);
+bool table_is_full(const struct table *table); // table_row_new() would answer NULL for want of rows
 uint64_t table_memory_bytes(const struct table *table);
 enum table_id table_id_of(const struct table *table);
 
