@@ -11,6 +11,9 @@
  * Result of an operation, in op->result when done() runs: >= 0 is a byte count, descriptor or 0;
  * < 0 is a status (base/status.h) and op->os_error keeps errno for the log line.
  *
+ * A done() may start operations, also its own op again, and may call io_poll() (so the blocking calls
+ * below): the inner poll delivers what the outer one had not yet come to.
+ *
  * Durability: io_fdatasync() covers exactly the writes whose done() ran before it was started.
  *
  * Thread: everything here belongs to the thread that calls io_poll(), except io_wake(). */
@@ -58,7 +61,7 @@ struct io_op {
     int32_t result;         // set before done()
     int32_t os_error;       // errno behind a negative result, for the log
     int fd;
-    uint32_t flags;         // open flags / backend's own
+    uint32_t flags;         // open flags; of all other kinds the backend's own
     uint32_t mode;          // file mode of io_open()
     uint32_t len;           // bytes asked for
     uint32_t progress;      // bytes done so far, when the backend continues a partial send or write
@@ -66,7 +69,8 @@ struct io_op {
     const char *path;       // borrowed until done()
     const char *path_to;    // rename target, borrowed until done()
     uint64_t offset;        // file offset, or deadline_ns of a timer
-    uint64_t backend[4];    // backend's own: timer heap place, kernel timespec, address length
+    uint64_t backend[4];    // backend's own; of IO_CONNECT the address (its length is in len). A timer
+                            // may use only the first word: io.c keeps an injected fault in the others
 };
 
 /* True from the start of the operation until just before done(). */
@@ -98,16 +102,18 @@ const char *io_name(const struct io *io);
 int io_poll(struct io *io, uint64_t timeout_ns);
 
 /* Makes the io_poll() that is waiting now, or the next one, return. `from` is the caller's own io (then
- * io_uring uses MSG_RING), or NULL from a thread without one. Thread: any. Cheap, but a system call: call it
- * only when the target sleeps (see io_sleeping). */
+ * io_uring uses MSG_RING, and the message leaves with the caller's next io_poll()), or NULL from a thread
+ * without one. Thread: any. Cheap, but a system call: call it only when the target sleeps (see
+ * io_sleeping). */
 void io_wake(struct io *io, struct io *from);
 
 /* ---- sockets: always non-blocking ---- */
 
-/* Result: the new descriptor (non-blocking, close-on-exec). */
+/* Result: the new descriptor (close-on-exec; whether it is O_NONBLOCK is the backend's business, so use
+ * it only through this interface). */
 void io_accept(struct io *io, struct io_op *op, int listen_fd, io_done_fn done);
 
-/* Connects to a numeric IPv4 or IPv6 address (as from address_parse()). Result: the descriptor. */
+/* Connects to a numeric IPv4 or IPv6 address (as from address_parse(); copied). Result: the descriptor. */
 struct address;
 void io_connect(struct io *io, struct io_op *op, const struct address *address, io_done_fn done);
 
@@ -126,6 +132,8 @@ void io_send(struct io *io, struct io_op *op, int fd, const void *buf, uint32_t 
 /* flags: those of open(2); O_CLOEXEC is added. Result: the descriptor. */
 void io_open(struct io *io, struct io_op *op, const char *path, uint32_t flags, uint32_t mode,
              io_done_fn done);
+/* Every descriptor that an io has worked on is closed through that io. End what is in flight on it
+ * first (io_cancel, then io_close at once is in order). */
 void io_close(struct io *io, struct io_op *op, int fd, io_done_fn done);
 
 /* Reads up to len bytes at offset; short only at the end of the file. Result: bytes. */
@@ -184,6 +192,14 @@ MUST_USE int io_file_size(struct io *io, int fd, uint64_t *size_bytes);
  * Result: descriptor, or LOCKED at once (the caller retries). */
 MUST_USE int io_lock_file(struct io *io, const char *path);
 
+/* The same lock on a file that is open already. A write of a process that was killed may still be on its way to
+ * the device; it holds its open file, and so the lock, until it has ended. Returns 0 or LOCKED. */
+MUST_USE int io_lock_fd(struct io *io, int fd);
+
+/* Takes blocks for the file's first size_bytes, and makes it at least so long; what was not written reads as zeros.
+ * Returns 0 or NO_SPACE, IO, ... */
+MUST_USE int io_allocate(struct io *io, int fd, uint64_t size_bytes);
+
 /* ---- the backend's side: filled by each backend, called by the functions above ---- */
 
 struct io_ops {
@@ -198,15 +214,21 @@ struct io_ops {
     int (*fs_info)(struct io *io, const char *path, struct io_fs_info *info);
     int (*file_size)(struct io *io, int fd, uint64_t *size_bytes);
     int (*lock_file)(struct io *io, const char *path);
+    int (*lock_fd)(struct io *io, int fd);                          // NULL: the kernel's flock()
+    int (*allocate)(struct io *io, int fd, uint64_t size_bytes);    // NULL: posix_fallocate()
 };
 
 struct io {
     const struct io_ops *ops;
-    _Atomic uint32_t sleeping; // 1 while inside a waiting poll: the owner sets it, wakers read it
+    _Atomic uint32_t sleeping; // 1 from io_prepare_wait() to the end of the wait, or to a wake
 };
 
-/* True when the owner waits (or is about to): a producer that has published into the owner's ring
- * then calls io_wake(). Sequentially consistent against the owner's last look at its rings. */
+/* Sleeping without losing a wake-up. The owner calls io_prepare_wait(), looks at its rings once more, and
+ * then calls io_poll(), with timeout 0 if it found something. A producer publishes into the owner's
+ * ring, then asks io_sleeping(), and calls io_wake() if that is true. One of the two sees the other:
+ * both functions are full barriers. After io_wake() it is false again until the owner's next wait, so of
+ * many producers one pays the system call. Thread: owner / any. Wait-free. */
+void io_prepare_wait(struct io *io);
 bool io_sleeping(struct io *io);
 
 #endif
