@@ -108,18 +108,18 @@ enum disk_entry_type {
     ENTRY_GROUP = 11,
     ENTRY_PARTITION_OPEN = 12,  // struct disk_partition_open
     ENTRY_PARTITION_DROP = 13,  // struct disk_partition_open (settings ignored)
-    ENTRY_LOG_START = 14,       // le64: new log start of the partition
-    ENTRY_PRODUCER_EXPIRE = 15, // le64 producer id, le32 count: see broker/producers.h
+    ENTRY_LOG_START = 14,       // struct disk_log_start: what is below is expired or deleted
+    ENTRY_PRODUCER_EXPIRE = 15, // le64 producer id, expired in the partition that the entry names
     ENTRY_PID_BLOCK = 16,       // le64: first producer id not yet given out (shard 0)
     ENTRY_TOPIC = 17,           // broker/topics.h: made or altered (shard 0)
     ENTRY_TOPIC_DROP = 18,      // shard 0
-    ENTRY_SLOT_TABLE = 19,      // shard 0: 1,024 slots -> shard
+    ENTRY_SLOT_TABLE = 19,      // shard 0: le16 shard of each of the 1,024 slots
     ENTRY_MARK = 20,            // reserved: a MARK group has no entries
     ENTRY_CUT = 21,             // struct disk_cut, alone in a GROUP_CUT
     ENTRY_EPOCH_START = 22,     // reserved
     ENTRY_CONFIG = 23,          // reserved
     ENTRY_TIER = 24,            // reserved
-    ENTRY_PRODUCER_OPEN = 25,   // struct disk_producer_open (shard 0): id and epoch given to a client
+    ENTRY_PRODUCER_OPEN = 25,   // reserved: struct disk_producer_open, for transactional ids
 };
 enum disk_entry_flags { ENTRY_IGNORABLE = 1 }; // an unknown type without it fails closed
 
@@ -151,6 +151,12 @@ struct disk_partition_open { // settings that the owning shard needs
 };
 static_assert(sizeof(struct disk_partition_open) == 32, "disk");
 
+struct disk_log_start {
+    le64 log_start;  // of the partition
+    le64 bytes_gone; // of the batches between the old log start and this one
+};
+static_assert(sizeof(struct disk_log_start) == 16, "disk");
+
 struct disk_producer_open {
     le64 producer_id;
     le16 epoch;
@@ -178,7 +184,8 @@ struct disk_index {
     le32 partition_count;
     le32 entry_count;
     le64 checksum_body;        // XXH3-64 of directory and entries
-    uint8_t zero[DISK_BLOCK - 64 - 40 - 8];
+    le64 append_ms_last;       // append time of the last group covered: retention by time goes by it
+    uint8_t zero[DISK_BLOCK - 64 - 48 - 8];
     le64 checksum;
 };
 static_assert(sizeof(struct disk_index) == DISK_BLOCK, "disk");

@@ -30,25 +30,28 @@ struct index_entry {
 /* ---- the open segment ---- */
 
 struct index_open;
-struct index_open *index_open_new(uint32_t entry_count_max); // NULL: out of memory
+/* Memory for entry_count_max entries is taken from the heap at once (the kernel gives pages as they fill); a replay
+ * may add more than that, then it grows. NULL: out of memory. */
+struct index_open *index_open_new(uint32_t entry_count_max);
 void index_open_free(struct index_open *index);
-void index_open_clear(struct index_open *index); // a new segment begins: partitions' open_* must be reset by the caller
+void index_open_clear(struct index_open *index); // also frees what a replay made it grow by
+/* No longer the open segment's: its partitions' chains (open_first, open_last) end, lookups go to the image. */
+void index_open_detach(struct index_open *index);
 bool index_open_is_full(const struct index_open *index);
 uint32_t index_open_count(const struct index_open *index);
-/* Appends, and links into the partition's chain (open_first, open_last). */
+/* Appends, and links into the partition's chain (open_first, open_last). INDEX_NONE: out of memory, only when full. */
 uint32_t index_open_add(struct index_open *index, struct partition *partition,
                         const struct index_entry *entry);
 struct index_entry index_open_at(const struct index_open *index, uint32_t i);
+/* NULL when it was dropped meanwhile. */
 struct partition *index_open_partition(const struct index_open *index, uint32_t i);
 uint32_t index_open_next(const struct index_open *index, uint32_t i); // of the same partition
 /* The entry that holds `offset`, or the first behind it; INDEX_NONE when neither is here. `hint` (an entry of this
- * partition near the place, or INDEX_NONE) makes sequential reading O(1). */
+ * partition near the place, or anything) makes sequential reading O(1). */
 uint32_t index_open_find(const struct index_open *index, const struct partition *partition,
                          uint64_t offset, uint32_t hint);
 uint32_t index_open_find_time(const struct index_open *index, const struct partition *partition,
                               int64_t timestamp);
-/* Takes a dropped partition's entries out of the image that index_open_image() makes. */
-void index_open_forget(struct index_open *index, struct partition *partition);
 
 /* ---- images: closed segments and archive files ---- */
 
@@ -57,6 +60,8 @@ struct index_image { // owns `bytes`
     uint64_t len;
     uint32_t partition_count;
     uint32_t entry_count;
+    uint64_t base_lsn, end_lsn;
+    uint64_t append_ms_last; // the log's clock at the last group covered: what retention by time goes by
     const struct disk_index_partition *directory;
     const struct disk_index_entry *entries;
 };
@@ -67,13 +72,14 @@ struct index_identity {
     uint64_t number;
     uint64_t generation;
     uint64_t base_lsn, end_lsn;
+    uint64_t append_ms_last; // not compared by index_image_parse()
 };
 
-/* Sorts the open index into an image (heap). Returns 0 or NO_MEMORY. */
+/* Sorts the open index into an image (heap), without what was dropped. Returns 0 or NO_MEMORY. */
 MUST_USE int index_open_image(const struct index_open *index, const struct index_identity *identity,
                               struct index_image *image);
 /* Checks every length, order and checksum, and the identity when given. Takes `bytes` over only on success.
- * Returns 0, CORRUPT, FOREIGN. */
+ * Returns 0, CORRUPT, FOREIGN, NEWER. */
 MUST_USE int index_image_parse(uint8_t *bytes, uint64_t len, const struct index_identity *identity,
                                struct index_image *image);
 void index_image_free(struct index_image *image);
@@ -86,6 +92,18 @@ uint32_t index_image_find(const struct index_image *image, const struct disk_ind
 uint32_t index_image_find_time(const struct index_image *image,
                                const struct disk_index_partition *p, int64_t timestamp);
 struct index_entry index_image_at(const struct index_image *image, uint32_t i);
+
+/* Collects entries in any order and makes an image of them: for a segment whose .idx is lost, and for archive files.
+ * Grows on the heap: 40 bytes an entry. */
+struct index_builder;
+struct index_builder *index_builder_new(void); // NULL: out of memory
+void index_builder_free(struct index_builder *builder);
+uint32_t index_builder_count(const struct index_builder *builder);
+MUST_USE int index_builder_add(struct index_builder *builder, uint32_t topic_id, uint32_t partition,
+                               const struct index_entry *entry); // 0 or NO_MEMORY
+/* The builder is empty afterwards. Returns 0; NO_MEMORY; CORRUPT: batches of one partition overlap. */
+MUST_USE int index_builder_finish(struct index_builder *builder,
+                                  const struct index_identity *identity, struct index_image *image);
 
 /* ---- cache of images: least recently used goes first ---- */
 

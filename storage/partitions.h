@@ -36,6 +36,9 @@ struct partition {
     uint32_t open_last;
     uint64_t open_first_offset; // base offset of open_first
     struct disk_partition_open settings; // as the row
+    uint32_t incarnation;     // rises when the partition is dropped: what an index still holds of it is dead
+    uint32_t image_place;     // index_open_image()'s own
+    struct list visible_link; // the store's: partitions whose visible_end moved in this round
     struct list waiters;      // the broker's: cursors to wake when visible_end moves
     struct list ready_link;   // the broker's: shard's list of partitions with woken cursors
 };
@@ -45,7 +48,8 @@ struct partitions;
 struct partitions *partitions_new(uint32_t count_max); // NULL: out of memory
 void partitions_free(struct partitions *partitions);
 struct table *partitions_table(struct partitions *partitions);
-/* After table_load(): builds map and partitions; visible_end = next_offset. CORRUPT if two rows name one. */
+/* After table_load(): builds map and partitions; visible_end = next_offset. CORRUPT if two rows name one partition or
+ * a row's offsets can't be. */
 MUST_USE int partitions_rebuild(struct partitions *partitions, const char **why);
 
 /* NULL when this shard's log did not open it. O(1). */
@@ -57,12 +61,16 @@ bool partitions_is_full(const struct partitions *partitions);
 struct partition *partitions_at(struct partitions *partitions, uint32_t index);
 
 /* ---- apply: called by store.c only, at append and at replay alike ---- */
+
+/* Opens a partition, or takes newer settings (higher revision) for one that is open. NULL: the limit is reached. */
 struct partition *partitions_apply_open(struct partitions *partitions, uint32_t topic_id,
                                         uint32_t partition,
                                         const struct disk_partition_open *settings);
+/* Its address may be another partition's afterwards. */
 void partitions_apply_drop(struct partitions *partitions, struct partition *partition);
 void partitions_apply_batch(struct partitions *partitions, struct partition *partition,
                             uint32_t record_count, uint32_t size, int64_t max_timestamp);
+/* log_start lies above the present one and at or below next_offset: the caller has checked. */
 void partitions_apply_log_start(struct partitions *partitions, struct partition *partition,
                                 uint64_t log_start, uint64_t bytes_gone);
 

@@ -51,7 +51,7 @@ static bool page_take(struct table *table, uint32_t page);
 static uint32_t free_row_find(struct table *table);
 static void used_set(struct table *table, uint32_t index);
 static void page_will_change(struct table *table, uint32_t page);
-static uint32_t snapshot_header_read(struct table *table, uint8_t *bytes, uint32_t capacity);
+static uint32_t snapshot_header_read(struct table *table, uint8_t *bytes);
 static uint32_t snapshot_rows_read(struct table *table, uint8_t *bytes, uint32_t capacity);
 static void aside_free(struct table *table, uint32_t page);
 static const char *load_check(const struct table *table, const struct disk_table *header,
@@ -195,7 +195,7 @@ uint32_t table_snapshot_read(struct table *table, uint8_t *bytes, uint32_t capac
     ASSERT(capacity >= sizeof(struct disk_table));
     uint32_t len = 0;
     if (!snapshot->header_done)
-        len = snapshot_header_read(table, bytes, capacity);
+        len = snapshot_header_read(table, bytes);
     return len + snapshot_rows_read(table, bytes + len, capacity - len);
 }
 
@@ -304,7 +304,7 @@ static void page_will_change(struct table *table, uint32_t page)
 
 /* ---- snapshot ---- */
 
-static uint32_t snapshot_header_read(struct table *table, uint8_t *bytes, uint32_t capacity)
+static uint32_t snapshot_header_read(struct table *table, uint8_t *bytes)
 {
     struct disk_table header = {
         .table_id = le32_make(table->id),

@@ -61,6 +61,7 @@ struct wal_entry {
 struct wal_view {
     uint64_t lsn;            // of the entry's header
     uint64_t append_time_ms; // the group's
+    uint64_t file_number;    // of the segment it lies in: the store begins a new index when it changes
     uint8_t type;
     uint8_t flags;
     uint32_t topic_id;
