@@ -110,9 +110,10 @@ MUST_USE int index_builder_finish(struct index_builder *builder,
 struct index_cache;
 struct index_cache *index_cache_new(uint64_t budget_bytes);
 void index_cache_free(struct index_cache *cache);
-/* key: file number * 2 + (1 for archive files). NULL: not cached; load it and put it in. */
+/* key: file number * 2 + (1 for archive files). NULL: not cached; load it and put it in. The pointer is valid until
+ * the next put or drop. */
 const struct index_image *index_cache_get(struct index_cache *cache, uint64_t key);
-/* Takes the image over; may evict others, never the one just put. */
+/* Takes the image over, also on failure; may evict others, never the one just put. NULL: out of memory. */
 const struct index_image *index_cache_put(struct index_cache *cache, uint64_t key,
                                           struct index_image *image);
 void index_cache_drop(struct index_cache *cache, uint64_t key);
