@@ -43,7 +43,8 @@ int batch_builder_add(struct batch_builder *b, const struct record *record)
     uint64_t base = first ? (uint64_t)record->timestamp_ms : (uint64_t)b->base_timestamp;
     int64_t delta = (int64_t)((uint64_t)record->timestamp_ms - base);
     uint64_t body = body_size(record, delta, b->record_count);
-    if (UNLIKELY(body + varint_size(zigzag_encode((int64_t)body)) > b->capacity - b->len))
+    uint64_t size = varint_size(zigzag_encode((int64_t)body)) + body;
+    if (UNLIKELY(b->len + size > b->capacity))
         return E_FULL;
     uint8_t *to = put_varint(b->bytes + b->len, (int64_t)body);
     *to++ = 0; // attributes
