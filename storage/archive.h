@@ -58,7 +58,7 @@ struct disk_archive_row { // row of TABLE_ARCHIVES
     le64 data_bytes; // of batches, when it was made
     le64 live_bytes; // of those still at or above their log start, as of the last survey
     le64 dropped;    // 1: superseded or dead; unlinked when both checkpoints say so
-    le64 reserved;
+    le64 append_ms_last; // append time of the last group covered: retention by time goes by it
 };
 static_assert(sizeof(struct disk_archive_row) == 64, "disk");
 
@@ -111,6 +111,7 @@ uint64_t archive_base_lsn(const struct archive *archive);
 uint64_t archive_end_lsn(const struct archive *archive);
 uint64_t archive_data_bytes(const struct archive *archive);
 uint64_t archive_live_bytes(const struct archive *archive);
+uint64_t archive_append_ms_last(const struct archive *archive);
 
 /* Everything still wanted below this LSN lies in archive files. */
 uint64_t archives_end_lsn(const struct archives *archives);
@@ -150,6 +151,8 @@ struct archive_image_load {
     /* own */
     uint8_t *bytes;
     uint64_t progress;
+    bool is_private;                 // goes to `own`, not into the cache
+    struct index_image own;
 };
 /* Returns 1: `image` is set, done is not called; 0: started, done is called once, from io_poll(). */
 MUST_USE int archive_image_start(struct archives *archives, struct archive_image_load *load);
@@ -167,7 +170,7 @@ struct unweave_source {
  * below archives_end_lsn(). Takes as many as one run may have, at least the first. Returns how many; FULL:
  * a run is on its way, or the table of files is full; NO_MEMORY. Images of what is not taken stay the caller's. */
 MUST_USE int archives_unweave(struct archives *archives, struct unweave_source *sources,
-                              uint32_t count);
+                              uint32_t count, uint64_t now_wall_ms);
 bool archives_is_unweaving(const struct archives *archives);
 
 enum archive_pressure {

@@ -65,7 +65,7 @@ struct checkpoint_set { // the valid ones, newest first
     struct checkpoint_head heads[8];
     uint32_t count;
     uint32_t bad_count;      // files that failed a check
-    char bad_path[4200];     // one of them
+    char bad_path[4200];     // the newest of them; also of what was FOREIGN, NEWER or IO
     const char *bad_why;
 };
 /* Verifies each file wholly. Returns 0; IO; NEWER; FOREIGN (a file of another store: refuse). */
