@@ -44,15 +44,18 @@ struct table *producers_table(struct producers *producers);
 MUST_USE int producers_rebuild(struct producers *producers, const char **why);
 
 /* Looks only. Batches without producer id: APPEND. Sequences wrap from 2^31-1 to 0. */
-enum producer_verdict producers_check(struct producers *producers, uint32_t topic_id,
+enum producer_verdict producers_check(const struct producers *producers, uint32_t topic_id,
                                       uint32_t partition, const struct batch_info *info,
                                       uint64_t *base_offset, uint16_t *error);
 /* When appending this batch needs a new row and the table is full: the row to expire first. */
-bool producers_must_expire(struct producers *producers, uint32_t topic_id, uint32_t partition,
-                           const struct batch_info *info, struct disk_producer *victim);
+bool producers_must_expire(const struct producers *producers, uint32_t topic_id,
+                           uint32_t partition, const struct batch_info *info,
+                           struct disk_producer *victim);
+uint32_t producers_count(const struct producers *producers);
 
 /* ---- apply: at append and replay ---- */
-void producers_apply_batch(struct producers *producers, uint32_t topic_id, uint32_t partition,
+/* FULL: the table is full, which only damage can bring: a handler expires a row first. */
+MUST_USE int producers_apply_batch(struct producers *producers, uint32_t topic_id, uint32_t partition,
                            const struct batch_info *info, uint64_t lsn, uint64_t append_time_ms);
 void producers_apply_expire(struct producers *producers, uint64_t producer_id, uint32_t topic_id,
                             uint32_t partition);

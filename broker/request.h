@@ -36,6 +36,7 @@ enum request_kind {
     REQUEST_DELIVER,     // shard -> conn: buffer full of frames to send
     REQUEST_CONN_CLOSED, // conn -> each shard that has subscriptions of it: drop them
     REQUEST_SHARD,       // shard -> shard: struct shard_mail in `u.shard`
+    REQUEST_CONN_OPEN,   // accepting core -> core: serve this socket, `u.accepted`
 };
 
 enum shard_mail_kind {
@@ -71,11 +72,19 @@ struct request {
     uint32_t progress;        // the handler's: frame or item it stopped at (FULL), step of a longer job
     void *context;            // the handler's
     union {
+        struct { // REQUEST_CLIENT, PRODUCE at its shard: where handling goes on after BLOCKED
+            uint32_t frame_offset; // of the current frame in `frames`
+            uint32_t item;         // next item of that frame
+            uint32_t data_offset;  // of its batch in that frame's data
+        } produce;
         struct { // REQUEST_DELIVER
             uint64_t subscription; // 0: the answer to a FETCH
             void *owner;           // shard's struct subscription
             bool last;             // no more will come (FETCH answered)
         } deliver;
+        struct { // REQUEST_CONN_OPEN
+            int fd;
+        } accepted;
         struct { // REQUEST_SHARD
             enum shard_mail_kind kind;
             uint32_t topic_id;
@@ -86,14 +95,19 @@ struct request {
 };
 static_assert(sizeof(struct request) <= 320, "thousands of them: keep it small");
 
-/* While a PRODUCE request is at its shard, each struct produce_item of its frames is overwritten with the item's
- * result: no memory of its own is needed for results. Before: reserved = target shard (dispatch). */
+/* A PRODUCE frame's items (struct produce_item) as they are used inside the broker, in place, so that results
+ * need no memory of their own: dispatch writes the target shard into what was `reserved`; the shard writes base
+ * offset and error and nothing else, since other shards may read the item's size at that moment. */
 struct produce_outcome {
-    le64 base_offset;
-    le16 error;      // enum proto_error
-    le16 reserved;
-    le32 shard;
+    le64 base_offset; // before: topic_id, partition
+    le32 batch_bytes; // stays
+    le16 shard;       // written by dispatch
+    le16 error;       // enum proto_error; written by dispatch as 0
 };
 static_assert(sizeof(struct produce_outcome) == sizeof(struct produce_item), "written in place");
+static_assert(offsetof(struct produce_outcome, batch_bytes) ==
+                  offsetof(struct produce_item, batch_bytes), "stays in place");
+static_assert(offsetof(struct produce_outcome, shard) == offsetof(struct produce_item, reserved),
+              "the target shard is the low half of a little-endian number");
 
 #endif

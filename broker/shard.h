@@ -16,8 +16,9 @@
 #include "broker/topics.h"
 #include "storage/store.h"
 
-struct core;
-struct cursors; // broker/cursor.h: subscriptions and fetches
+struct cursors;     // broker/cursor.h: subscriptions and fetches
+struct topic_jobs;  // broker/topic_job.h: changes of topics under way (shard 0)
+struct offsets_jobs; // broker/handle_offsets.c: searches by timestamp under way
 
 enum shard_state { SHARD_OPENING, SHARD_SERVING, SHARD_DRAINING, SHARD_FAILED, SHARD_CLOSED };
 
@@ -34,14 +35,21 @@ struct shard {
     struct store *store;
     struct producers *producers;
     struct topics *topics;       // shard 0 only
-    struct table *scalars;       // TABLE_SCALARS: next topic id, next producer id
+    struct table *scalars;       // TABLE_SCALARS: enum scalar
+    struct table *slots;         // TABLE_SLOTS, shard 0 only
+    struct topic_jobs *topic_jobs; // shard 0 only
+    struct offsets_jobs *offsets_jobs;
+    uint8_t *scratch;            // SHARD_SCRATCH_BYTES: decompressed records under validation
+    uint64_t producer_id_next;   // shard 0: next to give out, below the block in SCALAR_PRODUCER_ID_END
     struct cursors *cursors;
     struct mailbox *mailbox;     // of its core
     struct buffers *buffers;     // of its core
     struct pool *requests;       // of its core: for deliveries and shard mails
     const uint16_t *slot_shard;  // SLOT_COUNT entries, constant
     const uint16_t *shard_core;  // which core hosts each shard, constant
+    uint16_t shard_count;
     struct batch_limits limits;
+    struct disk_partition_open topic_defaults; // of new topics, from the configuration
     uint64_t now_ns;             // of this turn
     uint64_t now_wall_ms;
     struct list queue;           // requests not yet handled, in order of arrival
@@ -50,15 +58,33 @@ struct shard {
     struct shard_counters counters;
 };
 
+/* Single numbers of a shard's state: rows of TABLE_SCALARS, one per number, in this order. */
+enum scalar { SCALAR_TOPIC_ID_NEXT, SCALAR_PRODUCER_ID_END, SCALAR_COUNT };
+struct disk_scalar {
+    le64 used; // 1
+    le64 value;
+};
+static_assert(sizeof(struct disk_scalar) == 16, "disk");
+struct disk_slot { // row i: slot i
+    le64 used; // 1
+    le64 shard;
+};
+
+/* The largest batch may decompress to this much when its topic asks for validation of records. Untouched, and so
+ * not resident, until a topic does. */
+#define SHARD_SCRATCH_BYTES ((uint32_t)(16 * MIB))
+
 struct shard_options {
     uint16_t id;
     uint16_t core;
     struct mailbox *mailbox;
     struct buffers *buffers;
     struct pool *requests;
-    const uint16_t *slot_shard;
+    const uint16_t *slot_shard; // filled by shard_slot_table() of shard 0 before anything is dispatched
     const uint16_t *shard_core;
+    uint16_t shard_count;
     struct batch_limits limits;
+    struct disk_partition_open topic_defaults; // of new topics
     struct store_options store;  // io, dir, identity, budgets; callbacks and tables are filled in by shard_open()
 };
 
@@ -76,11 +102,21 @@ uint64_t shard_deadline_ns(const struct shard *shard);
 /* A delivery came home: its buffer and credit are free again. */
 void shard_on_delivered(struct shard *shard, struct request *request);
 
+/* A REQUEST_SHARD of ours came home (shard 0). */
+void shard_on_mail_reply(struct shard *shard, struct request *mail);
+
 /* Refuses new batches with SHUTTING_DOWN from now on. */
 void shard_drain(struct shard *shard);
 bool shard_is_drained(const struct shard *shard); // nothing waits for the disk
 /* Writes the clean end (blocking, until deadline). Then free. */
 int shard_close(struct shard *shard, uint64_t deadline_ns);
+
+/* Shard 0, after shard_open(): where each slot lives. SLOT_COUNT numbers. Read before the cores dispatch. */
+void shard_slot_table(const struct shard *shard, uint16_t slot_shard[]);
+/* After all shards are open: every partition of `shard` must be known to shard 0, else CORRUPT with text. */
+MUST_USE int shard_check_partitions(struct shard *shard, const struct shard *shard_0, char text[512]);
+
+uint64_t shard_scalar(const struct shard *shard, enum scalar scalar);
 
 /* Which shard owns a partition: by slot, never by modulo of the count. */
 uint16_t shard_of_partition(const uint16_t *slot_shard, uint32_t topic_id, uint32_t partition);

@@ -17,12 +17,13 @@ struct disk_topic { // row of TABLE_TOPICS and payload of ENTRY_TOPIC / ENTRY_TO
     le32 topic_id;       // never 0
     le32 partition_count;
     le64 created_ms;
-    le64 confirmed;      // partitions [0, confirmed) are known to be open at `settings.revision`
+    le64 confirmed;      // partitions [0, confirmed) are open in their owners' logs: what clients are shown
     struct disk_partition_open settings; // revision rises with each change
     uint8_t dropped;     // being deleted: partitions are told, then the row goes
     uint8_t name_length;
     uint8_t name[TOPIC_NAME_BYTES_MAX];
-    uint8_t zero[5];
+    uint8_t settled;     // every owner has logged this revision; else it is told again after a restart
+    uint8_t zero[4];
 };
 static_assert(sizeof(struct disk_topic) % 8 == 0, "disk");
 static_assert(sizeof(struct disk_topic) == 312, "disk");
@@ -44,12 +45,17 @@ MUST_USE int topics_rebuild(struct topics *topics, const char **why); // after t
 const struct disk_topic *topics_find(const struct topics *topics, struct slice name);
 const struct disk_topic *topics_find_id(const struct topics *topics, uint32_t topic_id);
 uint32_t topics_count(const struct topics *topics);
-uint32_t topics_id_next(const struct topics *topics); // above all ids ever used: kept in TABLE_SCALARS
 /* The first topic whose name is greater than `after` (bytewise), in order; NULL at the end. */
 const struct disk_topic *topics_next(const struct topics *topics, struct slice after);
 
+/* Row i of 0..topics_row_count()-1, NULL when unused: for a walk over all. */
+uint32_t topics_row_count(const struct topics *topics);
+const struct disk_topic *topics_row(const struct topics *topics, uint32_t i);
+
 /* ---- apply: at append and replay ---- */
-void topics_apply(struct topics *topics, const struct disk_topic *topic);
+/* Makes or replaces. FULL: TOPICS_MAX; a handler checks before it appends, so only damage can bring it. The
+ * name of an existing topic never changes. */
+MUST_USE int topics_apply(struct topics *topics, const struct disk_topic *topic);
 void topics_apply_drop(struct topics *topics, uint32_t topic_id);
 
 #endif

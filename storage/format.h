@@ -55,6 +55,9 @@ static_assert(sizeof(struct disk_store) == DISK_BLOCK, "disk");
 
 /* ---- segment: header twice, then groups from DISK_SEGMENT_DATA on ---- */
 #define DISK_SEGMENT_DATA (2 * DISK_BLOCK)
+/* features_compatible: every block of the file was written before the header was, so that it never again needs
+ * zeroing. Without it a spare is zeroed again before it is entered, and a closed segment before its next life. */
+#define DISK_SEGMENT_WRITTEN 1u
 struct disk_segment {
     struct disk_common common; // number: file number
     le64 generation;           // random, new for each life of the file
@@ -166,13 +169,22 @@ struct disk_producer_open {
 static_assert(sizeof(struct disk_producer_open) == 16, "disk");
 
 struct disk_cut { // ends the log at end_lsn whatever lies behind it in older files
-    le64 end_lsn;
+    le64 end_lsn;      // the LSN of the CUT group itself
     le64 chain;        // of the last group before end_lsn: the next group continues it
     le64 group_number; // of that group
     le32 void_count;   // le64 file numbers follow: files whose groups are void
-    le32 reserved;
+    le32 hole_count;   // struct disk_hole follow: what `wal salvage` gave up; 0 when recovery wrote it
 };
 static_assert(sizeof(struct disk_cut) == 32, "disk");
+
+struct disk_hole { // the log goes on at to_lsn; what was in [from_lsn, to_lsn) is lost
+    le64 from_lsn;
+    le64 to_lsn;
+    le64 to_file;      // the group at to_lsn lies in this file ...
+    le64 to_offset;    // ... here; both 0: there is none, the CUT group itself is what lies at to_lsn
+};
+static_assert(sizeof(struct disk_hole) == 32, "disk");
+#define DISK_HOLES_MAX 16
 
 /* ---- index of a closed segment (.idx), and of an archive file (at its end) ----
  * header block; directory (sorted by topic, partition); entries (directory order, then offset). */

@@ -55,6 +55,8 @@ struct store_options {
     struct table *const *tables;  // the broker's, made empty by the caller; in checkpoints with ours
     uint32_t table_count;
     void *context;
+    /* The tables are loaded (or empty), replay begins: rebuild maps over them. CORRUPT with *why refuses. */
+    int (*loaded)(void *context, const char **why);
     /* The broker's part of an entry. May look at `partition` (NULL when the entry names none or an unknown one).
      * A negative status at replay stops recovery as damage. */
     int (*apply)(void *context, const struct wal_view *view, struct partition *partition);

@@ -1,0 +1,58 @@
+/* PARTITION_OPEN and PARTITION_DROP mails from shard 0: the owner logs them in its own log and answers when
+ * they are durable. Idempotent: what is so already is not logged again, so a mail may be re-sent at will.
+ *
+ * A mail names a range of partitions of one topic; this shard takes those whose slot it owns. */
+#include "broker/shard.h"
+
+static int log_partition(struct shard *shard, uint8_t type, const struct request *mail,
+                         uint32_t partition);
+
+static bool is_done(struct shard *shard, const struct request *mail, uint32_t number)
+{
+    const struct partition *partition =
+        store_partition(shard->store, mail->u.shard.topic_id, number);
+    if (mail->u.shard.kind == MAIL_PARTITION_DROP)
+        return !partition;
+    return partition && le64_get(partition->settings.revision) >=
+                            le64_get(mail->u.shard.settings.revision);
+}
+
+enum handled handle_partition_mail(struct shard *shard, struct request *mail)
+{
+    uint8_t type = mail->u.shard.kind == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN
+                                                             : ENTRY_PARTITION_DROP;
+    for (; mail->progress < mail->u.shard.partition_count; mail->progress++) {
+        uint32_t number = mail->u.shard.partition_first + mail->progress;
+        if (shard_of_partition(shard->slot_shard, mail->u.shard.topic_id, number) != shard->id ||
+            is_done(shard, mail, number))
+            continue;
+        bool is_new = !store_partition(shard->store, mail->u.shard.topic_id, number);
+        if (is_new && partitions_is_full(store_partitions(shard->store))) {
+            shard_reply_error(shard, mail, PE_LIMIT_REACHED, "shard %u: at most %u partitions",
+                              shard->id, PARTITIONS_MAX);
+            return HANDLED;
+        }
+        int status = log_partition(shard, type, mail, number);
+        if (status == E_FULL)
+            return BLOCKED;
+        if (status) {
+            shard_reply_error(shard, mail, proto_error_from_status(status), "%s", "");
+            return HANDLED;
+        }
+    }
+    shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
+    return HANDLED;
+}
+
+static int log_partition(struct shard *shard, uint8_t type, const struct request *mail,
+                         uint32_t partition)
+{
+    const struct disk_partition_open *settings = &mail->u.shard.settings;
+    struct wal_entry entry = {.type = type,
+                              .topic_id = mail->u.shard.topic_id,
+                              .partition = partition,
+                              .pieces = {{settings, sizeof(*settings)}},
+                              .piece_count = 1};
+    struct wal_view view;
+    return store_append(shard->store, &entry, &view, NULL);
+}

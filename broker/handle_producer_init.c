@@ -1,0 +1,54 @@
+/* PRODUCER_INIT: an identity for an idempotent producer.
+ *
+ * New ids come from a block that is durable before the first id of it is given out, so that no id is ever given
+ * twice. An existing producer that had to give up a batch asks for its next epoch: shards accept the higher epoch
+ * from sequence 0 and fence the lower one. An exhausted epoch gets a new id. */
+#include "broker/shard.h"
+
+#define EPOCH_MAX 32767 // the batch's field is a signed 16-bit number
+
+static int reserve_block(struct shard *shard);
+
+enum handled handle_producer_init(struct shard *shard, struct request *request)
+{
+    struct frame frame;
+    struct msg_producer_init m;
+    if (frame_decode(request->frames, &frame) || read_producer_init(&frame, &m)) {
+        shard_reply_error(shard, request, PE_MALFORMED, "PRODUCER_INIT");
+        return HANDLED;
+    }
+    uint64_t given_out = shard->producer_id_next;
+    if (m.producer_id != PRODUCER_NONE && m.producer_id >= given_out) {
+        shard_reply_error(shard, request, PE_UNKNOWN_PRODUCER, "producer id %llu was never given",
+                          (unsigned long long)m.producer_id);
+        return HANDLED;
+    }
+    struct msg_producer_init_reply reply = {m.producer_id, (uint16_t)(m.epoch + 1)};
+    if (m.producer_id == PRODUCER_NONE || m.epoch >= EPOCH_MAX) {
+        int status = given_out == shard_scalar(shard, SCALAR_PRODUCER_ID_END) ? reserve_block(shard) : 0;
+        if (status == E_FULL)
+            return BLOCKED;
+        if (status) {
+            shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
+            return HANDLED;
+        }
+        reply = (struct msg_producer_init_reply){shard->producer_id_next++, 0};
+    }
+    uint8_t *bytes = request->reply->bytes;
+    struct writer w =
+        writer_make(bytes + FRAME_HEADER_SIZE, request->reply->capacity - FRAME_HEADER_SIZE);
+    write_producer_init_reply(&w, &reply);
+    request->reply_bytes = frame_seal(bytes, OP_PRODUCER_INIT, FRAME_REPLY, request->correlation,
+                                      writer_length(&w), 0);
+    shard_reply_when_durable(shard, request, store_reserved_lsn(shard->store));
+    return HANDLED;
+}
+
+static int reserve_block(struct shard *shard)
+{
+    le64 end = le64_make(shard->producer_id_next + PID_BLOCK_SIZE);
+    struct wal_entry entry = {
+        .type = ENTRY_PID_BLOCK, .pieces = {{&end, sizeof(end)}}, .piece_count = 1};
+    struct wal_view view;
+    return store_append(shard->store, &entry, &view, NULL);
+}
