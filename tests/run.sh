@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# The test command: every check once, on both compilers, both I/O backends, and under the sanitizers.
+#   run.sh [--full]
+# Each step's output goes to build/logs/STEP.log; a failed one is shown. The last line counts what ran.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+full=0
+[ "${1:-}" = --full ] && full=1
+jobs=$(nproc)
+logs=$root/build/logs
+rm -rf "$logs"
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+bin=$root/build/release/bin
+
+# step NAME COMMAND...: exit status 0 passes, 77 skips, anything else fails.
+step() {
+  local name=$1 started=$SECONDS status=0
+  shift
+  "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
+  case $status in
+  0) passed=$((passed + 1)); echo "ok    $name ($((SECONDS - started)) s)" ;;
+  77) skipped=$((skipped + 1)); echo "skip  $name: $(tail -n 1 "$logs/$name.log")" ;;
+  *) failed=$((failed + 1)); echo "FAIL  $name (exit $status, $logs/$name.log)"; tail -n 40 "$logs/$name.log" | sed 's/^/      /' ;;
+  esac
+  return $status
+}
+
+# suite NAME BUILD_DIR [CTEST ARGUMENT...]: every test of a build counts by itself.
+suite() {
+  local name=$1 dir=$2 started=$SECONDS line total lost skips
+  shift 2
+  ctest --test-dir "$dir" -j "$jobs" --output-on-failure "$@" >"$logs/$name.log" 2>&1 </dev/null
+  line=$(grep -E 'tests passed, [0-9]+ tests failed out of [0-9]+' "$logs/$name.log" | tail -n 1)
+  total=$(sed -nE 's/.*out of ([0-9]+).*/\1/p' <<<"$line")
+  lost=$(sed -nE 's/.* ([0-9]+) tests? failed.*/\1/p' <<<"$line")
+  skips=$(grep -c -E '\*\*\*Skipped' "$logs/$name.log")
+  if [ -z "$total" ]; then
+    failed=$((failed + 1)); echo "FAIL  $name: no test ran"; tail -n 20 "$logs/$name.log"; return 1
+  fi
+  passed=$((passed + total - lost - skips)); failed=$((failed + lost)); skipped=$((skipped + skips))
+  if [ "$lost" -gt 0 ]; then
+    echo "FAIL  $name: $lost of $total ($logs/$name.log)"
+    grep -vE '^ +(Start|Test +#)' "$logs/$name.log" | tail -n 60 | sed 's/^/      /'
+    return 1
+  fi
+  echo "ok    $name: $total tests, $skips skipped ($((SECONDS - started)) s)"
+}
+
+build() { # build PRESET [TARGET...]
+  local preset=$1
+  shift
+  cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"} -- --quiet
+}
+
+format_check() { git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror; }
+
+echo "# checks of the source"
+step lint-checks tests/lint/lint_test.sh
+step lint-layers tests/lint/layers.sh
+step lint-seam tests/lint/seam.sh
+step lint-words tests/lint/words.sh
+step lint-headers tests/lint/headers.sh
+step lint-format format_check
+
+echo "# gcc, release"
+if step build-gcc build release; then
+  suite unit build/release -LE 'stress|fuzz'
+  suite stress build/release -L stress
+  for script in tests/integration/*_test.sh; do
+    for io in uring epoll; do
+      step "$(basename "$script" .sh)-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full bash "$script" "$bin"
+    done
+  done
+  step main-job tests/job/run.sh "$bin"
+fi
+
+echo "# address and undefined behaviour sanitizers"
+if step build-sanitizers build sanitizers; then
+  export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+  suite sanitizers build/sanitizers -LE stress
+  step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/sanitizers/bin"
+fi
+
+echo "# thread sanitizer: what is concurrent, on the epoll backend"
+if step build-tsan build tsan stress_programs; then
+  TSAN_OPTIONS=halt_on_error=1 suite tsan build/tsan -L stress
+fi
+
+echo "# clang"
+step build-clang build clang
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
