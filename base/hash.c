@@ -1,8 +1,9 @@
 /* XXH3-64 and CRC-32C, with the vector units kept clean for each other.
  *
- * The happy path is one call into code that was chosen for this processor: XXH3 is compiled in twice, here
- * for SSE2 (each x86-64 has it) and in hash_avx2.c for AVX2; ISA-L chooses its CRC by itself. Up to 240
- * bytes XXH3 uses no vectors, so short input (most frames) stays here whatever the processor.
+ * The happy path is one call into code that was chosen for this processor: XXH3 is compiled in
+ * twice, here for SSE2 (each x86-64 has it) and in hash_avx2.c for AVX2; ISA-L chooses its CRC by
+ * itself. Up to 240 bytes XXH3 uses no vectors, so short input (most frames) stays here whatever
+ * the processor.
  *
  * Nothing here can fail. A wrong choice costs time only: both variants give the same numbers. */
 #include "base/hash.h"
@@ -66,8 +67,9 @@ static inline bool cpu_has_avx2(void)
     return LIKELY(__builtin_cpu_supports("avx2"));
 }
 
-/* Upper halves that a library left dirty make each later SSE instruction of this thread wait for them:
- * measured, SSE2 XXH3 then runs at a quarter of its speed. The instruction itself costs about 1 ns. */
+/* Upper halves that a library left dirty make each later SSE instruction of this thread wait for
+ * them: measured, SSE2 XXH3 then runs at a quarter of its speed. The instruction itself costs
+ * about 1 ns. */
 static inline void vectors_clean(void)
 {
     if (LIKELY(__builtin_cpu_supports("avx")))

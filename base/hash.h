@@ -1,8 +1,9 @@
 /* Checksums: XXH3-64 over groups and frames, CRC-32C (Castagnoli) over record batches.
  *
- * Both in one file because of a trap, measured: ISA-L's crc32_iscsi may leave the upper halves of the
- * vector registers dirty, after which SSE2 code (XXH3 among it) runs four times slower on that thread.
- * hash_crc32c() therefore ends with vzeroupper, and XXH3 is compiled in here with AVX2 chosen at run time.
+ * Both in one file because of a trap, measured: ISA-L's crc32_iscsi may leave the upper halves of
+ * the vector registers dirty, after which SSE2 code (XXH3 among it) runs four times slower on
+ * that thread. hash_crc32c() therefore ends with vzeroupper, and XXH3 is compiled in here with
+ * AVX2 chosen at run time.
  *
  * Sources: xxHash (BSD-2), RFC 3720 appendix B.4 for CRC-32C test vectors. Thread: any. */
 #ifndef SLUICE_BASE_HASH_H

@@ -1,6 +1,7 @@
 /* The AVX2 variant of XXH3, in a file of its own, because the compiler must take every inlined
- * function of xxhash.h for an AVX2 one. Nothing else may be included behind the pragma: its inline
- * functions would become AVX2 code, too. On other processors the functions give the portable variant. */
+ * function of xxhash.h for an AVX2 one. Nothing else may be included behind the pragma: its
+ * inline functions would become AVX2 code, too. On other processors the functions give the
+ * portable variant. */
 #include "base/hash_avx2.h"
 
 #if defined(__x86_64__)

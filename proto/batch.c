@@ -1,13 +1,14 @@
 /* Checking and patching record batches: what the broker does with what producers send.
  *
- * batch_check() is the gate; its happy path is: framing, size, CRC-32C, header fields, then a walk over
- * the records (uncompressed: about 5 ns each) or over the block lengths of an LZ4 frame. Records that
- * are compressed otherwise are trusted as far as the CRC reaches, since decompressing is the consumer's work. The
- * order of checks is part of the answer: the CRC comes before any field that it covers, so that a damaged
- * batch is called damaged (and may be sent again) and not ill-formed.
+ * batch_check() is the gate; its happy path is: framing, size, CRC-32C, header fields, then a
+ * walk over the records (uncompressed: about 5 ns each) or over the block lengths of an LZ4
+ * frame. Records that are compressed otherwise are trusted as far as the CRC reaches, since
+ * decompressing is the consumer's work. The order of checks is part of the answer: the CRC comes
+ * before any field that it covers, so that a damaged batch is called damaged (and may be sent
+ * again) and not ill-formed.
  *
- * batch_is_intact() is the same without the rules, for bytes that passed them once: it finds damage of disk
- * and wire. */
+ * batch_is_intact() is the same without the rules, for bytes that passed them once: it finds
+ * damage of disk and wire. */
 #include "proto/batch.h"
 
 #include "base/hash.h"

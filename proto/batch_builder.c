@@ -1,8 +1,9 @@
 /* Building record batches in a caller's buffer.
  *
- * The happy path is: init, add until E_FULL or until it is time to send, finish. Adding computes the record's
- * exact size first (its length comes before it on the wire) and then writes without further checks; finishing fills the
- * header and computes the CRC-32C. Nothing here fails except for lack of room, and then nothing changed. */
+ * The happy path is: init, add until E_FULL or until it is time to send, finish. Adding computes
+ * the record's exact size first (its length comes before it on the wire) and then writes without
+ * further checks; finishing fills the header and computes the CRC-32C. Nothing here fails except
+ * for lack of room, and then nothing changed. */
 #include "proto/batch.h"
 
 #include "base/hash.h"
@@ -10,10 +11,19 @@
 #include "proto/lz4_frame.h"
 #include "proto/record.h"
 
-static uint64_t body_size(const struct record *record, int64_t timestamp_delta,
-                          uint32_t offset_delta);
+/* What a record will take, computed before it is written. */
+struct plan {
+    int64_t timestamp_delta;
+    uint64_t body_size; // behind the length
+    uint64_t size;      // with the length
+};
+
+static inline struct plan plan_record(const struct batch_builder *b, const struct record *record);
 static uint64_t headers_size(const struct record *record);
 static inline uint64_t bytes_size(struct slice bytes);
+static inline uint8_t *put_record(uint8_t *to, const struct record *record, const struct plan *plan,
+                                  uint32_t offset_delta);
+static uint8_t *put_headers(uint8_t *to, const struct record *record);
 static inline uint8_t *put_varint(uint8_t *to, int64_t value);
 static uint8_t *put_long_varint(uint8_t *to, uint64_t raw);
 static inline uint8_t *put_bytes(uint8_t *to, struct slice bytes);
@@ -28,42 +38,20 @@ void batch_builder_init(struct batch_builder *b, uint8_t *bytes, uint32_t capaci
 
 uint32_t batch_builder_record_size(const struct batch_builder *b, const struct record *record)
 {
-    int64_t delta =
-        b->record_count == 0
-            ? 0
-            : (int64_t)((uint64_t)record->timestamp_ms - (uint64_t)b->base_timestamp);
-    uint64_t body = body_size(record, delta, b->record_count);
-    uint64_t size = varint_size(zigzag_encode((int64_t)body)) + body;
-    return (uint32_t)min_u64(size, UINT32_MAX);
+    return (uint32_t)min_u64(plan_record(b, record).size, UINT32_MAX);
 }
 
 int batch_builder_add(struct batch_builder *b, const struct record *record)
 {
-    bool first = b->record_count == 0;
-    uint64_t base = first ? (uint64_t)record->timestamp_ms : (uint64_t)b->base_timestamp;
-    int64_t delta = (int64_t)((uint64_t)record->timestamp_ms - base);
-    uint64_t body = body_size(record, delta, b->record_count);
-    uint64_t size = varint_size(zigzag_encode((int64_t)body)) + body;
-    if (UNLIKELY(b->len + size > b->capacity))
+    struct plan plan = plan_record(b, record);
+    if (UNLIKELY(b->len + plan.size > b->capacity))
         return E_FULL;
-    uint8_t *to = put_varint(b->bytes + b->len, (int64_t)body);
-    *to++ = 0; // attributes
-    to = put_varint(to, delta);
-    to = put_varint(to, b->record_count);
-    to = put_bytes(to, record->key);
-    to = put_bytes(to, record->value);
-    to = put_varint(to, record->header_count);
-    for (uint32_t i = 0; i < record->header_count; i++) {
-        struct slice key = record->headers[i].key;
-        to = put_varint(to, key.len); // never null
-        if (key.len > 0)
-            memcpy(to, key.bytes, key.len);
-        to = put_bytes(to + key.len, record->headers[i].value);
-    }
-    if (first || record->timestamp_ms > b->max_timestamp)
+    uint8_t *end = put_record(b->bytes + b->len, record, &plan, b->record_count);
+    if (b->record_count == 0)
+        b->base_timestamp = b->max_timestamp = record->timestamp_ms;
+    else if (record->timestamp_ms > b->max_timestamp)
         b->max_timestamp = record->timestamp_ms;
-    b->base_timestamp = (int64_t)base;
-    b->len = (uint32_t)(to - b->bytes);
+    b->len = (uint32_t)(end - b->bytes);
     b->record_count++;
     return E_OK;
 }
@@ -114,20 +102,26 @@ static uint32_t compress_records(const struct batch_builder *b, uint8_t *scratch
 {
     ASSERT(scratch_size >= batch_compress_bound(b->len));
     uint32_t len = b->len - BATCH_HEADER_SIZE;
-    uint32_t compressed = lz4_frame_encode(b->bytes + BATCH_HEADER_SIZE, len,
-                                           scratch + BATCH_HEADER_SIZE, len - 1);
+    uint32_t compressed =
+        lz4_frame_encode(b->bytes + BATCH_HEADER_SIZE, len, scratch + BATCH_HEADER_SIZE, len - 1);
     return compressed > 0 ? BATCH_HEADER_SIZE + compressed : 0;
 }
 
 /* ---- sizes ---- */
 
-static uint64_t body_size(const struct record *record, int64_t timestamp_delta,
-                          uint32_t offset_delta)
+/* The first record's timestamp is the base. The subtraction is done unsigned, since it must not be
+ * undefined for what an application may have set; the gate refuses such a batch. */
+static inline struct plan plan_record(const struct batch_builder *b, const struct record *record)
 {
-    return 1 + varint_size(zigzag_encode(timestamp_delta)) +
-           varint_size(zigzag_encode(offset_delta)) + bytes_size(record->key) +
-           bytes_size(record->value) + varint_size(zigzag_encode(record->header_count)) +
-           (LIKELY(record->header_count == 0) ? 0 : headers_size(record));
+    uint64_t base = (uint64_t)(b->record_count > 0 ? b->base_timestamp : record->timestamp_ms);
+    struct plan plan = {.timestamp_delta = (int64_t)((uint64_t)record->timestamp_ms - base)};
+    plan.body_size = 1 + varint_size(zigzag_encode(plan.timestamp_delta)) +
+                     varint_size(zigzag_encode(b->record_count)) + bytes_size(record->key) +
+                     bytes_size(record->value) + varint_size(zigzag_encode(record->header_count));
+    if (UNLIKELY(record->header_count > 0))
+        plan.body_size += headers_size(record);
+    plan.size = plan.body_size + varint_size(zigzag_encode((int64_t)plan.body_size));
+    return plan;
 }
 
 static uint64_t headers_size(const struct record *record)
@@ -147,6 +141,32 @@ static inline uint64_t bytes_size(struct slice bytes)
 }
 
 /* ---- writing what was sized ---- */
+
+static inline uint8_t *put_record(uint8_t *to, const struct record *record, const struct plan *plan,
+                                  uint32_t offset_delta)
+{
+    to = put_varint(to, (int64_t)plan->body_size);
+    *to++ = 0; // attributes
+    to = put_varint(to, plan->timestamp_delta);
+    to = put_varint(to, offset_delta);
+    to = put_bytes(to, record->key);
+    to = put_bytes(to, record->value);
+    to = put_varint(to, record->header_count);
+    return LIKELY(record->header_count == 0) ? to : put_headers(to, record);
+}
+
+/* A header's key is never null. */
+static uint8_t *put_headers(uint8_t *to, const struct record *record)
+{
+    for (uint32_t i = 0; i < record->header_count; i++) {
+        struct slice key = record->headers[i].key;
+        to = put_varint(to, key.len);
+        if (key.len > 0)
+            memcpy(to, key.bytes, key.len);
+        to = put_bytes(to + key.len, record->headers[i].value);
+    }
+    return to;
+}
 
 static inline uint8_t *put_varint(uint8_t *to, int64_t value)
 {

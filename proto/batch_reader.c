@@ -1,9 +1,10 @@
 /* Reading records out of batches: what consumers do with what the broker delivers.
  *
- * The happy path is: batch_iterator_init() on an intact batch, which decompresses into the caller's
- * buffer when need be, then batch_iterator_next() until 0. The checks are bounds, not rules: a batch that the
- * broker let pass under header validation may hold anything behind its CRC, so each length is held
- * against what remains, and a batch that doesn't end where its count says is CORRUPT. */
+ * The happy path is: batch_iterator_init() on an intact batch, which decompresses into the
+ * caller's buffer when need be, then batch_iterator_next() until 0. The checks are bounds, not
+ * rules: a batch that the broker let pass under header validation may hold anything behind its
+ * CRC, so each length is held against what remains, and a batch that doesn't end where its count
+ * says is CORRUPT. */
 #include "proto/batch.h"
 
 #include "base/status.h"

@@ -1,9 +1,9 @@
 /* Bounded cursors over wire fields.
  *
- * The happy path of a read is: enough bytes left, take them, move on. When they are not there, the
- * reader fails for good: it stands at its end, so that whatever is read later sees no bytes and gives
- * zeros. A writer that ran out of room fails in the same way and writes nothing further. The
- * subtraction end - at is exact because `at` never passes `end`. */
+ * The happy path of a read is: enough bytes left, take them, move on. When they are not there,
+ * the reader fails for good: it stands at its end, so that whatever is read later sees no bytes
+ * and gives zeros. A writer that ran out of room fails in the same way and writes nothing
+ * further. The subtraction end - at is exact because `at` never passes `end`. */
 #include "proto/cursor.h"
 
 #define VARINT_BYTES_MAX 10
@@ -53,8 +53,8 @@ uint64_t read_u64(struct reader *r)
     return value;
 }
 
-/* The tenth byte may only hold bit 63; a last byte of 0 behind others says nothing, so there would be two
- * ways to write one number. Both fail. */
+/* The tenth byte may only hold bit 63; a last byte of 0 behind others says nothing, so there
+ * would be two ways to write one number. Both fail. */
 uint64_t read_varint(struct reader *r)
 {
     uint64_t value = 0;

@@ -37,9 +37,9 @@ uint8_t read_u8(struct reader *r);
 uint16_t read_u16(struct reader *r);
 uint32_t read_u32(struct reader *r);
 uint64_t read_u64(struct reader *r);
-uint64_t read_varint(struct reader *r);        // unsigned LEB128, at most 10 bytes, no overlong form
+uint64_t read_varint(struct reader *r); // unsigned LEB128, at most 10 bytes, no overlong form
 int64_t read_zigzag(struct reader *r);
-struct slice read_string(struct reader *r);    // u16 length, bytes
+struct slice read_string(struct reader *r); // u16 length, bytes
 
 /* A count of elements that take at least element_bytes_min (>= 1) each: fails when they can't fit
  * into what remains, so that a count never makes anybody loop or allocate beyond the input. */
@@ -75,8 +75,8 @@ void write_u32(struct writer *w, uint32_t value);
 void write_u64(struct writer *w, uint64_t value);
 void write_varint(struct writer *w, uint64_t value);
 void write_zigzag(struct writer *w, int64_t value);
-void write_string(struct writer *w, struct slice s);    // fails above 65535 bytes
-void write_text(struct writer *w, const char *text);    // NUL-terminated, as write_string
+void write_string(struct writer *w, struct slice s); // fails above 65535 bytes
+void write_text(struct writer *w, const char *text); // NUL-terminated, as write_string
 
 static inline struct slice slice_of_text(const char *text)
 {

@@ -1,7 +1,7 @@
 /* The table errors.def as strings and switches.
  *
- * A number that isn't in the table (a newer peer's) gives "UNKNOWN" and is not retriable: whoever repeats a
- * request without knowing why it failed may do harm. */
+ * A number that isn't in the table (a newer peer's) gives "UNKNOWN" and is not retriable: whoever
+ * repeats a request without knowing why it failed may do harm. */
 #include "proto/errors.h"
 
 #include "base/status.h"
@@ -49,8 +49,8 @@ bool proto_error_is_retriable(uint16_t error)
     }
 }
 
-/* Where several errors would fit, the one that leads the peer to the right next step: try again when
- * room, time or a restart may help; never when the broker itself must be looked at. */
+/* Where several errors would fit, the one that leads the peer to the right next step: try again
+ * when room, time or a restart may help; never when the broker itself must be looked at. */
 uint16_t proto_error_from_status(int status)
 {
     switch (status) {

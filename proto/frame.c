@@ -1,9 +1,9 @@
 /* Frames: from a byte stream to checked views, and back.
  *
- * The happy path of receiving is: frame_peek() until a whole frame is there, frame_decode(), read_X() of
- * messages.h. A length is believed only within the caller's limit, meta_length only within the
- * length, and nothing else before the checksum is right. Whatever fails here ends the connection: the
- * stream has no mark at which one could start again. */
+ * The happy path of receiving is: frame_peek() until a whole frame is there, frame_decode(),
+ * read_X() of messages.h. A length is believed only within the caller's limit, meta_length only
+ * within the length, and nothing else before the checksum is right. Whatever fails here ends the
+ * connection: the stream has no mark at which one could start again. */
 #include "proto/frame.h"
 
 #include "base/hash.h"
@@ -123,8 +123,8 @@ static bool flags_are_valid(uint8_t flags)
     return !(flags & ~FRAME_FLAGS_ALL) && !(reply && push) && (reply || !error);
 }
 
-/* The checksum lies between what it covers. Seeding the meta's hash with the header's chains the two
- * without copying them together; for an ordinary meta that is about 10 ns. */
+/* The checksum lies between what it covers. Seeding the meta's hash with the header's chains the
+ * two without copying them together; for an ordinary meta that is about 10 ns. */
 static uint64_t frame_checksum(const uint8_t *bytes, uint32_t meta_length)
 {
     uint64_t seed = hash_xxh3(bytes, offsetof(struct frame_header, checksum));

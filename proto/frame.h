@@ -6,8 +6,9 @@
  *   | length | op  |v |f | correlation| meta_length| reserved | checksum   | meta   | data
  *   +--------+-----+--+--+------------+------------+----------+------------+------ - - ------ - -
  *
- * length counts the whole frame, header included. The checksum is the XXH3-64 of the meta, seeded with the
- * XXH3-64 of bytes 0..23; data is record batches only, and each batch carries its own CRC-32C. */
+ * length counts the whole frame, header included. The checksum is the XXH3-64 of the meta, seeded
+ * with the XXH3-64 of bytes 0..23; data is record batches only, and each batch carries its own
+ * CRC-32C. */
 #ifndef SLUICE_PROTO_FRAME_H
 #define SLUICE_PROTO_FRAME_H
 
@@ -32,8 +33,9 @@ enum op {
 
 enum frame_flags {
     FRAME_REPLY = 1, // answers the request with the same correlation id
-    FRAME_ERROR = 2, // with REPLY only: the meta is a struct msg_error (for PRODUCE: msg_produce_failure)
-    FRAME_PUSH = 4,  // sent by the broker without a request: ACK, DELIVER, GOAWAY
+    FRAME_ERROR =
+        2, // with REPLY only: the meta is a struct msg_error (for PRODUCE: msg_produce_failure)
+    FRAME_PUSH = 4, // sent by the broker without a request: ACK, DELIVER, GOAWAY
 };
 
 struct frame_header {
@@ -62,23 +64,23 @@ struct frame {
     uint32_t data_length;
 };
 
-/* Looks at the first `available` bytes of a stream.
- * Returns > 0: the length of the whole frame that starts here (may exceed `available`; then read on);
- * 0: fewer than 4 bytes, not known yet; < 0: -(enum proto_error): MALFORMED (length below the header's or
- * meta_length beyond the frame, once 32 bytes are there), REQUEST_TOO_LARGE (length > length_max). */
+/* Looks at the first `available` bytes of a stream. Returns > 0: the length of the whole frame
+ * that starts here (may exceed `available`; then read on); 0: fewer than 4 bytes, not known yet;
+ * < 0: -(enum proto_error): MALFORMED (length below the header's or meta_length beyond the frame,
+ * once 32 bytes are there), REQUEST_TOO_LARGE (length > length_max). */
 MUST_USE int64_t frame_peek(const uint8_t *bytes, size_t available, uint32_t length_max);
 
 /* Decodes a complete frame (frame_peek() said so) and verifies its checksum and reserved fields.
  * Returns PE_NONE or PE_MALFORMED. */
 MUST_USE uint16_t frame_decode(const uint8_t *bytes, struct frame *frame);
 
-/* Writes header and checksum in front of `meta_length` meta bytes that already lie at
- * bytes + FRAME_HEADER_SIZE; data_length bytes of data follow later (they are not touched). Returns the
+/* Writes header and checksum in front of `meta_length` meta bytes that already lie at bytes +
+ * FRAME_HEADER_SIZE; data_length bytes of data follow later (they are not touched). Returns the
  * frame's length. */
 uint32_t frame_seal(uint8_t *bytes, uint16_t op, uint8_t flags, uint64_t correlation,
                     uint32_t meta_length, uint32_t data_length);
 
-const char *op_name(uint16_t op);      // "PRODUCE"; "UNKNOWN"
+const char *op_name(uint16_t op); // "PRODUCE"; "UNKNOWN"
 bool op_is_known(uint16_t op);
 bool op_version_is_supported(uint16_t op, uint8_t version);
 

@@ -1,12 +1,13 @@
 /* LZ4 frames, block by block.
  *
- * The happy path of reading: the frame's descriptor is checked, then each block is taken in place and handed to
- * liblz4's bounded block decoder with exactly the room that is left, then the end mark must be the last thing. The
- * library's own frame functions are not used, because they allocate a context and give no size before
- * decompressing; the blocks are the part that is hard to get right, and those are the library's.
+ * The happy path of reading: the frame's descriptor is checked, then each block is taken in place
+ * and handed to liblz4's bounded block decoder with exactly the room that is left, then the end
+ * mark must be the last thing. The library's own frame functions are not used, because they
+ * allocate a context and give no size before decompressing; the blocks are the part that is hard
+ * to get right, and those are the library's.
  *
- * Whatever doesn't fit together is CORRUPT. A bomb (much content from few bytes) ends where the caller's room
- * ends, as TOO_LARGE; no work is done for content that would not fit. */
+ * Whatever doesn't fit together is CORRUPT. A bomb (much content from few bytes) ends where the
+ * caller's room ends, as TOO_LARGE; no work is done for content that would not fit. */
 #include "proto/lz4_frame.h"
 
 #include <stdbool.h>
@@ -196,9 +197,9 @@ static int64_t frame_total(const struct lz4_frame *frame, uint64_t total)
 
 /* ---- blocks ---- */
 
-/* A block is a row of sequences: a token (4 bits of literal length, 4 of match length), literals, then a match
- * as offset (2) and length - 4. A nibble of 15 goes on in bytes, as long as they are 255. The last sequence
- * ends behind its literals. */
+/* A block is a row of sequences: a token (4 bits of literal length, 4 of match length), literals,
+ * then a match as offset (2) and length - 4. A nibble of 15 goes on in bytes, as long as they are
+ * 255. The last sequence ends behind its literals. */
 static int64_t block_size(const struct lz4_block *block, uint32_t limit)
 {
     const uint8_t *at = block->bytes;
@@ -260,7 +261,8 @@ static int64_t block_decode(const struct lz4_block *block, uint8_t *dst, uint64_
     return size < 0 ? E_CORRUPT : size;
 }
 
-/* Length and data of one block, stored as it is when compressing doesn't make it shorter. 0: no room. */
+/* Length and data of one block, stored as it is when compressing doesn't make it shorter. 0: no
+ * room. */
 static uint32_t block_encode(const uint8_t *src, uint32_t len, uint8_t *dst, uint64_t room)
 {
     if (room <= sizeof(uint32_t))

@@ -1,10 +1,11 @@
 /* Messages about the connection and the broker: error, HELLO, PRODUCER_INIT, STATUS, GOAWAY, and
- * those without a meta. Topics are in messages_topic.c, publishing in messages_produce.c, reading in
- * messages_fetch.c.
+ * those without a meta. Topics are in messages_topic.c, publishing in messages_produce.c, reading
+ * in messages_fetch.c.
  *
- * Every read_X() runs the same way: a bounded reader over the meta takes the fields in the order of their
- * byte table, repeated elements are walked once to see that all are there, and the end decides: left-over or missing
- * bytes are MALFORMED, complete ones with a value that isn't allowed INVALID_ARGUMENT. */
+ * Every read_X() runs the same way: a bounded reader over the meta takes the fields in the order
+ * of their byte table, repeated elements are walked once to see that all are there, and the end
+ * decides: left-over or missing bytes are MALFORMED, complete ones with a value that isn't
+ * allowed INVALID_ARGUMENT. */
 #include "proto/messages_private.h"
 
 uint16_t read_empty(const struct frame *frame)
@@ -120,7 +121,8 @@ void write_producer_init_reply(struct writer *w, const struct msg_producer_init_
     write_u16(w, m->epoch);
 }
 
-/* Ids and epochs go into fields of the batch that are signed, so half of their range is all there is. */
+/* Ids and epochs go into fields of the batch that are signed, so half of their range is all there
+ * is. */
 uint16_t read_producer_init_reply(const struct frame *frame, struct msg_producer_init_reply *m)
 {
     struct reader r = meta_reader(frame);

@@ -1,10 +1,11 @@
 /* The metas of the native protocol's frames, decoded in place.
  *
- * For each message: a struct, write_X() into a meta under construction (check writer.failed at the end) and
- * read_X() from a received meta, which returns PE_NONE or PE_MALFORMED / PE_INVALID_ARGUMENT and never looks behind
- * meta_length. Repeated elements are not copied: the struct keeps count and a reader placed at the first
- * element, and read_X_item() is called `count` times (it can't fail then: read_X() walked them all).
- * Slices point into the frame. Byte tables: docs/protocol.md. */
+ * For each message: a struct, write_X() into a meta under construction (check writer.failed at
+ * the end) and read_X() from a received meta, which returns PE_NONE or PE_MALFORMED /
+ * PE_INVALID_ARGUMENT and never looks behind meta_length. Repeated elements are not copied: the
+ * struct keeps count and a reader placed at the first element, and read_X_item() is called
+ * `count` times (it can't fail then: read_X() walked them all). Slices point into the frame. Byte
+ * tables: docs/protocol.md. */
 #ifndef SLUICE_PROTO_MESSAGES_H
 #define SLUICE_PROTO_MESSAGES_H
 
@@ -14,13 +15,13 @@
 #define TOPIC_NAME_BYTES_MAX 249
 #define PARTITION_NONE UINT32_MAX
 
-/* For frames whose meta is empty: PING and its reply, STATUS, the replies to SUBSCRIBE and UNSUBSCRIBE.
- * PE_NONE, or PE_MALFORMED when there is a meta or data. */
+/* For frames whose meta is empty: PING and its reply, STATUS, the replies to SUBSCRIBE and
+ * UNSUBSCRIBE. PE_NONE, or PE_MALFORMED when there is a meta or data. */
 uint16_t read_empty(const struct frame *frame);
 
 /* ---- error: any REPLY with FRAME_ERROR, except to PRODUCE ---- */
 struct msg_error {
-    uint16_t error;    // enum proto_error
+    uint16_t error; // enum proto_error
     bool retriable;
     struct slice name; // "UNKNOWN_TOPIC": for clients older than the number
     struct slice text; // what, where, allowed range
@@ -36,13 +37,13 @@ struct msg_hello {
     struct slice software;             // "libsluice 0.1.0"
 };
 struct msg_hello_reply {
-    uint16_t version;             // the highest both speak
+    uint16_t version; // the highest both speak
     uint8_t store_id[16];
-    struct slice software;        // "sluiced 0.1.0"
-    uint32_t request_bytes_max;   // longest frame the broker takes
+    struct slice software;      // "sluiced 0.1.0"
+    uint32_t request_bytes_max; // longest frame the broker takes
     uint32_t record_bytes_max;
     uint32_t batch_bytes_max;
-    uint32_t publishes_max;       // unacked PRODUCE frames per connection before reading stops
+    uint32_t publishes_max;           // unacked PRODUCE frames per connection before reading stops
     uint32_t subscription_credit_min; // least credit that can hold any batch
 };
 void write_hello(struct writer *w, const struct msg_hello *m);
@@ -82,35 +83,36 @@ uint16_t read_topic_reply(const struct frame *frame, struct msg_topic_reply *m);
 /* ---- METADATA ---- */
 #define METADATA_ALL UINT16_MAX
 struct msg_metadata {
-    uint16_t name_count;     // METADATA_ALL: every topic, in order of name, behind `after`
-    struct reader names;     // read_string() name_count times
-    struct slice after;      // ALL: continue behind this name; empty: from the first
+    uint16_t name_count; // METADATA_ALL: every topic, in order of name, behind `after`
+    struct reader names; // read_string() name_count times
+    struct slice after;  // ALL: continue behind this name; empty: from the first
 };
 struct msg_metadata_topic {
-    uint16_t error;          // PE_NONE or UNKNOWN_TOPIC (then only name is set)
+    uint16_t error; // PE_NONE or UNKNOWN_TOPIC (then only name is set)
     struct slice name;
     uint32_t topic_id;
     uint32_t partition_count;
-    uint64_t created_ms;     // wall clock
+    uint64_t created_ms;          // wall clock
     struct msg_settings settings; // every setting with its effective value
 };
 struct msg_metadata_reply {
     uint16_t topic_count;
-    bool more;               // ALL: ask again with after = last name
-    struct reader topics;    // read_metadata_topic() topic_count times
+    bool more;            // ALL: ask again with after = last name
+    struct reader topics; // read_metadata_topic() topic_count times
 };
 void write_metadata_begin(struct writer *w, uint16_t name_count, struct slice after); // then names
 uint16_t read_metadata(const struct frame *frame, struct msg_metadata *m);
 void write_metadata_reply_begin(struct writer *w, uint16_t topic_count, bool more);
-/* m->settings is not looked at: write_settings_begin() and the settings follow, for an error with count 0. */
+/* m->settings is not looked at: write_settings_begin() and the settings follow, for an error with
+ * count 0. */
 void write_metadata_topic(struct writer *w, const struct msg_metadata_topic *m);
 uint16_t read_metadata_reply(const struct frame *frame, struct msg_metadata_reply *m);
 void read_metadata_topic(struct msg_metadata_reply *m, struct msg_metadata_topic *topic);
 
 /* ---- PRODUCER_INIT ---- */
 struct msg_producer_init {
-    uint64_t producer_id;  // UINT64_MAX: a new one
-    uint16_t epoch;        // of producer_id; the reply's is higher
+    uint64_t producer_id; // UINT64_MAX: a new one
+    uint16_t epoch;       // of producer_id; the reply's is higher
 };
 struct msg_producer_init_reply {
     uint64_t producer_id;
@@ -123,8 +125,8 @@ uint16_t read_producer_init_reply(const struct frame *frame, struct msg_producer
 
 /* ---- PRODUCE: correlation = publish number, dense from 1 in each connection ----
  *
- * meta: le16 batch_count (1..4096), le16 flags, le32 0; flags & STAGED: le32 coordinator, le32 0, le64 open_lsn;
- * then batch_count items of 16 bytes. data: the batches one behind the other. */
+ * meta: le16 batch_count (1..4096), le16 flags, le32 0; flags & STAGED: le32 coordinator, le32 0,
+ * le64 open_lsn; then batch_count items of 16 bytes. data: the batches one behind the other. */
 #define PRODUCE_BATCH_COUNT_MAX 4096
 #define PRODUCE_META_FIXED 8
 enum produce_flags { PRODUCE_STAGED = 1 };
@@ -145,18 +147,19 @@ struct msg_produce {
 };
 uint16_t read_produce(const struct frame *frame, struct msg_produce *m);
 void write_produce_begin(struct writer *w, uint16_t batch_count, uint16_t flags);
-void write_produce_staged(struct writer *w, uint32_t coordinator, uint64_t open_lsn); // flags & STAGED
+void write_produce_staged(struct writer *w, uint32_t coordinator,
+                          uint64_t open_lsn); // flags & STAGED
 void write_produce_item(struct writer *w, uint32_t topic_id, uint32_t partition,
                         uint32_t batch_bytes);
 
 /* ---- ACK: publishes first..last are durable and visible ---- */
 struct msg_ack {
-    uint64_t first, last;   // publish numbers, inclusive
-    uint32_t shard;         // whose LSN; UINT32_MAX: several
-    uint64_t durable_lsn;   // every byte below is on stable storage
-    uint32_t offset_count;  // batches in first..last together
-    struct reader offsets;  // read_ack_offset() offset_count times, in order of publish, then batch
-    uint64_t offset_last;   // decoder state
+    uint64_t first, last;  // publish numbers, inclusive
+    uint32_t shard;        // whose LSN; UINT32_MAX: several
+    uint64_t durable_lsn;  // every byte below is on stable storage
+    uint32_t offset_count; // batches in first..last together
+    struct reader offsets; // read_ack_offset() offset_count times, in order of publish, then batch
+    uint64_t offset_last;  // decoder state
 };
 /* Then write_zigzag(offset - previous offset) for each batch, the first against 0. */
 void write_ack_begin(struct writer *w, uint64_t first, uint64_t last, uint32_t shard,
@@ -166,12 +169,12 @@ uint64_t read_ack_offset(struct msg_ack *m);
 
 /* ---- PRODUCE's failure: REPLY | ERROR; a result for each batch of the publish ---- */
 struct msg_produce_failure {
-    struct msg_error first;  // the first error among them
+    struct msg_error first; // the first error among them
     uint16_t batch_count;
-    struct reader results;   // read_produce_result() batch_count times
+    struct reader results; // read_produce_result() batch_count times
 };
 struct msg_produce_result {
-    uint16_t error;          // PE_NONE: this batch is durable at base_offset
+    uint16_t error; // PE_NONE: this batch is durable at base_offset
     uint64_t base_offset;
 };
 void write_produce_failure_begin(struct writer *w, uint16_t error, const char *text,
@@ -200,10 +203,10 @@ static_assert(sizeof(struct fetch_item) == 24, "wire");
 /* ---- FETCH: one answer, at once or when something becomes visible; SUBSCRIBE: a stream ---- */
 #define FETCH_ITEM_COUNT_MAX 16384
 #define FETCH_WAIT_MS_MAX 60000
-struct msg_fetch { // both
-    uint32_t bytes_max;    // FETCH: of the answer's data, a first batch is sent even when larger
-    uint32_t wait_ms;      // FETCH: 0 answers at once, possibly empty; at most 60,000
-    uint64_t credit;       // SUBSCRIBE: bytes of DELIVER frames (headers included) it may send
+struct msg_fetch {      // both
+    uint32_t bytes_max; // FETCH: of the answer's data, a first batch is sent even when larger
+    uint32_t wait_ms;   // FETCH: 0 answers at once, possibly empty; at most 60,000
+    uint64_t credit;    // SUBSCRIBE: bytes of DELIVER frames (headers included) it may send
     uint32_t item_count;
     const struct fetch_item *items;
 };
@@ -213,19 +216,19 @@ void write_fetch_item(struct writer *w, uint32_t topic_id, uint32_t partition, u
                       uint32_t bytes_max, uint64_t value);
 uint16_t read_fetch(const struct frame *frame, struct msg_fetch *m);
 
-/* ---- DELIVER (push; correlation = the SUBSCRIBE's) and FETCH's reply ----
- * data: whole batches, base offset and leader epoch set, of the items one behind the other. The first batch of
- * an item may begin below the offset asked for: readers skip. */
+/* ---- DELIVER (push; correlation = the SUBSCRIBE's) and FETCH's reply ---- data: whole batches,
+ * base offset and leader epoch set, of the items one behind the other. The first batch of an item
+ * may begin below the offset asked for: readers skip. */
 enum deliver_flags { DELIVER_END = 1 }; // the cursor has reached the visible end
-struct deliver_item { // on the wire as is
+struct deliver_item {                   // on the wire as is
     le32 topic_id;
     le32 partition;
-    le16 error;          // then bytes == 0 and the cursor is ended
+    le16 error; // then bytes == 0 and the cursor is ended
     le16 flags;
     le32 bytes;
-    le64 next_offset;    // where reading goes on
+    le64 next_offset; // where reading goes on
     le64 log_start;
-    le64 visible_end;    // one behind the last visible offset
+    le64 visible_end; // one behind the last visible offset
 };
 static_assert(sizeof(struct deliver_item) == 40, "wire");
 struct msg_deliver {
@@ -273,9 +276,9 @@ struct msg_status_reply {
     bool ready;
     bool can_produce;
     bool can_consume;
-    struct slice reason;     // empty when all three are true
-    uint16_t value_count;    // named numbers: version, uptime, counters, marks
-    struct reader values;    // read_status_value() value_count times
+    struct slice reason;  // empty when all three are true
+    uint16_t value_count; // named numbers: version, uptime, counters, marks
+    struct reader values; // read_status_value() value_count times
 };
 void write_status_reply_begin(struct writer *w, bool ready, bool can_produce, bool can_consume,
                               const char *reason, uint16_t value_count);
@@ -285,7 +288,7 @@ void read_status_value(struct msg_status_reply *m, struct slice *name, uint64_t 
 
 /* ---- GOAWAY ---- */
 struct msg_goaway {
-    uint32_t deadline_ms;    // until the broker closes the connection
+    uint32_t deadline_ms; // until the broker closes the connection
     struct slice reason;
 };
 void write_goaway(struct writer *w, const struct msg_goaway *m);

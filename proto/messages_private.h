@@ -23,7 +23,8 @@ static inline uint16_t meta_result(const struct reader *r, bool values_allowed)
     return values_allowed ? PE_NONE : PE_INVALID_ARGUMENT;
 }
 
-/* The bytes of `length` elements are there: [at, end) of a walk, as the reader handed to the caller. */
+/* The bytes of `length` elements are there: [at, end) of a walk, as the reader handed to the
+ * caller. */
 static inline struct reader reader_between(const uint8_t *at, const struct reader *walked)
 {
     return (struct reader){.at = walked->failed ? walked->end : at, .end = walked->at};

@@ -1,8 +1,9 @@
 /* Messages of publishing: PRODUCE, its ACK, and its failure.
  *
- * read_produce() runs once per publish on the broker's hottest path: the items are taken in place, as an
- * array of byte-order structs, and one pass over them adds up their sizes. The sum must be the frame's data
- * exactly, so that each batch's place is known before any byte of it is looked at. */
+ * read_produce() runs once per publish on the broker's hottest path: the items are taken in
+ * place, as an array of byte-order structs, and one pass over them adds up their sizes. The sum
+ * must be the frame's data exactly, so that each batch's place is known before any byte of it is
+ * looked at. */
 #include "proto/messages_private.h"
 
 #define ACK_FIXED 32

@@ -1,7 +1,8 @@
 /* Messages about topics: names, settings, TOPIC_CREATE, TOPIC_ALTER, TOPIC_DELETE, METADATA.
  *
- * Names and settings arrive as bytes and are only required to be text here; whether a topic may be called so, or a
- * setting has such a value, is answered with an error of its own by whoever knows. */
+ * Names and settings arrive as bytes and are only required to be text here; whether a topic may
+ * be called so, or a setting has such a value, is answered with an error of its own by whoever
+ * knows. */
 #include "proto/messages_private.h"
 
 #define SETTING_BYTES_MIN 4 // two empty strings

@@ -1,11 +1,12 @@
-/* One record inside a batch, on the paths that cost per record: signed varints and the parser. Only
- * batch*.c include this.
+/* One record inside a batch, on the paths that cost per record: signed varints and the parser.
+ * Only batch*.c include this.
  *
- *   length   attributes  timestamp  offset   key     key    value   value   header   headers
- *   varint   1 byte      varint     varint   varint         varint          varint   key and value each
+ *   length  attributes  timestamp  offset   key      key  value    value  header   headers:
+ *   varint  1 byte      varint     varint   varint        varint          varint   key, value
  *
- * All varints are zigzag; length counts what follows it; a key or value of length -1 is null. Five bytes
- * at most make 32 bits and ten 64; within that, padded forms are read, as Kafka's own readers do. */
+ * All varints are zigzag; length counts what follows it; a key or value of length -1 is null.
+ * Five bytes at most make 32 bits and ten 64; within that, padded forms are read, as Kafka's own
+ * readers do. */
 #ifndef SLUICE_PROTO_RECORD_H
 #define SLUICE_PROTO_RECORD_H
 
@@ -23,10 +24,10 @@ struct record_fields {
     int64_t timestamp_delta;
     int32_t offset_delta;
     uint32_t header_count;
-    uint64_t payload_bytes;       // key, value, headers
-    struct slice key, value;      // bytes NULL: null
-    const uint8_t *headers;       // header_count of them,
-    const uint8_t *end;           // up to here, where the next record begins
+    uint64_t payload_bytes;  // key, value, headers
+    struct slice key, value; // bytes NULL: null
+    const uint8_t *headers;  // header_count of them,
+    const uint8_t *end;      // up to here, where the next record begins
 };
 
 static inline int64_t zigzag_decode(uint64_t value)
@@ -39,15 +40,17 @@ static inline uint64_t zigzag_encode(int64_t value)
     return ((uint64_t)value << 1) ^ (uint64_t)(value >> 63);
 }
 
-/* Bytes of a varint: 7 bits each, one for zero. (bits * 9 + 64) / 64 is ceil(bits / 7) for 1..64. */
+/* Bytes of a varint: 7 bits each, one for zero. (bits * 9 + 64) / 64 is ceil(bits / 7) for
+ * 1..64. */
 static inline uint32_t varint_size(uint64_t value)
 {
     uint32_t bits = 64 - (uint32_t)__builtin_clzll(value | 1);
     return (bits * 9 + 64) >> 6;
 }
 
-/* What was taken, and where to go on; at NULL: it isn't there. Returned by value, so that the position stays in
- * a register: handed around by address it would cost 2.5 times as much per record. */
+/* What was taken, and where to go on; at NULL: it isn't there. Returned by value, so that the
+ * position stays in a register: handed around by address it would cost 2.5 times as much per
+ * record. */
 struct taken {
     const uint8_t *at;
     int64_t value;
@@ -88,8 +91,7 @@ bool record_walk_headers(struct record_fields *f);
 static inline bool record_parse(const uint8_t *at, const uint8_t *end, struct record_fields *f)
 {
     struct taken taken = record_take_varint(at, end, 32);
-    if (UNLIKELY(!taken.at || taken.value < RECORD_BODY_BYTES_MIN ||
-                 taken.value > end - taken.at))
+    if (UNLIKELY(!taken.at || taken.value < RECORD_BODY_BYTES_MIN || taken.value > end - taken.at))
         return false;
     f->end = end = taken.at + taken.value;
     taken = record_take_varint(taken.at + 1, end, 64); // behind the attributes: none are defined

@@ -1,7 +1,8 @@
 /* Is a slice well-formed UTF-8? For names and texts that end up in logs and on terminals.
  *
- * The table of well-formed byte sequences of the Unicode standard (chapter 3, table 3-7): no overlong form,
- * no surrogate, nothing above U+10FFFF. NUL is refused, too: C code on either side would end there. */
+ * The table of well-formed byte sequences of the Unicode standard (chapter 3, table 3-7): no
+ * overlong form, no surrogate, nothing above U+10FFFF. NUL is refused, too: C code on either side
+ * would end there. */
 #include "proto/cursor.h"
 
 static size_t sequence_length(const uint8_t *at, size_t available);

@@ -60,7 +60,8 @@ Test(cursor, varints_round_trip_at_every_width)
 {
     for (unsigned bits = 0; bits <= 64; bits++) {
         uint64_t top = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
-        for (uint64_t value = top - (bits > 1); value <= top && value >= top - (bits > 1); value++) {
+        for (uint64_t value = top - (bits > 1); value <= top && value >= top - (bits > 1);
+             value++) {
             uint8_t bytes[10];
             struct writer w = writer_make(bytes, sizeof(bytes));
             write_varint(&w, value);
@@ -81,8 +82,12 @@ Test(cursor, zigzag_keeps_small_magnitudes_small)
         int64_t value;
         uint8_t first;
         uint32_t len;
-    } cases[] = {{0, 0, 1},     {-1, 1, 1},       {1, 2, 1},
-                 {-64, 127, 1}, {64, 0x80, 2},    {INT64_MAX, 0xfe, 10},
+    } cases[] = {{0, 0, 1},
+                 {-1, 1, 1},
+                 {1, 2, 1},
+                 {-64, 127, 1},
+                 {64, 0x80, 2},
+                 {INT64_MAX, 0xfe, 10},
                  {INT64_MIN, 0xff, 10}};
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         uint8_t bytes[10];

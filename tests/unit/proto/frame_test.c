@@ -19,8 +19,7 @@ static void reseal(void)
 {
     struct frame_header *header = (struct frame_header *)bytes;
     uint64_t seed = hash_xxh3(bytes, 24);
-    header->checksum =
-        le64_make(hash_xxh3_seeded(bytes + 32, le32_get(header->meta_length), seed));
+    header->checksum = le64_make(hash_xxh3_seeded(bytes + 32, le32_get(header->meta_length), seed));
 }
 
 Test(frame, header_lies_as_the_table_says)

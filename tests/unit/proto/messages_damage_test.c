@@ -115,8 +115,9 @@ Test(messages_damage, data_that_the_meta_does_not_account_for_is_malformed)
     }
 }
 
-/* In a frame the checksum answers for every bit; see frame_test.c. Behind a right checksum (a peer that is
- * wrong, not a wire) any value may stand: the answer is a clean one and nothing is read too far. */
+/* In a frame the checksum answers for every bit; see frame_test.c. Behind a right checksum (a
+ * peer that is wrong, not a wire) any value may stand: the answer is a clean one and nothing is
+ * read too far. */
 Test(messages_damage, no_flipped_byte_is_read_too_far)
 {
     int errors = 0;
@@ -146,19 +147,11 @@ Test(messages_damage, counts_beyond_the_bytes_are_malformed)
         uint32_t width;
     } counts[] = {
         {"metadata_names", 0, 1}, // low byte: 0xff names
-        {"metadata_reply", 0, 2},
-        {"topic_alter", 12, 2},
-        {"topic_create", 12, 2},
-        {"produce", 0, 2},
-        {"produce_failure", 0, 0}, // its count is behind strings: below
-        {"ack", 28, 4},
-        {"fetch", 16, 4},
-        {"subscribe", 16, 4},
-        {"deliver", 0, 4},
-        {"fetch_reply", 0, 4},
-        {"offsets", 0, 4},
-        {"offsets_reply", 0, 4},
-        {"status_reply", 22, 2},
+        {"metadata_reply", 0, 2}, {"topic_alter", 12, 2},    {"topic_create", 12, 2},
+        {"produce", 0, 2},        {"produce_failure", 0, 0}, // its count is behind strings: below
+        {"ack", 28, 4},           {"fetch", 16, 4},          {"subscribe", 16, 4},
+        {"deliver", 0, 4},        {"fetch_reply", 0, 4},     {"offsets", 0, 4},
+        {"offsets_reply", 0, 4},  {"status_reply", 22, 2},
     };
     for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
         struct frame whole = named_frame(counts[i].name);
@@ -255,7 +248,8 @@ Test(messages_damage, a_publish_has_1_to_4096_batches)
     static const struct {
         uint16_t count;
         uint16_t error;
-    } cases[] = {{0, PE_INVALID_ARGUMENT}, {1, PE_NONE}, {4096, PE_NONE}, {4097, PE_INVALID_ARGUMENT}};
+    } cases[] = {
+        {0, PE_INVALID_ARGUMENT}, {1, PE_NONE}, {4096, PE_NONE}, {4097, PE_INVALID_ARGUMENT}};
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         struct writer w = writer_make(bytes, 1 << 17);
         write_produce_begin(&w, cases[i].count, 0);
@@ -288,7 +282,8 @@ Test(messages_damage, a_fetch_has_1_to_16384_items)
     static const struct {
         uint32_t count;
         uint16_t error;
-    } cases[] = {{0, PE_INVALID_ARGUMENT}, {1, PE_NONE}, {16384, PE_NONE}, {16385, PE_INVALID_ARGUMENT}};
+    } cases[] = {
+        {0, PE_INVALID_ARGUMENT}, {1, PE_NONE}, {16384, PE_NONE}, {16385, PE_INVALID_ARGUMENT}};
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         struct writer w = writer_make(bytes, 1 << 20);
         write_fetch_begin(&w, 0, 0, 0, cases[i].count);

@@ -1,5 +1,5 @@
-/* proto/messages.h: every message comes back with the values it was written with. The values are those of
- * samples.h, spelled out here a second time. */
+/* proto/messages.h: every message comes back with the values it was written with. The values are
+ * those of samples.h, spelled out here a second time. */
 #include <criterion/criterion.h>
 
 #include "tests/unit/proto/samples.h"

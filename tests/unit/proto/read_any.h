@@ -1,5 +1,5 @@
-/* Decodes any frame with the read_X() that belongs to it, and touches every byte that the decoded message
- * points to: a slice that leaves the frame is then found by AddressSanitizer. */
+/* Decodes any frame with the read_X() that belongs to it, and touches every byte that the decoded
+ * message points to: a slice that leaves the frame is then found by AddressSanitizer. */
 #ifndef SLUICE_TESTS_PROTO_READ_ANY_H
 #define SLUICE_TESTS_PROTO_READ_ANY_H
 

@@ -1,6 +1,6 @@
-/* One frame of each message with fixed values: the round trips, the golden files, the damage tests and the
- * fuzzers' seeds all start from these. Values are odd on purpose: each byte of a field differs, so that a
- * swapped order or width shows. */
+/* One frame of each message with fixed values: the round trips, the golden files, the damage
+ * tests and the fuzzers' seeds all start from these. Values are odd on purpose: each byte of a
+ * field differs, so that a swapped order or width shows. */
 #ifndef SLUICE_TESTS_PROTO_SAMPLES_H
 #define SLUICE_TESTS_PROTO_SAMPLES_H
 
@@ -31,7 +31,8 @@ static inline struct slice text(const char *s)
 
 /* ---- batches ---- */
 
-/* Three records: ordinary; null key, empty value, a null header value; null value, earlier in time. */
+/* Three records: ordinary; null key, empty value, a null header value; null value, earlier
+ * in time. */
 static inline uint32_t sample_batch_build(uint8_t *bytes, uint32_t capacity)
 {
     static const struct record_header headers[] = {
@@ -40,7 +41,10 @@ static inline uint32_t sample_batch_build(uint8_t *bytes, uint32_t capacity)
     };
     const struct record records[] = {
         {.timestamp_ms = SAMPLE_TIME, .key = text("games"), .value = text("a record's value")},
-        {.timestamp_ms = SAMPLE_TIME + 70000, .value = text(""), .headers = headers, .header_count = 2},
+        {.timestamp_ms = SAMPLE_TIME + 70000,
+         .value = text(""),
+         .headers = headers,
+         .header_count = 2},
         {.timestamp_ms = SAMPLE_TIME - 1, .key = text("")},
     };
     struct batch_builder b;
@@ -53,7 +57,8 @@ static inline uint32_t sample_batch_build(uint8_t *bytes, uint32_t capacity)
     return batch_builder_finish(&b, CODEC_NONE, SAMPLE_PRODUCER, 7, 300, NULL, 0, &out);
 }
 
-/* 400 records that compress well, so that the frame has compressed blocks; 61 + 26,000 bytes plain. */
+/* 400 records that compress well, so that the frame has compressed blocks; 61 + 26,000 bytes
+ * plain. */
 static inline uint32_t sample_lz4_build(uint8_t *bytes, uint32_t capacity)
 {
     static uint8_t plain[64 * 1024];
@@ -217,7 +222,8 @@ static inline void sample_subscribe(struct writer *w)
     write_fetch_item(w, 0x11121314, 0x15161718, START_BEGINNING, 0, 0);
 }
 
-static inline void sample_deliver_item(struct writer *w, uint16_t error, uint16_t flags, uint32_t bytes)
+static inline void sample_deliver_item(struct writer *w, uint16_t error, uint16_t flags,
+                                       uint32_t bytes)
 {
     struct deliver_item item = {
         .topic_id = le32_make(0x01020304),

@@ -10,7 +10,8 @@ static uint16_t check(const char *bytes, uint32_t len, const char **why)
 
 Test(topic_name, ordinary_names_pass)
 {
-    static const char *const good[] = {"a", "orders", "A.b_c-9", "...", "_", "-", "0", ".hidden", "a..b"};
+    static const char *const good[] = {"a", "orders", "A.b_c-9", "...", "_",
+                                       "-", "0",      ".hidden", "a..b"};
     for (size_t i = 0; i < ARRAY_COUNT(good); i++) {
         const char *why;
         cr_assert_eq(check(good[i], (uint32_t)strlen(good[i]), &why), PE_NONE, "%s", good[i]);
