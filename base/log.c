@@ -56,7 +56,7 @@ static void submit(const struct slot *slot);
 static bool submit_to_ring(const struct slot *slot);
 static void *log_thread(void *context);
 static void drain(struct chunk *chunk);
-static void report_dropped(struct chunk *chunk, uint64_t *reported);
+static void report_dropped(struct chunk *chunk);
 static void chunk_add(struct chunk *chunk, const struct slot *slot);
 static void chunk_flush(struct chunk *chunk);
 static bool chunk_write(const struct chunk *chunk);
@@ -77,6 +77,8 @@ static _Atomic uint32_t submitting; // callers that may be using the ring
 /* ---- callers and log thread ---- */
 static struct ring_mpsc *ring;  // set while `running` or the thread lives
 static _Atomic uint32_t asleep; // the futex
+/* ---- main before the thread lives, then the log thread ---- */
+static uint64_t dropped_reported;
 /* ---- main and log thread ---- */
 static pthread_t thread;
 static _Atomic uint64_t stop_deadline_ns; // 0: go on
@@ -92,6 +94,7 @@ int log_start(const struct log_options *options)
         return E_NO_MEMORY;
     atomic_store(&stop_deadline_ns, 0);
     atomic_store(&asleep, 0);
+    dropped_reported = log_dropped(); // not in the thread: callers may be ahead of its first step
 
     /* Signals are for the threads that expect them; and a closed pipe must not end the process. */
     sigset_t all, before;
@@ -226,12 +229,11 @@ static bool submit_to_ring(const struct slot *slot)
 static void *log_thread(void *context)
 {
     static struct chunk chunk;
-    uint64_t reported = log_dropped();
     pthread_setname_np(pthread_self(), "sluice-log");
     for (;;) {
         bool stopping = atomic_load(&stop_deadline_ns) != 0; // before the last look at the ring
         drain(&chunk);
-        report_dropped(&chunk, &reported);
+        report_dropped(&chunk);
         if (stopping)
             return NULL;
         sleep_until_woken();
@@ -246,19 +248,19 @@ static void drain(struct chunk *chunk)
     chunk_flush(chunk);
 }
 
-static void report_dropped(struct chunk *chunk, uint64_t *reported)
+static void report_dropped(struct chunk *chunk)
 {
     uint64_t now = log_dropped();
-    if (now == *reported)
+    if (now == dropped_reported)
         return;
     const struct log_line line = {
         .level = LOG_LEVEL_WARN,
         .wall_ms = clock_wall_ms(clock_system()),
         .event = "log.lines_dropped",
-        .fields = &LOG_U64("lines", now - *reported),
+        .fields = &LOG_U64("lines", now - dropped_reported),
         .field_count = 1,
     };
-    *reported = now;
+    dropped_reported = now;
     struct slot slot;
     slot.len =
         (uint32_t)log_format_line((enum log_format)atomic_load(&format_now), &line, slot.text);

@@ -17,8 +17,9 @@
 
 #include "base/units.h"
 
-#define LOG_TAIL_MAX 48 // ,"suppressed":4294967295,"truncated":true}\n
-#define LOG_UNIT_MAX 8  // longest escape with its NUL: \uXXXX
+/* The longest tail, to the byte: text has shorter ones. */
+#define LOG_TAIL_MAX (sizeof(",\"suppressed\":4294967295,\"truncated\":true}\n") - 1)
+#define LOG_UNIT_MAX 8 // longest escape with its NUL: \uXXXX
 
 struct writer {
     char *text;
