@@ -17,18 +17,18 @@ struct taken record_take_long_varint(const uint8_t *at, const uint8_t *end, unsi
 }
 
 /* A header's key is never null. */
-bool record_walk_headers(struct record_fields *f)
+int64_t record_walk_headers(const uint8_t *at, const uint8_t *end, uint32_t count)
 {
-    const uint8_t *at = f->headers;
-    for (uint32_t i = 0; i < f->header_count; i++) {
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
         struct slice key, value;
-        at = record_take_bytes(at, f->end, &key).at;
+        at = record_take_bytes(at, end, &key).at;
         if (!at || !key.bytes)
-            return false;
-        at = record_take_bytes(at, f->end, &value).at;
+            return -1;
+        at = record_take_bytes(at, end, &value).at;
         if (!at)
-            return false;
-        f->payload_bytes += (uint64_t)key.len + value.len;
+            return -1;
+        sum += (int64_t)key.len + value.len;
     }
-    return at == f->end;
+    return at == end ? sum : -1;
 }

@@ -84,8 +84,9 @@ static inline struct taken record_take_bytes(const uint8_t *at, const uint8_t *e
     return len;
 }
 
-/* Walks header_count headers, which must end the record. */
-bool record_walk_headers(struct record_fields *f);
+/* Walks `count` headers from `at`, which must end the record at `end`. Returns the bytes of their
+ * keys and values, or -1. */
+int64_t record_walk_headers(const uint8_t *at, const uint8_t *end, uint32_t count);
 
 /* Takes the record at `at`. False when it isn't well-formed or doesn't end before `end`. */
 static inline bool record_parse(const uint8_t *at, const uint8_t *end, struct record_fields *f)
@@ -115,7 +116,11 @@ static inline bool record_parse(const uint8_t *at, const uint8_t *end, struct re
         return false;
     f->header_count = (uint32_t)taken.value;
     f->headers = taken.at;
-    return LIKELY(taken.value == 0) ? taken.at == end : record_walk_headers(f);
+    if (LIKELY(taken.value == 0))
+        return taken.at == end;
+    int64_t headers_bytes = record_walk_headers(taken.at, end, f->header_count);
+    f->payload_bytes += (uint64_t)headers_bytes;
+    return headers_bytes >= 0;
 }
 
 #endif
