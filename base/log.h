@@ -47,11 +47,18 @@ void log_direct(const char *line);
 
 struct log_field {
     const char *key;
-    enum { LOG_FIELD_U64, LOG_FIELD_I64, LOG_FIELD_HEX, LOG_FIELD_STR, LOG_FIELD_BOOL, LOG_FIELD_F64 } kind;
+    enum {
+        LOG_FIELD_U64,
+        LOG_FIELD_I64,
+        LOG_FIELD_HEX,
+        LOG_FIELD_STR,
+        LOG_FIELD_BOOL,
+        LOG_FIELD_F64,
+    } kind;
     union {
         uint64_t u64;
         int64_t i64;
-        const char *str; // NULL prints as "-" (JSON: null); control characters and quotes are escaped
+        const char *str; // NULL prints as "-" (JSON: null); anything else is escaped as needed
         bool boolean;
         double f64;
     };
@@ -73,9 +80,9 @@ struct log_site {
     _Atomic uint32_t suppressed;
 };
 
-#define LOG_BURST 20               // lines per site and period
+#define LOG_BURST 20 // lines per site and period
 #define LOG_PERIOD_NS (10 * NS_PER_S)
-#define LOG_LINE_MAX 1024          // bytes; longer lines end in "..."
+#define LOG_LINE_MAX 1024 // bytes; longer lines are cut and end in "..." (JSON: "truncated":true)
 
 void log_write(struct log_site *site, enum log_level level, const char *event,
                const struct log_field *fields, size_t field_count);

@@ -13,9 +13,9 @@
 #include "base/check.h"
 
 struct pool {
-    void *free_list;      // next pointer in the object's first word
+    void *free_list; // next pointer in the object's first word
     uint8_t *objects;
-    size_t object_size;   // rounded up to the alignment
+    size_t object_size; // rounded up to the alignment
     uint32_t object_count;
     uint32_t free_count;
     uint32_t free_count_min; // low-water mark, for metrics
