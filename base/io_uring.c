@@ -47,7 +47,7 @@ static int deliver_ready(struct uring *uring);
 static int deliver_timers(struct uring *uring);
 static void deliver(struct uring *uring, struct io_op *op, int32_t raw);
 static bool goes_on(struct uring *uring, struct io_op *op, int32_t *raw);
-static bool retry_blocking(struct io_op *op, int32_t raw);
+static bool make_blocking(struct io_op *op);
 static bool sync_dir_goes_on(struct uring *uring, struct io_op *op, int32_t *raw);
 static void close_unwatched(struct uring *uring, int fd);
 
@@ -366,14 +366,12 @@ static bool goes_on(struct uring *uring, struct io_op *op, int32_t *raw)
 {
     switch (op->kind) {
     case IO_ACCEPT:
-        return !(op->flags & IO_OP_CANCELING) &&
-               (io_accept_again(*raw) || retry_blocking(op, *raw));
+        if (op->flags & IO_OP_CANCELING)
+            return false;
+        return io_accept_again(*raw) || (*raw == -EAGAIN && make_blocking(op));
     case IO_RECV:
-        return !(op->flags & IO_OP_CANCELING) && (*raw == -EINTR || retry_blocking(op, *raw));
+        return *raw == -EINTR && !(op->flags & IO_OP_CANCELING);
     case IO_SEND:
-        if (*raw == -EAGAIN && !(op->flags & IO_OP_CANCELING) && retry_blocking(op, *raw))
-            return true;
-        return io_op_advance(op, raw);
     case IO_READ:
     case IO_WRITE:
         return io_op_advance(op, raw);
@@ -396,17 +394,15 @@ static bool goes_on(struct uring *uring, struct io_op *op, int32_t *raw)
     }
 }
 
-/* A descriptor that somebody made O_NONBLOCK, as address_listen() does: rings answer EAGAIN on those
- * instead of waiting. The flag is of no use here and goes, once. */
-static bool retry_blocking(struct io_op *op, int32_t raw)
+/* Before 5.19 an accept on an O_NONBLOCK listener, which address_listen() makes, answers EAGAIN instead
+ * of waiting. The flag is of no use to a ring and goes, once. */
+static bool make_blocking(struct io_op *op)
 {
-    if (raw != -EAGAIN || op->flags & IO_OP_UNBLOCKED)
-        return false;
-    int flags = fcntl(op->fd, F_GETFL);
-    if (flags < 0 || fcntl(op->fd, F_SETFL, flags & ~O_NONBLOCK) != 0)
+    if (op->flags & IO_OP_UNBLOCKED)
         return false;
     op->flags |= IO_OP_UNBLOCKED;
-    return true;
+    int flags = fcntl(op->fd, F_GETFL);
+    return flags >= 0 && fcntl(op->fd, F_SETFL, flags & ~O_NONBLOCK) == 0;
 }
 
 static bool sync_dir_goes_on(struct uring *uring, struct io_op *op, int32_t *raw)

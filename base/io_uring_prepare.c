@@ -11,7 +11,7 @@ static void prepare_sync_dir(struct io_uring_sqe *sqe, struct io_op *op);
 void uring_prepare(struct io_uring_sqe *sqe, struct io_op *op)
 {
     switch (op->kind) {
-    case IO_ACCEPT: /* blocking for others: a ring arms its own poll, O_NONBLOCK would give EAGAIN */
+    case IO_ACCEPT: /* not O_NONBLOCK: a ring waits by itself, and some calls then give EAGAIN */
         io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_CLOEXEC);
         break;
     case IO_CONNECT:

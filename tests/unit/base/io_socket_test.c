@@ -375,6 +375,48 @@ IO_TEST(io_socket, a_connect_that_hangs_can_be_canceled_and_leaks_nothing)
     cr_assert_eq(io_close_wait(io, listener), 0);
 }
 
+IO_TEST(io_socket, a_connect_that_found_no_slot_yet_can_be_canceled_and_leaks_nothing)
+{
+    enum { COUNT = 3 * IO_TEST_OPS };
+    static struct probe fillers[COUNT], connects[10];
+    struct address address;
+    int listener = listen_anywhere(&address);
+    int before = open_descriptor_count();
+    for (int i = 0; i < COUNT; i++)
+        io_readable(io, &fillers[i].op, listener, probe_done);
+    for (int i = 0; i < 10; i++)
+        io_connect(io, &connects[i].op, &address, probe_done);
+    for (int i = 0; i < 10; i++)
+        io_cancel(io, &connects[i].op);
+    for (int i = 0; i < 10; i++)
+        cr_assert_eq(probe_wait(io, &connects[i]), E_CANCELED);
+    cr_assert_eq(open_descriptor_count(), before);
+    for (int i = 0; i < COUNT; i++)
+        io_cancel(io, &fillers[i].op);
+    for (int i = 0; i < COUNT; i++)
+        cr_assert_eq(probe_wait(io, &fillers[i]), E_CANCELED);
+    cr_assert_eq(io_close_wait(io, listener), 0);
+}
+
+IO_TEST(io_socket, what_waits_for_a_slot_keeps_its_order)
+{
+    enum { COUNT = 5 * IO_TEST_OPS };
+    static struct probe recvs[COUNT];
+    static uint8_t out[COUNT], in[COUNT];
+    int pair[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    for (int i = 0; i < COUNT; i++)
+        out[i] = (uint8_t)(i * 5 + (i >> 8));
+    cr_assert_eq(write(pair[1], out, COUNT), COUNT); // so that none has to wait for bytes
+    for (int i = 0; i < COUNT; i++)
+        io_recv(io, &recvs[i].op, pair[0], &in[i], 1, probe_done);
+    for (int i = 0; i < COUNT; i++)
+        cr_assert_eq(probe_wait(io, &recvs[i]), 1);
+    cr_assert_eq(memcmp(in, out, COUNT), 0);
+    cr_assert_eq(io_close_wait(io, pair[0]), 0);
+    close(pair[1]);
+}
+
 IO_TEST(io_socket, operations_and_cancels_beyond_the_rings_complete_once)
 {
     enum { COUNT = 30 * IO_TEST_OPS };

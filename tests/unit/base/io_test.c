@@ -1,8 +1,13 @@
 /* base/io.h: the loop itself, on both kernel backends: order, time, waking, cancel, choice of backend. */
 #include "tests/unit/base/io_fixture.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "base/fault.h"
 
@@ -365,4 +370,43 @@ Test(io_choice, making_and_freeing_leaks_no_descriptor)
         io_free(io);
     }
     cr_assert_eq(open_descriptor_count(), before);
+}
+
+/* As in a container: io_uring_setup() gives EPERM, and what the filter's author did not know, ENOSYS. */
+static void install_filter(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = ARRAY_COUNT(code), .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        cr_skip_test("no seccomp here");
+}
+
+Test(io_choice, under_a_containers_filter_epoll_serves_and_keeps_time)
+{
+    int status;
+    install_filter();
+    struct io *io = open_with(IO_BACKEND_URING, &status);
+    cr_assert_eq(status, E_UNSUPPORTED);
+    io = open_with(IO_BACKEND_AUTO, &status);
+    cr_assert_eq(status, 0);
+    cr_assert_str_eq(io_name(io), "epoll");
+    for (int i = 1; i <= 10; i++) {
+        struct probe timer = {0};
+        int polls = 0;
+        uint64_t deadline_ns = now_ns() + NS_PER_MS + (uint64_t)i * 100 * NS_PER_US;
+        io_timer(io, &timer.op, deadline_ns, probe_done);
+        for (; io_op_is_active(&timer.op); polls++)
+            (void)io_poll(io, UINT64_MAX);
+        cr_assert_geq(now_ns(), deadline_ns);
+        cr_assert_leq(polls, 3, "waits are rounded up, not spun away: %d polls", polls);
+    }
+    io_free(io);
 }
