@@ -166,9 +166,10 @@ struct unweave_source {
     struct index_image image; // taken over by a run that takes the segment
 };
 
-/* Starts a run over the oldest closed segments, given oldest first and without a gap; the first begins at or
- * below archives_end_lsn(). Takes as many as one run may have, at least the first. Returns how many; FULL:
- * a run is on its way, or the table of files is full; NO_MEMORY. Images of what is not taken stay the caller's. */
+/* Starts a run over the oldest closed segments that end above archives_end_lsn() (what ends below is archived
+ * already), given oldest first and without a gap. Takes as many as one run may have, at least the first. Returns how many; FULL:
+ * a run is on its way (also one of the archive's own), or the table of files is full; INVALID: the first segment begins
+ * below archives_end_lsn(). Images of what is not taken stay the caller's. */
 MUST_USE int archives_unweave(struct archives *archives, struct unweave_source *sources,
                               uint32_t count, uint64_t now_wall_ms);
 bool archives_is_unweaving(const struct archives *archives);
@@ -191,6 +192,9 @@ void archives_quiesce(struct archives *archives);
 /* ---- life of the files ---- */
 
 void archives_log_start_moved(struct archives *archives);
+/* Keeps reserve_bytes back from now on, made in calm moments; a run that finds the disk full takes them. Call it when
+ * there is room (at start, and when room comes back). */
+void archives_make_reserve(struct archives *archives);
 void archives_checkpoint_begin(struct archives *archives);
 void archives_checkpoint_done(struct archives *archives);
 
@@ -198,6 +202,7 @@ struct archives_stats { // totals since open, and what there is
     uint64_t files, file_bytes, live_bytes, dropped_files;
     uint64_t runs, run_bytes, read_bytes, expired_bytes, unlinked_files, failed_runs;
     uint64_t fds_open;
+    bool has_reserve;
     int damage; // 0, or the status of the last run or load that found damage; stays until restart
 };
 struct archives_stats archives_stats(const struct archives *archives);
