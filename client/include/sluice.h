@@ -31,11 +31,12 @@
  *
  *     cc greet.c $(pkg-config --cflags --libs sluice)
  *
- * Threads. A client has one I/O thread of its own; producers and consumers of the client share it. Every
- * function may be called from any thread, except that one consumer is polled by one thread at a time and an
- * object is freed once, when no other call on it is running. Delivery reports are called from the I/O thread
- * (or, with SLUICE_REPORT_POLL, from sluice_producer_poll()), never while a lock of the library is held; from a
- * report one may call sluice_producer_send() (it then never waits) but no call that waits or frees.
+ * Threads. A client has one I/O thread of its own; producers and consumers of the client share it.
+ * Every function may be called from any thread, except that one consumer is polled by one thread at
+ * a time and an object is freed once, when no other call on it is running. Delivery reports are
+ * called from the I/O thread (or, with SLUICE_REPORT_POLL, from sluice_producer_poll()), never
+ * while a lock of the library is held; from a report one may call sluice_producer_send() (it then
+ * never waits) but no call that waits or frees.
  *
  * Guarantees, by default (idempotent producer, broker with durability = sync):
  *
@@ -49,9 +50,10 @@
  *   idempotent = false           | as above, but a retry may store a second copy
  *
  * Caveats. After fork() only the parent may use its objects. The library blocks all signals on its
- * I/O thread and needs SIGPIPE ignored by nobody (it sends with MSG_NOSIGNAL). A long report callback
- * delays all traffic of the client. ABI: structs given to the library begin with their size, so that
- * members can be added at the end; functions are never removed within a major version. */
+ * I/O thread and needs SIGPIPE ignored by nobody (it sends with MSG_NOSIGNAL). A long report
+ * callback delays all traffic of the client. ABI: structs given to the library begin with their
+ * size, so that members can be added at the end; functions are never removed within a major
+ * version. */
 #ifndef SLUICE_H
 #define SLUICE_H
 
@@ -75,35 +77,35 @@ SLUICE_API const char *sluice_version(void);
  * -1..-99 happened on this side; -100 - N is the broker's error N (docs/protocol.md). */
 enum sluice_status {
     SLUICE_OK = 0,
-    SLUICE_E_FULL = -1,        // the producer's buffer is full: wait for reports, then send again
-    SLUICE_E_TIMED_OUT = -2,   // the deadline has passed
-    SLUICE_E_CONNECT = -3,     // no connection could be made before the deadline
-    SLUICE_E_CLOSED = -4,      // the object is being freed, or the connection broke for good
-    SLUICE_E_INVALID = -5,     // an argument is not allowed
-    SLUICE_E_TOO_LARGE = -6,   // the record is larger than the broker takes
+    SLUICE_E_FULL = -1,      // the producer's buffer is full: wait for reports, then send again
+    SLUICE_E_TIMED_OUT = -2, // the deadline has passed
+    SLUICE_E_CONNECT = -3,   // no connection could be made before the deadline
+    SLUICE_E_CLOSED = -4,    // the object is being freed, or the connection broke for good
+    SLUICE_E_INVALID = -5,   // an argument is not allowed
+    SLUICE_E_TOO_LARGE = -6, // the record is larger than the broker takes
     SLUICE_E_NO_MEMORY = -7,
-    SLUICE_E_PROTOCOL = -8,    // the peer is no Sluice broker or speaks another version
-    SLUICE_E_CORRUPT = -9,     // received data fails its checksum
+    SLUICE_E_PROTOCOL = -8,     // the peer is no Sluice broker or speaks another version
+    SLUICE_E_CORRUPT = -9,      // received data fails its checksum
     SLUICE_E_UNSUPPORTED = -10, // compression type or feature unknown to this library
-    SLUICE_E_BROKER = -100,    // base of the broker's own errors
+    SLUICE_E_BROKER = -100,     // base of the broker's own errors
 };
 #define SLUICE_BROKER_ERROR(status) ((status) <= SLUICE_E_BROKER ? SLUICE_E_BROKER - (status) : 0)
 
-SLUICE_API const char *sluice_text(int status);       // a sentence; static, never NULL
-SLUICE_API const char *sluice_name(int status);       // "UNKNOWN_TOPIC"; static, never NULL
-SLUICE_API bool sluice_is_retriable(int status);      // the same call may succeed later
-SLUICE_API bool sluice_is_fatal(int status);          // this producer can't go on: free it
+SLUICE_API const char *sluice_text(int status);  // a sentence; static, never NULL
+SLUICE_API const char *sluice_name(int status);  // "UNKNOWN_TOPIC"; static, never NULL
+SLUICE_API bool sluice_is_retriable(int status); // the same call may succeed later
+SLUICE_API bool sluice_is_fatal(int status);     // this producer can't go on: free it
 
 /* ---- client: the connection and its I/O thread ---- */
 
 struct sluice_client;
 
 struct sluice_client_options {
-    size_t size;                  // sizeof(struct sluice_client_options)
-    const char *server;           // "address:port"; NULL: $SLUICE_SERVER, else 127.0.0.1:7650
-    const char *client_id;        // shown in the broker's logs; NULL: "libsluice"
-    uint32_t connect_timeout_ms;  // 0: 10,000. Of each attempt
-    uint32_t request_timeout_ms;  // 0: 30,000. Admin calls and offset queries
+    size_t size;                       // sizeof(struct sluice_client_options)
+    const char *server;                // "address:port"; NULL: $SLUICE_SERVER, else 127.0.0.1:7650
+    const char *client_id;             // shown in the broker's logs; NULL: "libsluice"
+    uint32_t connect_timeout_ms;       // 0: 10,000. Of each attempt
+    uint32_t request_timeout_ms;       // 0: 30,000. Admin calls and offset queries
     uint32_t reconnect_backoff_ms;     // 0: 50. Doubles up to the next with +-20 % jitter
     uint32_t reconnect_backoff_max_ms; // 0: 1,000
     /* Called from the I/O thread with one line per connection change or problem; NULL: silent. */
@@ -111,8 +113,8 @@ struct sluice_client_options {
     void *context;
 };
 
-/* Starts the I/O thread; does not wait for a connection (sluice_client_wait() does). Options are copied.
- * Returns SLUICE_OK, INVALID (the address or an option's range), NO_MEMORY. */
+/* Starts the I/O thread; does not wait for a connection (sluice_client_wait() does). Options are
+ * copied. Returns SLUICE_OK, INVALID (the address or an option's range), NO_MEMORY. */
 SLUICE_API int sluice_client_new(const struct sluice_client_options *options,
                                  struct sluice_client **client);
 
@@ -126,7 +128,9 @@ SLUICE_API void sluice_client_free(struct sluice_client *client);
 
 struct sluice_producer;
 
-#define SLUICE_PARTITION_ANY UINT32_MAX // key: XXH3-64 of the key modulo count; no key: sticky per batch
+/* With a key: XXH3-64 of the key modulo the number of partitions. Without: one partition until a
+ * batch of it is closed, then the next. */
+#define SLUICE_PARTITION_ANY UINT32_MAX
 
 struct sluice_header {
     const char *key; // UTF-8, NUL-terminated
@@ -136,10 +140,10 @@ struct sluice_header {
 
 struct sluice_record {
     const char *topic;
-    uint32_t partition;   // or SLUICE_PARTITION_ANY
-    const void *key;      // NULL: none
+    uint32_t partition; // or SLUICE_PARTITION_ANY
+    const void *key;    // NULL: none
     size_t key_len;
-    const void *value;    // NULL: null value
+    const void *value; // NULL: null value
     size_t value_len;
     const struct sluice_header *headers;
     uint32_t header_count;
@@ -147,28 +151,32 @@ struct sluice_record {
     void *opaque;         // given back in the report
 };
 
+/* Stored, but by an attempt so long ago that the broker has forgotten where. */
+#define SLUICE_OFFSET_UNKNOWN UINT64_MAX
+
 struct sluice_report {
-    int status;           // SLUICE_OK, or why it is not stored
+    int status; // SLUICE_OK, or why it is not stored
     uint32_t partition;
-    uint64_t offset;      // valid when OK
+    uint64_t offset; // valid when OK; or SLUICE_OFFSET_UNKNOWN
     void *opaque;
 };
 
 enum sluice_compression { SLUICE_COMPRESSION_NONE = 0, SLUICE_COMPRESSION_LZ4 = 3 };
 
 struct sluice_producer_options {
-    size_t size;                // sizeof(struct sluice_producer_options)
-    bool not_idempotent;        // default false: idempotent
-    enum sluice_compression compression; // default NONE
-    uint32_t batch_bytes;       // 0: 256 KiB; 1 KiB .. 4 MiB. Larger: throughput; a batch is sent when full
-    uint32_t batch_records;     // 0: no limit; 1: each record is its own batch (sends are still coalesced)
-    uint32_t linger_us;         // how long a batch may wait to fill; default 0: as long as the sender is busy anyway
-    uint32_t batches_in_flight; // 0: 5; 1..5 when idempotent, ..64 else. Unacked batches per partition
-    uint64_t buffer_bytes;      // 0: 32 MiB; >= 2 * batch_bytes. Memory for records not yet acked
+    size_t size;                         // sizeof(struct sluice_producer_options)
+    bool not_idempotent;                 // default false: idempotent
+    enum sluice_compression compression; // default NONE; LZ4 is done by the sending threads
+    uint32_t batch_bytes;   // 0: 256 KiB; 1 KiB .. 4 MiB. A batch is sent when it is full
+    uint32_t batch_records; // 0: no limit; 1: each record is a batch (sends are still coalesced)
+    uint32_t linger_us;     // how long a batch may wait to fill. 0: as long as the sender is busy
+    /* Unacked batches per partition. 0: 5. Idempotent: 1 .. 5, else 1 .. 64. */
+    uint32_t batches_in_flight;
+    uint64_t buffer_bytes;        // 0: 32 MiB; >= 2 * batch_bytes. Memory for records not yet acked
     uint32_t delivery_timeout_ms; // 0: 120,000. From send() to report, retries included
-    uint32_t retry_backoff_ms;  // 0: 50; doubles up to 1,000
-    bool send_waits;            // a full buffer makes send() wait (up to delivery_timeout) instead of FULL
-    bool report_poll;           // reports are called from sluice_producer_poll() instead of the I/O thread
+    uint32_t retry_backoff_ms;    // 0: 50; doubles up to 1,000
+    bool send_waits;  // a full buffer makes send() wait, up to delivery_timeout, instead of FULL
+    bool report_poll; // reports are called from sluice_producer_poll(), not from the I/O thread
     void (*on_report)(void *context, const struct sluice_report *report); // NULL: none wanted
     void *context;
 };
@@ -179,10 +187,11 @@ SLUICE_API int sluice_producer_new(struct sluice_client *client,
                                    struct sluice_producer **producer);
 
 /* Hands one record over; asynchronous. Key, value, headers and topic are copied before it returns.
- * Returns SLUICE_OK: exactly one report will follow. FULL: nothing was taken, try again after reports (or poll).
- * INVALID, TOO_LARGE, CLOSED, NO_MEMORY: nothing was taken. The first send to a topic asks the broker for its
- * partitions and may wait for that (request_timeout): then also TIMED_OUT, CONNECT, or UNKNOWN_TOPIC of the broker.
- * On failure everything the record points at is still the caller's concern only. Thread: any. */
+ * Returns SLUICE_OK: exactly one report will follow. FULL: nothing was taken, try again after
+ * reports (or poll). INVALID, TOO_LARGE, CLOSED, NO_MEMORY: nothing was taken. The first send to a
+ * topic asks the broker for its partitions and may wait for that (request_timeout): then also
+ * TIMED_OUT, CONNECT, or UNKNOWN_TOPIC of the broker. On failure everything the record points at is
+ * still the caller's concern only. Thread: any. */
 SLUICE_API int sluice_producer_send(struct sluice_producer *producer,
                                     const struct sluice_record *record);
 
@@ -192,8 +201,7 @@ SLUICE_API int sluice_producer_flush(struct sluice_producer *producer, uint32_t 
 
 /* report_poll only: runs up to `max` waiting reports, waiting up to timeout_ms for a first one.
  * Returns how many ran. */
-SLUICE_API int sluice_producer_poll(struct sluice_producer *producer, int max,
-                                    uint32_t timeout_ms);
+SLUICE_API int sluice_producer_poll(struct sluice_producer *producer, int max, uint32_t timeout_ms);
 
 /* Records accepted and not reported yet. */
 SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
@@ -206,12 +214,13 @@ SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
 struct sluice_consumer;
 
 struct sluice_consumer_options {
-    size_t size;                // sizeof(struct sluice_consumer_options)
-    uint64_t buffer_bytes;      // 0: 16 MiB; >= 5 MiB. Credit given to the broker: what it may send ahead
+    size_t size; // sizeof(struct sluice_consumer_options)
+    uint64_t
+        buffer_bytes; // 0: 16 MiB; >= 5 MiB. Credit given to the broker: what it may send ahead
 };
 
 enum sluice_start {
-    SLUICE_START_OFFSET = 0,    // value = offset
+    SLUICE_START_OFFSET = 0, // value = offset
     SLUICE_START_BEGINNING = 1,
     SLUICE_START_END = 2,       // only what comes from now on
     SLUICE_START_TIMESTAMP = 3, // value = ms since the epoch: first record at or after
@@ -222,11 +231,11 @@ struct sluice_message {
     uint32_t partition;
     uint64_t offset;
     int64_t timestamp_ms;
-    const void *key;            // NULL: none
+    const void *key; // NULL: none
     size_t key_len;
-    const void *value;          // NULL: null value
+    const void *value; // NULL: null value
     size_t value_len;
-    uint32_t header_count;      // sluice_message_header()
+    uint32_t header_count; // sluice_message_header()
     const void *internal;
 };
 
@@ -234,22 +243,23 @@ SLUICE_API int sluice_consumer_new(struct sluice_client *client,
                                    const struct sluice_consumer_options *options,
                                    struct sluice_consumer **consumer);
 
-/* Starts reading a partition, or with SLUICE_PARTITION_ANY each partition the topic has now. Waits for the
- * broker's answer. Returns SLUICE_OK, or the broker's UNKNOWN_TOPIC, UNKNOWN_PARTITION, OFFSET_OUT_OF_RANGE;
- * CONNECT, TIMED_OUT. Survives reconnects: reading goes on behind the last record returned. */
+/* Starts reading a partition, or with SLUICE_PARTITION_ANY each partition the topic has now. Waits
+ * for the broker's answer. Returns SLUICE_OK, or the broker's UNKNOWN_TOPIC, UNKNOWN_PARTITION,
+ * OFFSET_OUT_OF_RANGE; CONNECT, TIMED_OUT. Survives reconnects: reading goes on behind the last
+ * record returned. */
 SLUICE_API int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topic,
                                          uint32_t partition, enum sluice_start start,
                                          uint64_t value);
 SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, const char *topic,
                                            uint32_t partition);
 
-/* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid until the
- * next poll or free. Returns how many (0: none in time), or an error: of a partition (e.g.
- * OFFSET_OUT_OF_RANGE after retention passed it; sluice_consumer_error() says which; the other partitions go on),
- * or CORRUPT, CLOSED. A lost connection is no error: it is made again. Thread: one at a time. */
+/* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid
+ * until the next poll or free. Returns how many (0: none in time), or an error: of a partition
+ * (e.g. OFFSET_OUT_OF_RANGE after retention passed it; sluice_consumer_error() says which; the
+ * other partitions go on), or CORRUPT, CLOSED. A lost connection is no error: it is made again.
+ * Thread: one at a time. */
 SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
-                                    struct sluice_message *messages, int max,
-                                    uint32_t timeout_ms);
+                                    struct sluice_message *messages, int max, uint32_t timeout_ms);
 
 /* A message's header i of header_count. The pointers live as long as the message. */
 SLUICE_API int sluice_message_header(const struct sluice_message *message, uint32_t i,
@@ -317,7 +327,7 @@ struct sluice_broker_status { // freed with sluice_status_free()
     bool ready;
     bool can_produce;
     bool can_consume;
-    char *reason;        // "" when all three hold
+    char *reason; // "" when all three hold
     struct sluice_status_value *values;
     uint32_t value_count;
 };

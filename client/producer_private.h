@@ -1,0 +1,191 @@
+/* The producer's own structures: producer, topic, lane.
+ *
+ * A lane is one partition as one producer sees it: the batch that is being filled, the batches
+ * waiting to be sent, the batches waiting for their acks. Its first half belongs to whoever holds
+ * its mutex (senders, and the I/O thread when it fetches the next batch), its second half to the
+ * I/O thread. */
+#ifndef SLUICE_CLIENT_PRODUCER_PRIVATE_H
+#define SLUICE_CLIENT_PRODUCER_PRIVATE_H
+
+#include "client/blocks.h"
+#include "client/calls.h"
+#include "client/client_private.h"
+#include "client/parcel.h"
+#include "client/reports.h"
+
+#define TOPIC_BUCKET_COUNT 256u
+#define STICKY_COUNT 8u // sticky partitions per topic, shared out among the sending threads
+
+struct lane {
+    /* ---- constant ---- */
+    struct sluice_producer *producer;
+    struct topic *topic;
+    uint32_t partition;
+
+    /* ---- mutex ---- */
+    pthread_mutex_t mutex;
+    struct parcel *open; // being filled; NULL: none
+    struct list queue;   // closed, oldest first
+    uint64_t accepted;   // records ever taken
+    uint32_t size_hint;  // block size the last batches needed
+    bool signalled;      // the I/O thread knows that there is something
+    bool wants_close;    // it lets `open` linger, or waits for a compression: tell when that ends
+    bool closed;         // the producer is being freed
+    uint8_t pad[CACHE_LINE];
+
+    /* ---- I/O thread ---- */
+    struct list active_link; // in producer->active: has records that are not reported
+    struct list turn_link;   // in producer->ready or ->delayed; unlinked: waits for acks or records
+    struct list unacked;     // sealed, in sequence order
+    uint32_t unacked_count;
+    uint32_t on_wire_count;   // of those, in a PRODUCE without an answer
+    uint32_t next_sequence;   // of the next batch to be sealed
+    uint32_t stored_sequence; // behind the last batch surely stored: what the broker expects
+    bool recovering;          // something failed: when nothing is on the wire, send all again
+    bool backing_off;         // and not before wake_ns
+    uint32_t attempt;         // failures in a row, for the backoff
+    uint64_t wake_ns;         // in producer->delayed: when to look again
+
+    /* ---- written by the I/O thread, read by any ---- */
+    _Atomic uint64_t reported; // every record with a lower index has had its report
+};
+
+/* Replaced as a whole when a topic gets more partitions; the old ones stay for their readers. */
+struct lanes {
+    struct lanes *older;
+    uint32_t count;
+    struct lane *lane[];
+};
+
+struct topic {
+    struct topic *next; // in the bucket; constant once published
+    char *name;
+    uint32_t topic_id;
+    _Atomic(struct lanes *) lanes;
+    _Atomic bool stale; // the broker didn't know topic or partition: ask again before the next send
+    _Atomic uint32_t sticky[STICKY_COUNT];
+};
+
+enum producer_identity {
+    IDENTITY_NONE,  // not asked for yet
+    IDENTITY_ASKED, // PRODUCER_INIT is on its way
+    IDENTITY_VALID,
+    IDENTITY_RENEWING,   // a new epoch is needed: first learn the fate of all that may be stored
+    IDENTITY_NOT_WANTED, // not idempotent
+};
+
+struct sluice_producer {
+    /* ---- constant ---- */
+    struct sluice_client *client;
+    bool idempotent;
+    bool opaques; // reports are wanted, so opaque pointers are kept
+    enum sluice_compression compression;
+    uint64_t buffer_bytes;
+    uint32_t batch_bytes;
+    uint32_t batch_records; // UINT32_MAX: no limit
+    uint64_t linger_ns;
+    uint32_t window; // batches in flight per partition
+    uint64_t delivery_timeout_ns;
+    uint64_t backoff_ns;
+    bool send_waits;
+    bool report_poll;
+    void (*on_report)(void *context, const struct sluice_report *report);
+    void *context;
+
+    /* ---- any thread ---- */
+    struct blocks blocks;
+    _Atomic(struct topic *) buckets[TOPIC_BUCKET_COUNT];
+    _Atomic(struct topic *) last_topic; // found by the last send: most producers have one
+    pthread_mutex_t topics_mutex;       // for adding topics and lanes
+    _Atomic uint32_t flushing;          // > 0: nothing lingers
+    _Atomic bool pressed;               // a sender found no memory: nothing lingers
+    _Atomic uint32_t waiting;           // threads waiting for memory or reports
+    _Atomic uint32_t waiting_reports;   // of those, the ones waiting for reports
+    _Atomic int fatal;                  // why this producer can't go on; OK
+    pthread_mutex_t wait_mutex;         // guards the members up to the next ruler, and `progress`
+    pthread_cond_t progress;            // memory or reports
+    uint64_t progress_count;            // broadcasts so far
+    struct list done;                   // report_poll: parcels whose reports are due
+    bool polling;                       // a thread runs them now
+    bool removed;                       // the I/O thread has let go of it
+    _Atomic(uint8_t *) scratch[4];      // for compression, batch_bytes each; NULL: none there
+    uint8_t pad[CACHE_LINE];
+
+    /* ---- I/O thread ---- */
+    struct list link;          // in client->producers
+    struct list ready_link;    // in client->ready_producers while `ready` isn't empty
+    struct list progress_link; // in client->progressed while waiters may have to be told
+    struct list active;        // lanes, by active_link
+    struct list ready;         // lanes that may have something to send, by turn_link
+    struct list delayed;       // lanes that lingers or backs off, by turn_link
+    uint64_t delayed_until_ns; // the earliest wake_ns among them; UINT64_MAX: none
+    enum producer_identity identity;
+    uint64_t producer_id; // PRODUCER_NONE: none
+    uint16_t epoch;
+    bool new_id_wanted; // instead of a new epoch
+    uint32_t identity_attempt;
+    uint64_t identity_wake_ns; // backoff of PRODUCER_INIT
+    struct call identity_call;
+    uint8_t identity_meta[32];
+    uint32_t on_wire_count; // batches
+    uint32_t maybe_stored_count;
+    bool removing;
+};
+
+/* ---- lane.c: filling ---- */
+
+struct lane *lane_new(struct sluice_producer *producer, struct topic *topic, uint32_t partition);
+void lane_free(struct lane *lane);
+
+/* Takes one record. Returns OK, FULL, TOO_LARGE, CLOSED. *signal: tell the I/O thread (after the
+ * call, without a lock). Thread: any. */
+int lane_append(struct lane *lane, const struct record *record, void *opaque, bool *signal);
+
+/* Everything that lies ready but unsealed: the next closed batch, or the open one if it may go.
+ * Thread: I/O. */
+enum lane_answer { LANE_PARCEL, LANE_EMPTY, LANE_LATER, LANE_COMPRESSING };
+enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **parcel,
+                           uint64_t *wake_ns);
+
+/* Takes out the oldest batch that no sender is compressing and that was begun at or before
+ * before_ns; NULL: none. Thread: I/O. */
+struct parcel *lane_take_older(struct lane *lane, uint64_t before_ns);
+
+/* Records ever taken. Thread: any. */
+uint64_t lane_accepted(struct lane *lane);
+
+/* Gives memory back. Thread: any. */
+void lane_release(struct lane *lane, struct parcel *parcel);
+
+/* ---- partitioner.c ---- */
+
+/* The lane for a record. key.bytes NULL: the thread's sticky one. */
+uint32_t partitioner_by_key(struct slice key, uint32_t partition_count);
+uint32_t partitioner_sticky(struct topic *topic, uint32_t partition_count);
+void partitioner_init(struct topic *topic, struct random *random);
+/* A batch of this partition was closed: keyless records go elsewhere from now on. */
+void partitioner_moved_on(struct topic *topic, uint32_t partition);
+
+/* ---- topics.c ---- */
+
+/* The topic, known or asked for. Returns OK; TIMED_OUT, CONNECT, CLOSED, the broker's
+ * UNKNOWN_TOPIC; FULL when it is not known and this is the I/O thread, which can't wait. */
+int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
+                struct topic **topic);
+void topics_free(struct sluice_producer *producer);
+typedef void (*topics_visit_fn)(struct lane *lane, void *context);
+void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, void *context);
+
+/* ---- identity.c: producer id and epoch. Thread: I/O ---- */
+
+void identity_turn(struct sluice_producer *producer);
+void identity_renew(struct sluice_producer *producer, bool new_id);
+void identity_cancel(struct sluice_producer *producer); // no reply will come through
+
+/* ---- producer.c. Thread: I/O ---- */
+
+void producer_add(struct sluice_producer *producer);
+void producer_remove(struct sluice_producer *producer);
+uint64_t producer_turn(struct sluice_producer *producer); // returns when to come back
+
+#endif
