@@ -73,7 +73,7 @@ if step build-gcc build release; then
       step "$(basename "$script" .sh)-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full bash "$script" "$bin"
     done
   done
-  step main-job tests/job/run.sh "$bin"
+  step main-job tests/integration/main_job.sh "$bin"
 fi
 
 echo "# address and undefined behaviour sanitizers"
