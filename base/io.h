@@ -91,7 +91,7 @@ struct io_options {
  * line says why and what to do); NO_MEMORY. The calling thread must be the one that polls. */
 MUST_USE int io_new(const struct io_options *options, struct io **io_out);
 
-/* No operation may be in flight. */
+/* No operation may be in flight. Thread: the one that polls, or any after that one has ended. */
 void io_free(struct io *io);
 
 /* "uring", "epoll" or "sim". */

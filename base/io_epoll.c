@@ -13,6 +13,7 @@
  * It fails like the ring: starting never does; the errors of a call are its operation's result. */
 #include "base/io_private.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -34,6 +35,7 @@ struct epoll {
     /* ---- owner ---- */
     _Alignas(CACHE_LINE) int epoll_fd;
     int wake_fd;              // eventfd, edge-triggered too: it is never read
+    pthread_t owner;          // made it, and is the only one that polls it
     bool woken;               // the next poll shall not wait
     bool waits_in_ms;         // epoll_pwait2() is missing
     uint32_t in_flight;       // started and not yet delivered
@@ -97,6 +99,7 @@ int io_epoll_new(const struct io_options *options, struct io **io_out)
         return E_NO_MEMORY;
     memset(epoll, 0, sizeof *epoll);
     epoll->io.ops = &epoll_ops;
+    epoll->owner = pthread_self();
     list_init(&epoll->started);
     list_init(&epoll->ready);
     int status = open_descriptors(epoll);
@@ -184,6 +187,7 @@ static int epoll_poll(struct io *io, uint64_t timeout_ns)
 {
     struct epoll *epoll = epoll_of(io);
 
+    ASSERT(pthread_equal(epoll->owner, pthread_self())); // a ring would demand it
     try_started(epoll);
     wait_for_events(epoll, timeout_ns);
     file_pool_take_done(&epoll->files, &epoll->ready);

@@ -9,7 +9,7 @@
  * entries are free; so starting never fails. When the completion ring is full the kernel keeps the rest
  * (IORING_FEAT_NODROP) and hands it over at the next enter. EBUSY and EAGAIN of an enter mean: reap
  * first, submit again. Errors of single operations arrive as their completions. An enter that fails
- * otherwise is a mistake of ours (EEXIST: another thread than the one that made the ring) and aborts.
+ * otherwise means that completions are lost or the ring is broken, and aborts: the log makes that safe.
  *
  * Divisions: backend, submission, waiting, completion, waking. Set-up is in
  * io_uring_setup.c, the entries' contents in io_uring_prepare.c. */
@@ -76,6 +76,7 @@ int io_uring_new(const struct io_options *options, struct io **io_out, struct io
         return E_NO_MEMORY;
     memset(uring, 0, sizeof *uring);
     uring->io.ops = &uring_ops;
+    uring->owner = pthread_self();
     list_init(&uring->backlog);
     list_init(&uring->cancels);
     list_init(&uring->ready);
@@ -148,6 +149,8 @@ static int uring_poll(struct io *io, uint64_t timeout_ns)
 {
     struct uring *uring = uring_of(io);
 
+    /* The ring's registered descriptor is a number of this thread's; another's would enter its own. */
+    ASSERT(pthread_equal(uring->owner, pthread_self()));
     bool all_submitted = arm_wake(uring) && submit_waiting(uring);
     enter(uring, all_submitted ? wait_budget(uring, timeout_ns) : 0);
     io_awake(io);
@@ -270,8 +273,9 @@ static void check_enter(int result)
     case EAGAIN: /* the kernel is short of memory for requests: the same */
     case ENOMEM:
         return;
-    default: /* EEXIST: a thread that did not make this ring; EBADR: completions were lost */
-        LOG_ERROR("io.enter_failed", LOG_I64("os_error", -result));
+    default: /* EBADR: completions were lost; the others mean that the ring itself is broken */
+        LOG_ERROR("io.enter_failed", LOG_I64("os_error", -result),
+                  LOG_STR("reason", strerrordesc_np(-result)));
         ASSERT(!"io_uring_enter");
     }
 }

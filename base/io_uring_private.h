@@ -3,6 +3,7 @@
 #define SLUICE_BASE_IO_URING_PRIVATE_H
 
 #include <liburing.h>
+#include <pthread.h>
 
 #include "base/io_private.h"
 #include "base/timer_heap.h"
@@ -33,6 +34,7 @@ struct uring {
     uint64_t wake_count;      // where that read puts what it reads
 
     /* ---- constant after set-up ---- */
+    pthread_t owner;   // made it, and is the only one that polls it
     int wake_fd;       // eventfd, for threads without a ring
     bool has_msg_ring; // rings can be woken by a message
 };

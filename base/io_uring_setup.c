@@ -21,6 +21,7 @@ static int check_features(struct uring *uring);
 static bool has_all_opcodes(const struct io_uring_probe *probe);
 static void tune(struct uring *uring);
 static void drain_wake(struct uring *uring);
+static void forget_ring_fd(struct uring *uring);
 
 #define SETUP_BASE (IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP)
 #define SETUP_5_19                                                                                 \
@@ -67,7 +68,10 @@ fail_ring:
 
 void uring_close(struct uring *uring)
 {
-    drain_wake(uring);
+    if (pthread_equal(uring->owner, pthread_self()))
+        drain_wake(uring);
+    else
+        forget_ring_fd(uring);
     io_uring_queue_exit(&uring->ring);
     close(uring->wake_fd);
 }
@@ -142,7 +146,7 @@ static void drain_wake(struct uring *uring)
     io_uring_prep_cancel64(sqe, UDATA_EVENTFD, 0);
     io_uring_sqe_set_data64(sqe, UDATA_IGNORE);
     while (uring->wake_armed) {
-        if (io_uring_submit_and_wait(&uring->ring, 1) < 0) // not the owner's thread: see io_new()
+        if (io_uring_submit_and_wait(&uring->ring, 1) < 0)
             return;
         while (io_uring_cq_ready(&uring->ring) > 0 && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
             if (cqe->user_data == UDATA_EVENTFD)
@@ -150,4 +154,12 @@ static void drain_wake(struct uring *uring)
             io_uring_cqe_seen(&uring->ring, cqe);
         }
     }
+}
+
+/* The owner has ended, and its requests and its registered descriptor with it. To this thread the
+ * number of that descriptor means nothing, or a ring of its own, which must not be unregistered. */
+static void forget_ring_fd(struct uring *uring)
+{
+    uring->ring.enter_ring_fd = uring->ring.ring_fd;
+    uring->ring.int_flags = 0;
 }

@@ -88,7 +88,8 @@ static bool run_phase(const char *name, uint64_t seconds, bool with_numbers, boo
 {
     struct io_op timer = {0};
     int producer_count = with_numbers ? PRODUCER_COUNT : 0;
-    int file_op_count = with_files ? FILE_OP_COUNT : 0;
+    /* Alone, one: a second one in flight would soon hide that the first one was slept over. */
+    int file_op_count = !with_files ? 0 : with_numbers ? FILE_OP_COUNT : 1;
     uint64_t file_rounds = 0;
 
     draining = false;

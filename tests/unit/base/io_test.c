@@ -4,6 +4,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -268,6 +269,56 @@ IO_TEST(io, sleep_is_announced_and_taken_back)
     io_prepare_wait(io);
     io_wake(io, NULL);
     cr_assert(!io_sleeping(io), "one wake is enough");
+}
+
+/* ---- one owner ---- */
+
+static void *poll_as_a_stranger(void *argument)
+{
+    struct probe probe = {0};
+    io_unlink(argument, &probe.op, "/nonexistent/file", probe_done);
+    (void)io_poll(argument, NS_PER_S);
+    return NULL;
+}
+
+static void poll_with_a_stranger(enum io_backend backend)
+{
+    pthread_t thread;
+    struct io *io = io_open_backend(backend);
+    cr_assert_eq(pthread_create(&thread, NULL, poll_as_a_stranger, io), 0);
+    pthread_join(thread, NULL);
+}
+
+Test(io_uring, polling_in_another_thread_aborts, .signal = SIGABRT)
+{
+    poll_with_a_stranger(IO_BACKEND_URING);
+}
+
+Test(io_epoll, polling_in_another_thread_aborts, .signal = SIGABRT)
+{
+    poll_with_a_stranger(IO_BACKEND_EPOLL);
+}
+
+static void *make_use_and_leave(void *argument)
+{
+    struct io *io = io_open_backend(*(enum io_backend *)argument);
+    cr_assert_eq(io_unlink_wait(io, "/nonexistent/file"), E_NOT_FOUND);
+    return io;
+}
+
+/* Also when the thread that frees has a ring of its own. */
+IO_TEST(io, after_its_thread_has_ended_another_may_free_it)
+{
+    enum io_backend backend =
+        strcmp(io_name(io), "uring") == 0 ? IO_BACKEND_URING : IO_BACKEND_EPOLL;
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        void *made;
+        cr_assert_eq(pthread_create(&thread, NULL, make_use_and_leave, &backend), 0);
+        pthread_join(thread, &made);
+        io_free(made);
+        cr_assert_eq(io_unlink_wait(io, "/nonexistent/file"), E_NOT_FOUND, "ours still works");
+    }
 }
 
 /* ---- choice ---- */
