@@ -105,18 +105,24 @@ size_t wal_arena_bytes(const struct wal_options *options);
 
 /* ---- open and close: blocking, at start-up and shutdown ---- */
 
-/* Makes the first files of an empty directory: segment 1 (its leading 4 MiB zeroed, the rest allocated) and
- * its successor. Returns 0, NO_SPACE, IO, NO_DIRECT. */
+/* Makes the first files of an empty directory: segment 1 (its leading 4 MiB zeroed, the rest allocated), its
+ * successor, and blocks for a third. Uses io, random, dir, store_id, shard_id, segment_bytes and no_direct. Returns 0,
+ * NO_SPACE, IO, NO_DIRECT, NO_MEMORY. */
 MUST_USE int wal_create(const struct wal_options *options);
 
-/* Opens and recovers; see recover.h. Nothing may be appended before wal_start(). */
+/* Opens and recovers; see recover.h. Appending may begin when it has returned, not from inside apply. Returns what
+ * recover_run() returns, or NO_MEMORY. */
 struct recover_options;
 struct recover_result;
 MUST_USE int wal_open(const struct wal_options *options, const struct recover_options *recover,
                       struct recover_result *result, struct wal **wal);
 
-/* Waits for what is in flight; afterwards nothing is submitted any more. Blocking. */
+/* Makes durable what was appended, waits for what is in flight; afterwards nothing is submitted any more and appends
+ * answer CLOSED; marks and position can still be asked. Writes a last MARK group, unless wal_position() was asked for
+ * at this very end before. So: close first, then ask for the position of a checkpoint that says "clean". Blocking.
+ * Returns 0, or CLOSED when the log had failed. */
 int wal_close(struct wal *wal);
+/* After wal_close(). NULL is allowed. */
 void wal_free(struct wal *wal);
 
 /* ---- append ---- */
@@ -148,8 +154,9 @@ struct wal_marks {
 };
 struct wal_marks wal_marks(const struct wal *wal);
 uint64_t wal_append_time_ms(const struct wal *wal); // the log's clock, as the next group would carry it
-/* State of the log at its reserved end, for a checkpoint. Ends the filling group first. */
-struct wal_position {
+/* State of the log at its reserved end, for a checkpoint. Ends the filling group first; payloads appended before may
+ * not be patched any more. */
+struct wal_position { // file_number: the file that the last group lies in (1 when there is none)
     uint64_t lsn, chain, group_number, append_time_ms, file_number;
 };
 struct wal_position wal_position(struct wal *wal);

@@ -1,0 +1,124 @@
+/* The read-ahead window of recovery.
+ *
+ * The happy path: the range lies in the buffer. Otherwise the window moves: what it already holds from the
+ * range on is kept, the rest of the buffer is filled by up to READER_READS_MAX reads in flight together, and
+ * then their results are looked at. Reads are block-aligned, so that they work with O_DIRECT. */
+#include "storage/reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "storage/format.h"
+
+#define HUGE_PAGE_BYTES (2 * MIB)
+
+static void window_move(struct reader *reader, uint64_t offset);
+static int window_fill(struct reader *reader, uint64_t need);
+static int reads_run(struct reader *reader);
+static void read_done(struct io_op *op);
+
+int reader_init(struct reader *reader, struct io *io, uint64_t range_bytes_max)
+{
+    /* Twice what is in flight, so that a range that begins near the window's end costs no second fill. */
+    uint64_t capacity = range_bytes_max + DISK_BLOCK + READER_READS_MAX * READER_PIECE_BYTES;
+    *reader = (struct reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
+    reader->buffer = aligned_alloc(HUGE_PAGE_BYTES, reader->capacity);
+    if (reader->buffer == NULL)
+        return E_NO_MEMORY;
+    (void)madvise(reader->buffer, reader->capacity, MADV_HUGEPAGE); // best effort
+    return 0;
+}
+
+void reader_deinit(struct reader *reader)
+{
+    free(reader->buffer);
+    reader->buffer = NULL;
+}
+
+void reader_open(struct reader *reader, int fd, uint64_t file_bytes)
+{
+    reader->fd = fd;
+    reader->file_bytes = file_bytes;
+    reader->offset = 0;
+    reader->len = 0;
+}
+
+int reader_bytes(struct reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
+{
+    if (offset > reader->file_bytes || len > reader->file_bytes - offset)
+        return E_TRUNCATED;
+    bool here = offset >= reader->offset && offset + len <= reader->offset + reader->len;
+    if (!here) {
+        window_move(reader, align_down(offset, DISK_BLOCK));
+        int status = window_fill(reader, offset + len - reader->offset);
+        if (status < 0)
+            return status;
+        if (offset + len > reader->offset + reader->len)
+            return E_TRUNCATED; // shorter than its size said
+    }
+    *bytes = reader->buffer + (offset - reader->offset);
+    return 0;
+}
+
+/* Makes buffer[0] stand for `offset`, keeping what is there already. */
+static void window_move(struct reader *reader, uint64_t offset)
+{
+    uint64_t end = reader->offset + reader->len;
+    if (offset >= reader->offset && offset < end) {
+        uint64_t skip = offset - reader->offset;
+        memmove(reader->buffer, reader->buffer + skip, reader->len - skip);
+        reader->len = align_down(reader->len - skip, DISK_BLOCK);
+    } else {
+        reader->len = 0;
+    }
+    reader->offset = offset;
+}
+
+/* At least `need` bytes, in whole volleys. */
+static int window_fill(struct reader *reader, uint64_t need)
+{
+    while (reader->len < need) {
+        uint64_t before = reader->len;
+        int status = reads_run(reader);
+        if (status < 0)
+            return status;
+        if (reader->len == before)
+            break;
+    }
+    return 0;
+}
+
+/* One volley: reads one behind the other, all in flight together. */
+static int reads_run(struct reader *reader)
+{
+    struct io_op ops[READER_READS_MAX] = {0};
+    uint32_t count = 0;
+    uint64_t len = reader->len;
+    uint64_t limit = min_u64(reader->capacity, align_up(reader->file_bytes, DISK_BLOCK) - reader->offset);
+    while (count < READER_READS_MAX && len < limit) {
+        uint32_t piece = (uint32_t)min_u64(limit - len, READER_PIECE_BYTES);
+        io_read(reader->io, &ops[count++], reader->fd, reader->buffer + len, piece,
+                reader->offset + len, read_done);
+        len += piece;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        while (io_op_is_active(&ops[i]))
+            (void)io_poll(reader->io, UINT64_MAX);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (ops[i].result < 0) {
+            reader->os_error = ops[i].os_error;
+            return ops[i].result;
+        }
+        reader->len += (uint32_t)ops[i].result;
+        if ((uint32_t)ops[i].result < ops[i].len)
+            break; // the end of the file
+    }
+    return 0;
+}
+
+static void read_done(struct io_op *op)
+{
+    (void)op; // reads_run() looks at them all
+}

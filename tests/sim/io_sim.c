@@ -1,0 +1,510 @@
+/* The simulated backend: a list of operations in flight, each with the time at which it ends. See io_sim.h. */
+#include "tests/sim/io_sim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/io_private.h"
+
+#define FDS_MAX 4096
+#define FD_BASE 1000 // so that a real descriptor is noticed
+#define LATENCY_NS_MAX (200 * NS_PER_US)
+
+struct rule {
+    uint64_t first, last;
+    int os_error;
+};
+
+struct io_sim {
+    struct io io;
+    struct clock clock;
+    struct sim_disk *disk;
+    struct random random;
+    uint64_t now_ns, wall_ms, start_ns, latency_ns_max;
+    struct list in_flight;
+    struct {
+        struct sim_file *file;
+        uint32_t flags;
+    } fds[FDS_MAX];
+    uint64_t counts[IO_TIMER + 1];
+    struct rule rules[IO_TIMER + 1];
+    uint64_t trace;
+    bool dead;
+    bool woken;
+};
+
+/* The backend's words of an operation. */
+enum { OP_READY_NS, OP_SEQUENCE, OP_HASH, OP_INJECTED };
+
+static void sim_free(struct io *io);
+static void sim_start(struct io *io, struct io_op *op);
+static void sim_cancel(struct io *io, struct io_op *op);
+static int sim_poll(struct io *io, uint64_t timeout_ns);
+static void sim_wake(struct io *io, struct io *from);
+static int sim_list(struct io *io, const char *path, io_visit_fn visit, void *context);
+static int sim_mkdir(struct io *io, const char *path);
+static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info);
+static int sim_file_size(struct io *io, int fd, uint64_t *size_bytes);
+static int sim_lock_file(struct io *io, const char *path);
+static int sim_lock_fd(struct io *io, int fd);
+static int sim_allocate(struct io *io, int fd, uint64_t size_bytes);
+static void deliver(struct io_sim *sim, struct io_op *op);
+static int32_t perform(struct io_sim *sim, struct io_op *op);
+static int32_t perform_open(struct io_sim *sim, struct io_op *op);
+static int32_t perform_close(struct io_sim *sim, struct io_op *op);
+static int32_t perform_read(struct io_sim *sim, struct io_op *op);
+static int32_t perform_write(struct io_sim *sim, struct io_op *op);
+static int32_t perform_sync(struct io_sim *sim, struct io_op *op);
+static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op);
+static struct sim_file *file_of(struct io_sim *sim, int fd);
+static void leave_in_flight(struct io_sim *sim, struct io_op *op);
+
+static const struct io_ops sim_ops = {
+    .name = "sim",
+    .free = sim_free,
+    .start = sim_start,
+    .cancel = sim_cancel,
+    .poll = sim_poll,
+    .wake = sim_wake,
+    .list = sim_list,
+    .mkdir = sim_mkdir,
+    .fs_info = sim_fs_info,
+    .file_size = sim_file_size,
+    .lock_file = sim_lock_file,
+    .lock_fd = sim_lock_fd,
+    .allocate = sim_allocate,
+};
+
+static struct io_sim *sim_of(struct io *io)
+{
+    ASSERT(io->ops == &sim_ops);
+    return CONTAINER_OF(io, struct io_sim, io);
+}
+
+/* ---- life ---- */
+
+static uint64_t clock_mono(struct clock *clock)
+{
+    return CONTAINER_OF(clock, struct io_sim, clock)->now_ns;
+}
+
+static uint64_t clock_wall(struct clock *clock)
+{
+    return io_sim_now_wall_ms(&CONTAINER_OF(clock, struct io_sim, clock)->io);
+}
+
+struct io *io_sim_new(struct sim_disk *disk, const struct io_sim_options *options)
+{
+    struct io_sim *sim = calloc(1, sizeof(*sim));
+    ASSERT(sim != NULL);
+    sim->io.ops = &sim_ops;
+    sim->clock = (struct clock){clock_mono, clock_wall};
+    sim->disk = disk;
+    sim->now_ns = sim->start_ns = options->start_ns;
+    sim->wall_ms = options->wall_ms;
+    sim->latency_ns_max = options->latency_ns_max ? options->latency_ns_max : LATENCY_NS_MAX;
+    random_init(&sim->random, options->seed);
+    list_init(&sim->in_flight);
+    return &sim->io;
+}
+
+static void sim_free(struct io *io)
+{
+    struct io_sim *sim = sim_of(io);
+    ASSERT(list_is_empty(&sim->in_flight));
+    for (int i = 0; i < FDS_MAX; i++)
+        if (sim->fds[i].file)
+            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
+    free(sim);
+}
+
+struct clock *io_sim_clock(struct io *io)
+{
+    return &sim_of(io)->clock;
+}
+
+uint64_t io_sim_now_ns(struct io *io)
+{
+    return sim_of(io)->now_ns;
+}
+
+uint64_t io_sim_now_wall_ms(struct io *io)
+{
+    struct io_sim *sim = sim_of(io);
+    return sim->wall_ms + (sim->now_ns - sim->start_ns) / NS_PER_MS;
+}
+
+void io_sim_crash(struct io *io)
+{
+    struct io_sim *sim = sim_of(io);
+    LIST_EACH(node, &sim->in_flight)
+        leave_in_flight(sim, IO_OP_OF_LINK(node));
+    for (int i = 0; i < FDS_MAX; i++)
+        if (sim->fds[i].file)
+            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
+    sim_disk_crash(sim->disk);
+    sim->dead = true;
+}
+
+void io_sim_kill(struct io *io)
+{
+    struct io_sim *sim = sim_of(io);
+    LIST_EACH(node, &sim->in_flight) {
+        struct io_op *op = IO_OP_OF_LINK(node);
+        if (op->kind == IO_WRITE && random_below(&sim->random, 2) == 0)
+            (void)perform_write(sim, op);
+    }
+    for (int i = 0; i < FDS_MAX; i++)
+        if (sim->fds[i].file)
+            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
+    sim->dead = true;
+}
+
+/* What the disk may or may not have of an operation that has not ended. */
+static void leave_in_flight(struct io_sim *sim, struct io_op *op)
+{
+    if (op->kind == IO_RENAME && random_below(&sim->random, 2) == 0)
+        (void)sim_disk_rename(sim->disk, op->path, op->path_to);
+    else if (op->kind == IO_UNLINK && random_below(&sim->random, 2) == 0)
+        (void)sim_disk_unlink(sim->disk, op->path);
+    if (op->kind != IO_WRITE || file_of(sim, op->fd) == NULL)
+        return;
+    struct sim_file *file = file_of(sim, op->fd);
+    if (op->offset % SIM_BLOCK != 0 || !sim_disk_allocate(sim->disk, file, op->offset, op->len))
+        return;
+    for (uint64_t at = 0; at + SIM_BLOCK <= op->len; at += SIM_BLOCK)
+        sim_file_add_version(file, (op->offset + at) / SIM_BLOCK, (uint8_t *)op->buf + at, 0);
+    file->size = max_u64(file->size, op->offset + op->len);
+}
+
+void io_sim_fail(struct io *io, enum io_kind kind, uint64_t first, uint64_t last, int os_error)
+{
+    struct io_sim *sim = sim_of(io);
+    uint64_t count = sim->counts[kind];
+    sim->rules[kind] = (struct rule){
+        count + first, last > UINT64_MAX - count ? UINT64_MAX : count + last, os_error};
+}
+
+uint64_t io_sim_count(struct io *io, enum io_kind kind)
+{
+    return sim_of(io)->counts[kind];
+}
+
+uint64_t io_sim_trace(struct io *io)
+{
+    return sim_of(io)->trace;
+}
+
+/* ---- operations ---- */
+
+static void trace(struct io_sim *sim, const struct io_op *op, uint64_t what)
+{
+    uint64_t words[5] = {what, (uint64_t)op->kind, op->offset, op->len, sim->now_ns};
+    sim->trace = hash_xxh3_seeded(words, sizeof(words), sim->trace);
+}
+
+static void sim_start(struct io *io, struct io_op *op)
+{
+    struct io_sim *sim = sim_of(io);
+    const struct rule *rule = &sim->rules[op->kind];
+    uint64_t count = ++sim->counts[op->kind];
+    op->backend[OP_READY_NS] = op->kind == IO_TIMER
+                                   ? max_u64(op->offset, sim->now_ns)
+                                   : sim->now_ns + 1 + random_below(&sim->random, sim->latency_ns_max);
+    if (op->kind != IO_TIMER) { // io.c keeps an injected fault in the other words of a timer
+        op->backend[OP_SEQUENCE] = sim->disk->sequence;
+        op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_xxh3(op->buf, op->len) : 0;
+        bool injected = rule->os_error != 0 && count >= rule->first && count <= rule->last;
+        op->backend[OP_INJECTED] = injected ? (uint64_t)rule->os_error : 0;
+    }
+    trace(sim, op, 1);
+    list_push_back(&sim->in_flight, &op->link);
+}
+
+static void sim_cancel(struct io *io, struct io_op *op)
+{
+    if (op->kind != IO_TIMER)
+        return;
+    op->flags |= IO_OP_CANCELING;
+    op->backend[OP_READY_NS] = sim_of(io)->now_ns;
+}
+
+static struct io_op *earliest(struct io_sim *sim)
+{
+    struct io_op *first = NULL;
+    LIST_EACH(node, &sim->in_flight) {
+        struct io_op *op = IO_OP_OF_LINK(node);
+        if (first == NULL || op->backend[OP_READY_NS] < first->backend[OP_READY_NS])
+            first = op;
+    }
+    return first;
+}
+
+/* Delivers what is ready; when nothing is, time passes until something is, or the timeout. */
+static int sim_poll(struct io *io, uint64_t timeout_ns)
+{
+    struct io_sim *sim = sim_of(io);
+    int count = 0;
+    struct io_op *op = earliest(sim);
+    uint64_t limit = timeout_ns > UINT64_MAX - sim->now_ns ? UINT64_MAX : sim->now_ns + timeout_ns;
+    if (op == NULL || sim->woken || (!sim->dead && op->backend[OP_READY_NS] > limit)) {
+        ASSERT(op != NULL || sim->woken || timeout_ns != UINT64_MAX); // would sleep for ever
+        if (!sim->woken)
+            sim->now_ns = limit;
+        sim->woken = false;
+        return 0;
+    }
+    sim->now_ns = max_u64(sim->now_ns, op->backend[OP_READY_NS]);
+    while ((op = earliest(sim)) != NULL && (sim->dead || op->backend[OP_READY_NS] <= sim->now_ns)) {
+        deliver(sim, op);
+        count++;
+        if (random_below(&sim->random, 4) == 0)
+            break; // the rest in the next turn, as a real queue would at times
+    }
+    return count;
+}
+
+static void sim_wake(struct io *io, struct io *from)
+{
+    (void)from;
+    sim_of(io)->woken = true;
+}
+
+static void deliver(struct io_sim *sim, struct io_op *op)
+{
+    list_remove(&op->link);
+    if (op->kind == IO_WRITE)
+        ASSERT(hash_xxh3(op->buf, op->len) == op->backend[OP_HASH]); // the buffer was the backend's
+    trace(sim, op, 2);
+    io_op_finish(op, sim->dead ? -ECANCELED : perform(sim, op));
+}
+
+static int32_t perform(struct io_sim *sim, struct io_op *op)
+{
+    if (op->kind != IO_TIMER && op->backend[OP_INJECTED] != 0 && op->kind != IO_WRITE &&
+        op->kind != IO_FDATASYNC)
+        return -(int32_t)op->backend[OP_INJECTED];
+    switch (op->kind) {
+    case IO_OPEN:
+        return perform_open(sim, op);
+    case IO_CLOSE:
+        return perform_close(sim, op);
+    case IO_READ:
+        return perform_read(sim, op);
+    case IO_WRITE:
+        return perform_write(sim, op);
+    case IO_FDATASYNC:
+        return perform_sync(sim, op);
+    case IO_RENAME:
+        return -sim_disk_rename(sim->disk, op->path, op->path_to);
+    case IO_UNLINK:
+        return -sim_disk_unlink(sim->disk, op->path);
+    case IO_SYNC_DIR:
+        return perform_sync_dir(sim, op);
+    case IO_TIMER:
+        return op->flags & IO_OP_CANCELING ? -ECANCELED : 0;
+    default:
+        return -EOPNOTSUPP; // sockets
+    }
+}
+
+static int fd_new(struct io_sim *sim, struct sim_file *file, uint32_t flags)
+{
+    for (int i = 0; i < FDS_MAX; i++) {
+        if (sim->fds[i].file)
+            continue;
+        file->references++;
+        sim->fds[i].file = file;
+        sim->fds[i].flags = flags;
+        return i + FD_BASE;
+    }
+    return -EMFILE;
+}
+
+static struct sim_file *file_of(struct io_sim *sim, int fd)
+{
+    return fd >= FD_BASE && fd < FD_BASE + FDS_MAX ? sim->fds[fd - FD_BASE].file : NULL;
+}
+
+static int32_t perform_open(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *file = sim_disk_find(sim->disk, op->path);
+    if (op->flags & O_DIRECT && sim->disk->no_direct)
+        return -EINVAL;
+    if (file && op->flags & O_CREAT && op->flags & O_EXCL)
+        return -EEXIST;
+    if (file == NULL && !(op->flags & O_CREAT))
+        return -ENOENT;
+    if (file == NULL)
+        file = sim_disk_create(sim->disk, op->path, false);
+    if (op->flags & O_TRUNC)
+        sim_file_truncate(sim->disk, file, 0);
+    return fd_new(sim, file, op->flags);
+}
+
+static int32_t perform_close(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *file = file_of(sim, op->fd);
+    if (file == NULL)
+        return -EBADF;
+    if (file->lock == &sim->fds[op->fd - FD_BASE])
+        file->lock = NULL;
+    sim->fds[op->fd - FD_BASE].file = NULL;
+    sim_file_release(sim->disk, file);
+    return 0;
+}
+
+static bool is_aligned(struct io_sim *sim, const struct io_op *op)
+{
+    if (!(sim->fds[op->fd - FD_BASE].flags & O_DIRECT))
+        return true;
+    return (uintptr_t)op->buf % SIM_BLOCK == 0 && op->offset % SIM_BLOCK == 0 &&
+           op->len % SIM_BLOCK == 0;
+}
+
+static int32_t perform_read(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *file = file_of(sim, op->fd);
+    if (file == NULL)
+        return -EBADF;
+    if (!is_aligned(sim, op))
+        return -EINVAL;
+    return (int32_t)sim_file_read(file, op->buf, op->offset, op->len);
+}
+
+static int32_t perform_write(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *file = file_of(sim, op->fd);
+    if (file == NULL)
+        return -EBADF;
+    if (!is_aligned(sim, op) || (sim->fds[op->fd - FD_BASE].flags & O_ACCMODE) == O_RDONLY)
+        return -EINVAL;
+    bool room = sim_disk_allocate(sim->disk, file, op->offset, op->len);
+    if (op->backend[OP_INJECTED] == 0 && room) {
+        sim_file_write(sim->disk, file, op->buf, op->offset, op->len);
+        return (int32_t)op->len;
+    }
+    for (uint64_t at = 0; room && at + SIM_BLOCK <= op->len; at += SIM_BLOCK)
+        if (random_below(&sim->random, 2) == 0)
+            sim_file_write(sim->disk, file, (uint8_t *)op->buf + at, op->offset + at, SIM_BLOCK);
+    return room ? -(int32_t)op->backend[OP_INJECTED] : -ENOSPC;
+}
+
+static int32_t perform_sync(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *file = file_of(sim, op->fd);
+    if (file == NULL)
+        return -EBADF;
+    if (op->backend[OP_INJECTED] != 0) {
+        sim_file_sync_failed(file, op->backend[OP_SEQUENCE]);
+        return -(int32_t)op->backend[OP_INJECTED];
+    }
+    sim_file_sync(sim->disk, file, op->backend[OP_SEQUENCE]);
+    return 0;
+}
+
+static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op)
+{
+    struct sim_file *dir = sim_disk_find(sim->disk, op->path);
+    if (dir == NULL || !dir->is_dir)
+        return -ENOENT;
+    sim_disk_sync_dir(sim->disk, op->path, op->backend[OP_SEQUENCE]);
+    return 0;
+}
+
+/* ---- calls that block ---- */
+
+static int sim_list(struct io *io, const char *path, io_visit_fn visit, void *context)
+{
+    struct sim_disk *disk = sim_of(io)->disk;
+    size_t len = strlen(path);
+    struct sim_file *dir = sim_disk_find(disk, path);
+    if (dir == NULL || !dir->is_dir)
+        return E_NOT_FOUND;
+    for (uint32_t i = 0; i < disk->seen.count; i++) {
+        const struct sim_name *name = &disk->seen.names[i];
+        if (strncmp(name->path, path, len) != 0 || name->path[len] != '/' ||
+            strchr(name->path + len + 1, '/'))
+            continue;
+        int status = visit(context, name->path + len + 1, name->file->size);
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+static int sim_mkdir(struct io *io, const char *path)
+{
+    struct sim_disk *disk = sim_of(io)->disk;
+    struct sim_file *file = sim_disk_find(disk, path);
+    if (sim_of(io)->dead)
+        return E_CANCELED;
+    if (file)
+        return file->is_dir ? 0 : E_EXISTS;
+    (void)sim_disk_create(disk, path, true);
+    return 0;
+}
+
+static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info)
+{
+    struct sim_disk *disk = sim_of(io)->disk;
+    (void)path;
+    *info = (struct io_fs_info){
+        .total_bytes = disk->capacity_blocks * SIM_BLOCK,
+        .free_bytes = (disk->capacity_blocks - disk->allocated_blocks) * SIM_BLOCK,
+        .is_memory = disk->is_memory,
+    };
+    memcpy(info->type, disk->is_memory ? "tmpfs" : "sim", 4);
+    return 0;
+}
+
+static int sim_file_size(struct io *io, int fd, uint64_t *size_bytes)
+{
+    struct sim_file *file = file_of(sim_of(io), fd);
+    if (file == NULL)
+        return E_INVALID;
+    *size_bytes = file->size;
+    return 0;
+}
+
+static int sim_lock_fd(struct io *io, int fd)
+{
+    struct io_sim *sim = sim_of(io);
+    struct sim_file *file = file_of(sim, fd);
+    const void *owner = &sim->fds[fd - FD_BASE];
+    if (file == NULL)
+        return E_INVALID;
+    if (file->lock != NULL && file->lock != owner)
+        return E_LOCKED;
+    file->lock = owner;
+    return 0;
+}
+
+static int sim_lock_file(struct io *io, const char *path)
+{
+    struct io_sim *sim = sim_of(io);
+    struct sim_file *file = sim_disk_find(sim->disk, path);
+    if (file == NULL)
+        file = sim_disk_create(sim->disk, path, false);
+    int fd = fd_new(sim, file, O_RDWR);
+    int status = sim_lock_fd(io, fd);
+    if (status == 0)
+        return fd;
+    (void)perform_close(sim, &(struct io_op){.fd = fd});
+    return status;
+}
+
+static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
+{
+    struct io_sim *sim = sim_of(io);
+    struct sim_file *file = file_of(sim, fd);
+    if (file == NULL || sim->dead)
+        return E_INVALID;
+    if (!sim_disk_allocate(sim->disk, file, 0, size_bytes))
+        return E_NO_SPACE;
+    file->size = max_u64(file->size, size_bytes);
+    return 0;
+}

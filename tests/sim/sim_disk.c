@@ -1,0 +1,508 @@
+/* The memory disk. See sim_disk.h for its model; here are its tables and what a crash makes of them. */
+#include "tests/sim/sim_disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+
+static void *grow(void *items, uint32_t count, uint32_t *capacity, size_t size);
+static struct sim_name *name_find(struct sim_names *names, const char *path);
+static void name_set(struct sim_disk *disk, struct sim_names *names, const char *path,
+                     struct sim_file *file);
+static void dir_op_add(struct sim_disk *disk, const struct sim_dir_op *op);
+static void dir_op_apply(struct sim_disk *disk, const struct sim_dir_op *op);
+static void dir_op_free(struct sim_disk *disk, struct sim_dir_op *op);
+static bool dir_op_is_in(const struct sim_dir_op *op, const char *dir);
+static void file_free(struct sim_disk *disk, struct sim_file *file);
+static void file_reserve(struct sim_file *file, uint64_t block_count);
+static void block_set(uint8_t **place, const uint8_t *bytes);
+static void file_crash(struct sim_disk *disk, struct sim_file *file);
+static void version_crash(struct sim_disk *disk, struct sim_file *file,
+                          const struct sim_version *version);
+static void file_see_durable(struct sim_file *file);
+
+struct sim_disk *sim_disk_new(uint64_t seed, uint64_t capacity_bytes)
+{
+    struct sim_disk *disk = calloc(1, sizeof(*disk));
+    ASSERT(disk != NULL);
+    random_init(&disk->random, seed);
+    disk->capacity_blocks = capacity_bytes / SIM_BLOCK;
+    disk->crash_keep_percent = 50;
+    disk->sequence = 1;
+    return disk;
+}
+
+void sim_disk_free(struct sim_disk *disk)
+{
+    while (disk->dir_op_count > 0)
+        dir_op_free(disk, &disk->dir_ops[--disk->dir_op_count]);
+    while (disk->seen.count > 0)
+        name_set(disk, &disk->seen, disk->seen.names[0].path, NULL);
+    while (disk->durable.count > 0)
+        name_set(disk, &disk->durable, disk->durable.names[0].path, NULL);
+    free(disk->seen.names);
+    free(disk->durable.names);
+    free(disk->dir_ops);
+    free(disk);
+}
+
+static void *grow(void *items, uint32_t count, uint32_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return items;
+    *capacity = *capacity * 2 + 16;
+    void *bigger = realloc(items, *capacity * size);
+    ASSERT(bigger != NULL);
+    return bigger;
+}
+
+/* ---- names ---- */
+
+static struct sim_name *name_find(struct sim_names *names, const char *path)
+{
+    for (uint32_t i = 0; i < names->count; i++)
+        if (strcmp(names->names[i].path, path) == 0)
+            return &names->names[i];
+    return NULL;
+}
+
+/* file NULL: takes the name away. */
+static void name_set(struct sim_disk *disk, struct sim_names *names, const char *path,
+                     struct sim_file *file)
+{
+    struct sim_name *name = name_find(names, path);
+    if (file)
+        file->references++;
+    if (name) {
+        struct sim_file *old = name->file;
+        char *old_path = name->path;
+        if (file) {
+            name->file = file;
+        } else {
+            *name = names->names[--names->count];
+            free(old_path);
+        }
+        sim_file_release(disk, old);
+    } else if (file) {
+        names->names = grow(names->names, names->count, &names->capacity, sizeof(*names->names));
+        names->names[names->count++] = (struct sim_name){.path = strdup(path), .file = file};
+    }
+}
+
+struct sim_file *sim_disk_find(struct sim_disk *disk, const char *path)
+{
+    struct sim_name *name = name_find(&disk->seen, path);
+    return name ? name->file : NULL;
+}
+
+struct sim_file *sim_disk_create(struct sim_disk *disk, const char *path, bool is_dir)
+{
+    struct sim_file *file = calloc(1, sizeof(*file));
+    ASSERT(file != NULL);
+    file->is_dir = is_dir;
+    name_set(disk, &disk->seen, path, file);
+    dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)path, file}},
+                                          .change_count = 1});
+    return file;
+}
+
+int sim_disk_rename(struct sim_disk *disk, const char *from, const char *to)
+{
+    struct sim_file *file = sim_disk_find(disk, from);
+    if (file == NULL)
+        return ENOENT;
+    dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)to, file},
+                                                      {(char *)(uintptr_t)from, NULL}},
+                                          .change_count = 2});
+    name_set(disk, &disk->seen, to, file);
+    name_set(disk, &disk->seen, from, NULL);
+    return 0;
+}
+
+int sim_disk_unlink(struct sim_disk *disk, const char *path)
+{
+    if (sim_disk_find(disk, path) == NULL)
+        return ENOENT;
+    dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)path, NULL}},
+                                          .change_count = 1});
+    name_set(disk, &disk->seen, path, NULL);
+    return 0;
+}
+
+static void dir_op_add(struct sim_disk *disk, const struct sim_dir_op *op)
+{
+    disk->dir_ops =
+        grow(disk->dir_ops, disk->dir_op_count, &disk->dir_op_capacity, sizeof(*disk->dir_ops));
+    struct sim_dir_op *copy = &disk->dir_ops[disk->dir_op_count++];
+    *copy = *op;
+    copy->sequence = ++disk->sequence;
+    for (uint32_t i = 0; i < copy->change_count; i++) {
+        copy->changes[i].path = strdup(op->changes[i].path);
+        if (copy->changes[i].file)
+            copy->changes[i].file->references++;
+    }
+}
+
+static void dir_op_apply(struct sim_disk *disk, const struct sim_dir_op *op)
+{
+    for (uint32_t i = 0; i < op->change_count; i++)
+        name_set(disk, &disk->durable, op->changes[i].path, op->changes[i].file);
+}
+
+static void dir_op_free(struct sim_disk *disk, struct sim_dir_op *op)
+{
+    for (uint32_t i = 0; i < op->change_count; i++) {
+        free(op->changes[i].path);
+        if (op->changes[i].file)
+            sim_file_release(disk, op->changes[i].file);
+    }
+}
+
+static bool dir_op_is_in(const struct sim_dir_op *op, const char *dir)
+{
+    const char *path = op->changes[0].path;
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    return strlen(dir) == len && strncmp(path, dir, len) == 0;
+}
+
+void sim_disk_sync_dir(struct sim_disk *disk, const char *path, uint64_t sequence)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < disk->dir_op_count; i++) {
+        struct sim_dir_op op = disk->dir_ops[i];
+        if (op.sequence > sequence || !dir_op_is_in(&op, path)) {
+            disk->dir_ops[kept++] = op;
+            continue;
+        }
+        dir_op_apply(disk, &op);
+        dir_op_free(disk, &op);
+    }
+    disk->dir_op_count = kept;
+}
+
+/* ---- files ---- */
+
+void sim_file_release(struct sim_disk *disk, struct sim_file *file)
+{
+    ASSERT(file->references > 0);
+    if (--file->references == 0)
+        file_free(disk, file);
+}
+
+static void file_free(struct sim_disk *disk, struct sim_file *file)
+{
+    for (uint64_t i = 0; i < file->block_count; i++) {
+        free(file->seen[i]);
+        free(file->durable[i]);
+        disk->allocated_blocks -= file->allocated[i];
+    }
+    for (uint32_t i = 0; i < file->version_count; i++)
+        free(file->versions[i].bytes);
+    free(file->seen);
+    free(file->durable);
+    free(file->allocated);
+    free(file->versions);
+    free(file);
+}
+
+static void file_reserve(struct sim_file *file, uint64_t block_count)
+{
+    if (block_count <= file->block_count)
+        return;
+    uint64_t old = file->block_count;
+    uint64_t count = max_u64(block_count, old * 2);
+    file->seen = realloc(file->seen, count * sizeof(*file->seen));
+    file->durable = realloc(file->durable, count * sizeof(*file->durable));
+    file->allocated = realloc(file->allocated, count * sizeof(*file->allocated));
+    ASSERT(file->seen && file->durable && file->allocated);
+    memset(file->seen + old, 0, (count - old) * sizeof(*file->seen));
+    memset(file->durable + old, 0, (count - old) * sizeof(*file->durable));
+    memset(file->allocated + old, 0, (count - old) * sizeof(*file->allocated));
+    file->block_count = count;
+}
+
+bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t offset, uint64_t len)
+{
+    uint64_t first = offset / SIM_BLOCK;
+    uint64_t end = (offset + len + SIM_BLOCK - 1) / SIM_BLOCK;
+    uint64_t missing = 0;
+    file_reserve(file, end);
+    for (uint64_t i = first; i < end; i++)
+        missing += !file->allocated[i];
+    if (disk->allocated_blocks + missing > disk->capacity_blocks)
+        return false;
+    for (uint64_t i = first; i < end; i++)
+        file->allocated[i] = true;
+    disk->allocated_blocks += missing;
+    return true;
+}
+
+static bool is_zero(const uint8_t *bytes)
+{
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, SIM_BLOCK - 1) == 0;
+}
+
+static void block_set(uint8_t **place, const uint8_t *bytes)
+{
+    if (bytes == NULL || is_zero(bytes)) {
+        free(*place);
+        *place = NULL;
+        return;
+    }
+    if (*place == NULL)
+        *place = malloc(SIM_BLOCK);
+    ASSERT(*place != NULL);
+    memcpy(*place, bytes, SIM_BLOCK);
+}
+
+void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
+                          uint64_t sequence)
+{
+    file->versions = grow(file->versions, file->version_count, &file->version_capacity,
+                          sizeof(*file->versions));
+    struct sim_version *version = &file->versions[file->version_count++];
+    *version = (struct sim_version){.block = block, .sequence = sequence};
+    block_set(&version->bytes, bytes);
+}
+
+void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
+                    uint64_t offset, uint64_t len)
+{
+    uint64_t sequence = ++disk->sequence;
+    while (len > 0) {
+        uint8_t block[SIM_BLOCK];
+        uint64_t index = offset / SIM_BLOCK;
+        uint64_t at = offset % SIM_BLOCK;
+        uint64_t piece = min_u64(SIM_BLOCK - at, len);
+        file_reserve(file, index + 1);
+        if (file->seen[index])
+            memcpy(block, file->seen[index], SIM_BLOCK);
+        else
+            memset(block, 0, SIM_BLOCK);
+        memcpy(block + at, bytes, piece);
+        block_set(&file->seen[index], block);
+        sim_file_add_version(file, index, block, sequence);
+        offset += piece;
+        bytes += piece;
+        len -= piece;
+        file->size = max_u64(file->size, offset);
+    }
+}
+
+uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len)
+{
+    uint64_t end = min_u64(file->size, offset + len);
+    uint64_t done = 0;
+    while (offset < end) {
+        uint64_t index = offset / SIM_BLOCK;
+        uint64_t at = offset % SIM_BLOCK;
+        uint64_t piece = min_u64(SIM_BLOCK - at, end - offset);
+        const uint8_t *block = index < file->block_count ? file->seen[index] : NULL;
+        if (block)
+            memcpy(bytes + done, block + at, piece);
+        else
+            memset(bytes + done, 0, piece);
+        offset += piece;
+        done += piece;
+    }
+    return done;
+}
+
+void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size)
+{
+    static const uint8_t zeros[SIM_BLOCK];
+    file->size = size;
+    file->size_durable = size;
+    for (uint64_t i = (size + SIM_BLOCK - 1) / SIM_BLOCK; i < file->block_count; i++) {
+        block_set(&file->seen[i], zeros);
+        block_set(&file->durable[i], zeros);
+        disk->allocated_blocks -= file->allocated[i];
+        file->allocated[i] = false;
+    }
+}
+
+void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence)
+{
+    uint32_t kept = 0;
+    (void)disk;
+    for (uint32_t i = 0; i < file->version_count; i++) {
+        struct sim_version version = file->versions[i];
+        if (version.sequence == 0 || version.sequence > sequence || version.lost) {
+            file->versions[kept++] = version;
+            continue;
+        }
+        block_set(&file->durable[version.block], version.bytes);
+        free(version.bytes);
+    }
+    file->version_count = kept;
+    file->size_durable = file->size;
+}
+
+void sim_file_sync_failed(struct sim_file *file, uint64_t sequence)
+{
+    for (uint32_t i = 0; i < file->version_count; i++)
+        if (file->versions[i].sequence != 0 && file->versions[i].sequence <= sequence)
+            file->versions[i].lost = true;
+}
+
+/* ---- the power goes ---- */
+
+static bool lucky(struct sim_disk *disk)
+{
+    return random_below(&disk->random, 100) < disk->crash_keep_percent;
+}
+
+void sim_disk_crash(struct sim_disk *disk)
+{
+    for (uint32_t i = 0; i < disk->dir_op_count; i++) {
+        if (lucky(disk))
+            dir_op_apply(disk, &disk->dir_ops[i]);
+        dir_op_free(disk, &disk->dir_ops[i]);
+    }
+    disk->dir_op_count = 0;
+    while (disk->seen.count > 0)
+        name_set(disk, &disk->seen, disk->seen.names[0].path, NULL);
+    for (uint32_t i = 0; i < disk->durable.count; i++) {
+        struct sim_name *name = &disk->durable.names[i];
+        file_crash(disk, name->file);
+        name_set(disk, &disk->seen, name->path, name->file);
+    }
+}
+
+static void file_crash(struct sim_disk *disk, struct sim_file *file)
+{
+    uint64_t size = file->size_durable;
+    for (uint32_t i = 0; i < file->version_count; i++) {
+        struct sim_version *version = &file->versions[i];
+        if (lucky(disk)) {
+            version_crash(disk, file, version);
+            size = max_u64(size, (version->block + 1) * SIM_BLOCK);
+        }
+        free(version->bytes);
+    }
+    file->version_count = 0;
+    file->size = file->size_durable = min_u64(size, max_u64(file->size, file->size_durable));
+    file->lock = NULL;
+    file_see_durable(file);
+}
+
+/* Whole, some sectors of it, or garbage in some sectors. */
+static void version_crash(struct sim_disk *disk, struct sim_file *file,
+                          const struct sim_version *version)
+{
+    uint8_t block[SIM_BLOCK] = {0};
+    file_reserve(file, version->block + 1);
+    if (file->durable[version->block])
+        memcpy(block, file->durable[version->block], SIM_BLOCK);
+    uint64_t kind = random_below(&disk->random, 8); // 0..4 whole, 5..6 sectors, 7 garbage
+    for (uint32_t sector = 0; sector < SIM_BLOCK / 512; sector++) {
+        uint8_t *at = block + sector * 512;
+        bool here = kind < 5 || random_below(&disk->random, 2) == 0;
+        if (here && version->bytes)
+            memcpy(at, version->bytes + sector * 512, 512);
+        else if (here)
+            memset(at, 0, 512);
+        else if (kind == 7)
+            for (int i = 0; i < 512; i++)
+                at[i] = (uint8_t)random_u32(&disk->random);
+    }
+    block_set(&file->durable[version->block], block);
+}
+
+static void file_see_durable(struct sim_file *file)
+{
+    for (uint64_t i = 0; i < file->block_count; i++)
+        block_set(&file->seen[i], file->durable[i]);
+}
+
+void sim_disk_settle(struct sim_disk *disk)
+{
+    uint32_t keep = disk->crash_keep_percent;
+    for (uint32_t i = 0; i < disk->seen.count; i++)
+        sim_file_sync(disk, disk->seen.names[i].file, UINT64_MAX);
+    disk->crash_keep_percent = 100;
+    sim_disk_crash(disk);
+    disk->crash_keep_percent = keep;
+}
+
+struct sim_disk *sim_disk_copy(const struct sim_disk *disk, uint64_t seed)
+{
+    struct sim_disk *copy = sim_disk_new(seed, disk->capacity_blocks * SIM_BLOCK);
+    for (uint32_t i = 0; i < disk->seen.count; i++) {
+        const struct sim_file *from = disk->seen.names[i].file;
+        struct sim_file *to = sim_disk_create(copy, disk->seen.names[i].path, from->is_dir);
+        file_reserve(to, from->block_count);
+        to->size = to->size_durable = from->size;
+        for (uint64_t b = 0; b < from->block_count; b++) {
+            block_set(&to->seen[b], from->seen[b]);
+            block_set(&to->durable[b], from->seen[b]);
+            to->allocated[b] = from->allocated[b];
+            copy->allocated_blocks += from->allocated[b];
+        }
+    }
+    copy->is_memory = disk->is_memory;
+    copy->no_direct = disk->no_direct;
+    sim_disk_settle(copy);
+    return copy;
+}
+
+/* ---- damage ---- */
+
+void sim_disk_put(struct sim_disk *disk, const char *path, const void *bytes, uint64_t offset,
+                  uint64_t len)
+{
+    struct sim_file *file = sim_disk_find(disk, path);
+    if (file == NULL)
+        file = sim_disk_create(disk, path, false);
+    (void)sim_disk_allocate(disk, file, offset, len);
+    sim_file_write(disk, file, bytes, offset, len);
+    sim_disk_settle(disk);
+}
+
+void sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t offset, uint8_t mask)
+{
+    struct sim_file *file = sim_disk_find(disk, path);
+    uint8_t byte;
+    ASSERT(file != NULL && sim_file_read(file, &byte, offset, 1) == 1);
+    byte ^= mask;
+    sim_file_write(disk, file, &byte, offset, 1);
+    sim_file_sync(disk, file, UINT64_MAX);
+}
+
+void sim_disk_resize(struct sim_disk *disk, const char *path, uint64_t size)
+{
+    struct sim_file *file = sim_disk_find(disk, path);
+    ASSERT(file != NULL);
+    sim_file_truncate(disk, file, size);
+}
+
+void sim_disk_remove(struct sim_disk *disk, const char *path)
+{
+    ASSERT(sim_disk_unlink(disk, path) == 0);
+    sim_disk_settle(disk);
+}
+
+void sim_disk_move(struct sim_disk *disk, const char *from, const char *to)
+{
+    ASSERT(sim_disk_rename(disk, from, to) == 0);
+    sim_disk_settle(disk);
+}
+
+/* Independent of the order in which names were made. */
+uint64_t sim_disk_hash(const struct sim_disk *disk)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < disk->seen.count; i++) {
+        const struct sim_file *file = disk->seen.names[i].file;
+        uint64_t hash = hash_xxh3(disk->seen.names[i].path, strlen(disk->seen.names[i].path));
+        hash = hash_xxh3_seeded(&file->size, sizeof(file->size), hash);
+        for (uint64_t b = 0; b < file->block_count; b++)
+            if (file->seen[b])
+                hash = hash_xxh3_seeded(file->seen[b], SIM_BLOCK, hash ^ b);
+        sum += hash;
+    }
+    return sum;
+}

@@ -1,0 +1,121 @@
+/* A disk in memory that forgets, as disks do: the part of the simulator that survives a crash.
+ *
+ * Each file has what a reader sees now and what is on stable storage, block by block, and the list of block versions
+ * between the two. Each name likewise: directory operations are pending until their directory is synced.
+ *
+ * A crash makes one of the images that a power cut could leave:
+ *     - each version of each block that no fdatasync covered is, by itself: there, not there, there in some of
+ *       its 512-byte sectors, or garbage in some of them; a later version may be there and an earlier not;
+ *     - each pending directory operation happened or did not, one by one.
+ *
+ * Thread: one. */
+#ifndef SLUICE_TESTS_SIM_DISK_H
+#define SLUICE_TESTS_SIM_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/check.h"
+#include "base/io.h"
+#include "base/random.h"
+
+#define SIM_BLOCK 4096u
+
+struct sim_version { // of one block, not yet durable
+    uint64_t block;
+    uint64_t sequence;  // of its delivery; 0: in flight
+    uint8_t *bytes;     // SIM_BLOCK of them
+    bool lost;          // an fdatasync failed on it: no later one makes it durable
+};
+
+struct sim_file {
+    uint32_t references;  // names (seen and durable) and descriptors
+    uint64_t size;        // as seen
+    uint64_t size_durable;
+    uint64_t block_count; // of the arrays
+    uint8_t **seen;       // NULL: zeros
+    uint8_t **durable;
+    bool *allocated;      // counts against the capacity
+    struct sim_version *versions;
+    uint32_t version_count, version_capacity;
+    const void *lock;     // who holds it, or NULL
+    bool is_dir;
+};
+
+struct sim_change { // of one name
+    char *path;
+    struct sim_file *file; // NULL: the name goes
+};
+struct sim_dir_op { // happens as a whole or not at all
+    struct sim_change changes[2];
+    uint32_t change_count;
+    uint64_t sequence;
+};
+
+struct sim_name {
+    char *path;
+    struct sim_file *file;
+};
+struct sim_names {
+    struct sim_name *names;
+    uint32_t count, capacity;
+};
+
+struct sim_disk {
+    struct random random;
+    struct sim_names seen, durable;
+    struct sim_dir_op *dir_ops;
+    uint32_t dir_op_count, dir_op_capacity;
+    uint64_t sequence;         // deliveries so far
+    uint64_t capacity_blocks;
+    uint64_t allocated_blocks;
+    uint32_t crash_keep_percent; // how likely a block or an operation survives; 50
+    bool is_memory;            // statfs says tmpfs
+    bool no_direct;            // refuses O_DIRECT
+};
+
+struct sim_disk *sim_disk_new(uint64_t seed, uint64_t capacity_bytes);
+void sim_disk_free(struct sim_disk *disk);
+
+/* ---- names ---- */
+
+struct sim_file *sim_disk_find(struct sim_disk *disk, const char *path); // as seen; NULL: none
+struct sim_file *sim_disk_create(struct sim_disk *disk, const char *path, bool is_dir);
+int sim_disk_rename(struct sim_disk *disk, const char *from, const char *to); // 0 or errno
+int sim_disk_unlink(struct sim_disk *disk, const char *path);
+/* Makes the operations in this directory durable that happened up to `sequence`. */
+void sim_disk_sync_dir(struct sim_disk *disk, const char *path, uint64_t sequence);
+void sim_file_release(struct sim_disk *disk, struct sim_file *file);
+
+/* ---- bytes ---- */
+
+/* Whether the blocks are there or can be had. */
+bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t offset, uint64_t len);
+void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
+                    uint64_t offset, uint64_t len);
+uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len);
+void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size);
+void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence);
+void sim_file_sync_failed(struct sim_file *file, uint64_t sequence);
+/* A write in flight: it may or may not have reached the disk when the power goes. */
+void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
+                          uint64_t sequence);
+
+/* ---- the power goes ---- */
+
+void sim_disk_crash(struct sim_disk *disk);
+/* Everything becomes durable as it is seen: for copies of a quiet disk. */
+void sim_disk_settle(struct sim_disk *disk);
+struct sim_disk *sim_disk_copy(const struct sim_disk *disk, uint64_t seed); // of a settled one
+
+/* ---- damage, by tests ---- */
+
+void sim_disk_flip(struct sim_disk *disk, const char *path, uint64_t offset, uint8_t mask);
+void sim_disk_put(struct sim_disk *disk, const char *path, const void *bytes, uint64_t offset,
+                  uint64_t len); // durable at once; makes the file if there is none
+void sim_disk_resize(struct sim_disk *disk, const char *path, uint64_t size);
+void sim_disk_remove(struct sim_disk *disk, const char *path);
+void sim_disk_move(struct sim_disk *disk, const char *from, const char *to);
+uint64_t sim_disk_hash(const struct sim_disk *disk); // of all names and bytes, as seen
+
+#endif
