@@ -1,8 +1,8 @@
 /* Parsing, printing and preparing of TCP socket addresses.
  *
- * Accepted: "1.2.3.4:80", "[::1]:80", "localhost:80" (127.0.0.1). A port is 1 to 5 digits up to 65535;
- * 0 means any free one when listening. Everything else is INVALID: no resolver is asked, since that
- * blocks and depends on the machine. */
+ * Accepted: "1.2.3.4:80", "[::1]:80", "localhost:80" (127.0.0.1). A port is 1 to 5 digits up to
+ * 65535; 0 means any free one when listening. Everything else is INVALID: no resolver is asked,
+ * since that blocks and depends on the machine. */
 #include "base/address.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,6 @@
-/* What waits on which descriptor, for the epoll backend: an array by descriptor number, made in chunks
- * on first use, so that entries never move (they hold list heads) and an idle process stays small.
+/* What waits on which descriptor, for the epoll backend: an array by descriptor number, made in
+ * chunks on first use, so that entries never move (they hold list heads) and an idle process stays
+ * small.
  *
  * Thread: the owner. */
 #ifndef SLUICE_BASE_FD_TABLE_H

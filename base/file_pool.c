@@ -1,7 +1,7 @@
 /* The file threads: take an operation, make its system calls, give it back. See file_pool.h.
  *
- * Failure is a result like any other. EINTR repeats a call that moves bytes, never an fdatasync: what a
- * second one would say is not about the same pages. */
+ * Failure is a result like any other. EINTR repeats a call that moves bytes, never an fdatasync:
+ * what a second one would say is not about the same pages. */
 #include "base/file_pool.h"
 
 #include <fcntl.h>
@@ -57,8 +57,8 @@ void file_pool_submit(struct file_pool *pool, struct list *ops)
     struct list *node;
 
     pthread_mutex_lock(&pool->mutex);
-    /* Each signal takes a sleeper off the count, so that threads which are awake but have not got the
-     * mutex yet are not counted twice. */
+    /* Each signal takes a sleeper off the count, so that threads which are awake but have not
+     * got the mutex yet are not counted twice. */
     while ((node = list_pop_front(ops))) {
         list_push_back(&pool->queued, node);
         if (pool->idle_count > 0) {

@@ -2,9 +2,11 @@
  *
  * The owner hands over operations; a thread makes the calls of one from beginning to end (partial
  * transfers included) and puts it into the done list with the raw result, then wakes the owner if
- * that sleeps. One mutex, held for a few pointer assignments: on this path a call to the disk follows.
+ * that sleeps. One mutex, held for a few pointer assignments: on this path a call to the disk
+ * follows.
  *
- * A file thread must not be bound to the owner's processor: it would wait for the owner to sleep. */
+ * A file thread must not be bound to the owner's processor: it would wait for the owner to
+ * sleep. */
 #ifndef SLUICE_BASE_FILE_POOL_H
 #define SLUICE_BASE_FILE_POOL_H
 

@@ -1,9 +1,11 @@
-/* The public side of the I/O seam: fills the operation, passes it to the backend, chooses the backend.
+/* The public side of the I/O seam: fills the operation, passes it to the backend, chooses the
+ * backend.
  *
- * Injected faults (base/fault.def, IO_*) strike here, in one place for every backend, so that they hit
- * ring operations as well: an operation that shall fail is not started at all; a timer that is due at
- * once takes its place and delivers the error from io_poll(). Nothing of it reaches the disk. A short
- * write is started with half of its length, and the backend has to go on with the rest. */
+ * Injected faults (base/fault.def, IO_*) strike here, in one place for every backend, so that
+ * they hit ring operations as well: an operation that shall fail is not started at all; a timer
+ * that is due at once takes its place and delivers the error from io_poll(). Nothing of it
+ * reaches the disk. A short write is started with half of its length, and the backend has to go
+ * on with the rest. */
 #include "base/io_private.h"
 
 #include <fcntl.h>
@@ -70,10 +72,10 @@ void io_wake(struct io *io, struct io *from)
 #endif
 #endif
 
-/* A full barrier on both sides. W1: `sleeping` is set before the owner's last look at its rings; W2: the
- * producer's publication comes before its look at `sleeping`. So one of them sees the other.
- * ThreadSanitizer does not know fences; there, read-modify-writes of the one word do it, which would
- * cost every producer a contended cache line. */
+/* A full barrier on both sides. W1: `sleeping` is set before the owner's last look at its rings;
+ * W2: the producer's publication comes before its look at `sleeping`. So one of them sees the
+ * other. ThreadSanitizer does not know fences; there, read-modify-writes of the one word do it,
+ * which would cost every producer a contended cache line. */
 #ifdef IO_FENCE_UNKNOWN
 void io_prepare_wait(struct io *io)
 {

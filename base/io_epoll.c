@@ -1,14 +1,14 @@
 /* The I/O backend on epoll and a few threads, for where the kernel refuses io_uring.
  *
- * The happy path: start() only queues; poll() tries each socket operation at once, non-blocking, which
- * under load is all it takes; what has to wait is parked at its descriptor. File operations go to the
- * threads of file_pool.c. Then one wait, then parked operations whose descriptors have become ready are
- * tried again, and all that ended is delivered.
+ * The happy path: start() only queues; poll() tries each socket operation at once, non-blocking,
+ * which under load is all it takes; what has to wait is parked at its descriptor. File operations
+ * go to the threads of file_pool.c. Then one wait, then parked operations whose descriptors have
+ * become ready are tried again, and all that ended is delivered.
  *
- * Descriptors are registered edge-triggered, once, when something first has to wait on them: since every
- * operation is tried before it is parked, an edge that nobody waited for needs no memory, and no
- * operation costs an epoll_ctl (one-shot would cost one each). The price: a descriptor closed behind
- * our back stays "registered", hence the rule in io.h that it is closed here.
+ * Descriptors are registered edge-triggered, once, when something first has to wait on them: since
+ * every operation is tried before it is parked, an edge that nobody waited for needs no memory, and
+ * no operation costs an epoll_ctl (one-shot would cost one each). The price: a descriptor closed
+ * behind our back stays "registered", hence the rule in io.h that it is closed here.
  *
  * It fails like the ring: starting never does; the errors of a call are its operation's result. */
 #include "base/io_private.h"
@@ -195,7 +195,8 @@ static int epoll_poll(struct io *io, uint64_t timeout_ns)
     return deliver_ready(epoll);
 }
 
-/* The counter of the eventfd is never read: every write is an edge, also on a counter above zero. */
+/* The counter of the eventfd is never read: every write is an edge, also on a counter above
+ * zero. */
 static void epoll_wake(struct io *io, struct io *from)
 {
     struct epoll *epoll = epoll_of(io);
@@ -273,8 +274,8 @@ static int32_t register_fd(struct epoll *epoll, struct fd_entry *entry, int fd)
     return 0;
 }
 
-/* Closes what epoll knows, which are sockets: that does not wait. Returns false for other descriptors:
- * the last close of a file may have to free its blocks, so a thread does it. */
+/* Closes what epoll knows, which are sockets: that does not wait. Returns false for other
+ * descriptors: the last close of a file may have to free its blocks, so a thread does it. */
 static bool try_close(struct epoll *epoll, struct io_op *op)
 {
     struct fd_entry *entry = fd_table_find(&epoll->fds, op->fd);

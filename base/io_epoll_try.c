@@ -1,5 +1,5 @@
-/* The system calls of sockets, one kind of operation each. EINTR repeats, EAGAIN means MUST_WAIT, all
- * other errors end the operation. */
+/* The system calls of sockets, one kind of operation each. EINTR repeats, EAGAIN means
+ * MUST_WAIT, all other errors end the operation. */
 #include "base/io_epoll_try.h"
 
 #include <poll.h>

@@ -7,8 +7,8 @@
 /* What a try says besides a count, a descriptor and -errno: wait for the descriptor, try again. */
 #define MUST_WAIT INT32_MIN
 
-/* op is an ACCEPT, CONNECT, READABLE, RECV or SEND. A CONNECT makes its socket at the first try, into
- * op->fd; when it fails, closing that is the caller's. Never blocks, never delivers. */
+/* op is an ACCEPT, CONNECT, READABLE, RECV or SEND. A CONNECT makes its socket at the first try,
+ * into op->fd; when it fails, closing that is the caller's. Never blocks, never delivers. */
 MUST_USE int32_t io_epoll_try(struct io_op *op);
 
 #endif

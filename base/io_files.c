@@ -1,5 +1,5 @@
-/* File-system calls that only start-up, tools and shutdown need, and that may block. The same for both
- * kernel backends. Each translates errno to a status; none keeps state. */
+/* File-system calls that only start-up, tools and shutdown need, and that may block. The same
+ * for both kernel backends. Each translates errno to a status; none keeps state. */
 #include "base/io_private.h"
 
 #include <dirent.h>

@@ -35,8 +35,9 @@ int io_files_fs_info(struct io *io, const char *path, struct io_fs_info *info);
 int io_files_file_size(struct io *io, int fd, uint64_t *size_bytes);
 int io_files_lock_file(struct io *io, const char *path);
 
-/* All processors that are online. Kernel workers and file threads inherit the mask of the thread that
- * makes them; bound to one busy core they would wait for it (measured: 352 us in place of 129). */
+/* All processors that are online. Kernel workers and file threads inherit the mask of the thread
+ * that makes them; bound to one busy core they would wait for it (measured: 352 us in place of
+ * 129). */
 void io_all_processors(cpu_set_t *set);
 
 /* ---- the common end of every operation ---- */

@@ -1,18 +1,19 @@
 /* The I/O backend on io_uring: one ring per thread, sockets and files alike.
  *
- * The happy path: start() fills a submission entry whose user_data is the operation's address; poll()
- * hands all entries to the kernel and waits, in one system call; each completion that it finds ends an
- * operation or carries it on with the rest (a partial send or write, the next step of a directory
- * sync). Timers are our own heap, and the next deadline bounds the wait.
+ * The happy path: start() fills a submission entry whose user_data is the operation's address;
+ * poll() hands all entries to the kernel and waits, in one system call; each completion that it
+ * finds ends an operation or carries it on with the rest (a partial send or write, the next step of
+ * a directory sync). Timers are our own heap, and the next deadline bounds the wait.
  *
- * When the submission ring is full, operations wait in `backlog`, in order, and are submitted as soon as
- * entries are free; so starting never fails. When the completion ring is full the kernel keeps the rest
- * (IORING_FEAT_NODROP) and hands it over at the next enter. EBUSY and EAGAIN of an enter mean: reap
- * first, submit again. Errors of single operations arrive as their completions. An enter that fails
- * otherwise means that completions are lost or the ring is broken, and aborts: the log makes that safe.
+ * When the submission ring is full, operations wait in `backlog`, in order, and are submitted as
+ * soon as entries are free; so starting never fails. When the completion ring is full the kernel
+ * keeps the rest (IORING_FEAT_NODROP) and hands it over at the next enter. EBUSY and EAGAIN of an
+ * enter mean: reap first, submit again. Errors of single operations arrive as their completions. An
+ * enter that fails otherwise means that completions are lost or the ring is broken, and aborts: the
+ * log makes that safe.
  *
- * Divisions: backend, submission, waiting, completion, waking. Set-up is in
- * io_uring_setup.c, the entries' contents in io_uring_prepare.c. */
+ * Divisions: backend, submission, waiting, completion, waking. Set-up is in io_uring_setup.c,
+ * the entries' contents in io_uring_prepare.c. */
 #include "base/io_uring_private.h"
 
 #include <fcntl.h>
@@ -149,7 +150,8 @@ static int uring_poll(struct io *io, uint64_t timeout_ns)
 {
     struct uring *uring = uring_of(io);
 
-    /* The ring's registered descriptor is a number of this thread's; another's would enter its own. */
+    /* The ring's registered descriptor is a number of this thread's; another's would enter its
+     * own. */
     ASSERT(pthread_equal(uring->owner, pthread_self()));
     bool all_submitted = arm_wake(uring) && submit_waiting(uring);
     enter(uring, all_submitted ? wait_budget(uring, timeout_ns) : 0);
@@ -195,8 +197,8 @@ static bool arm_wake(struct uring *uring)
     return true;
 }
 
-/* Submits what had found no slot, in as many rounds as it takes. Returns false when the kernel takes no
- * more before completions are reaped. */
+/* Submits what had found no slot, in as many rounds as it takes. Returns false when the kernel
+ * takes no more before completions are reaped. */
 static bool submit_waiting(struct uring *uring)
 {
     while (UNLIKELY(!list_is_empty(&uring->cancels) || !list_is_empty(&uring->backlog))) {
@@ -235,8 +237,8 @@ static uint64_t wait_budget(struct uring *uring, uint64_t timeout_ns)
     return next_ns <= now_ns ? 0 : min_u64(timeout_ns, next_ns - now_ns);
 }
 
-/* Submits, runs deferred task work and waits for a first completion, in one system call; in none when
- * there is nothing to do. */
+/* Submits, runs deferred task work and waits for a first completion, in one system call; in none
+ * when there is nothing to do. */
 static void enter(struct uring *uring, uint64_t wait_ns)
 {
     struct io_uring_cqe *cqe;
@@ -282,8 +284,8 @@ static void check_enter(int result)
 
 /* ---- completion ---- */
 
-/* Only what is there now, so that a turn is bounded. Each entry is given back before its done() runs,
- * since that may poll again. */
+/* Only what is there now, so that a turn is bounded. Each entry is given back before its done()
+ * runs, since that may poll again. */
 static int reap(struct uring *uring)
 {
     struct io_uring_cqe *cqe;
@@ -398,8 +400,8 @@ static bool goes_on(struct uring *uring, struct io_op *op, int32_t *raw)
     }
 }
 
-/* Before 5.19 an accept on an O_NONBLOCK listener, which address_listen() makes, answers EAGAIN instead
- * of waiting. The flag is of no use to a ring and goes, once. */
+/* Before 5.19 an accept on an O_NONBLOCK listener, which address_listen() makes, answers EAGAIN
+ * instead of waiting. The flag is of no use to a ring and goes, once. */
 static bool make_blocking(struct io_op *op)
 {
     if (op->flags & IO_OP_UNBLOCKED)

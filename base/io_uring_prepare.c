@@ -1,5 +1,5 @@
-/* From an operation to its submission entry. Everything that a partial transfer has moved already is
- * left out, so the same function serves the start and each continuation. */
+/* From an operation to its submission entry. Everything that a partial transfer has moved
+ * already is left out, so the same function serves the start and each continuation. */
 #include "base/io_uring_private.h"
 
 #include <fcntl.h>

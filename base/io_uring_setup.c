@@ -1,9 +1,10 @@
-/* Making and unmaking of a ring: asks for the most, takes what the kernel has, says what was refused.
+/* Making and unmaking of a ring: asks for the most, takes what the kernel has, says what was
+ * refused.
  *
- * Wanted: one issuer and deferred task work, so that completions run on this thread when it asks for
- * them (5-10 % less CPU per byte), and a completion ring for every operation that may be in flight.
- * Older kernels get fewer flags. Not negotiable: no lost completions, waiting with a timeout in the
- * same call, and the opcodes that io.h is made of, which is Linux 5.11. */
+ * Wanted: one issuer and deferred task work, so that completions run on this thread when it asks
+ * for them (5-10 % less CPU per byte), and a completion ring for every operation that may be in
+ * flight. Older kernels get fewer flags. Not negotiable: no lost completions, waiting with a
+ * timeout in the same call, and the opcodes that io.h is made of, which is Linux 5.11. */
 #include "base/io_uring_private.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* Names and texts of status codes, and the one table that turns errno into them.
  *
- * The mapping is by what the caller can do about it, not by what the kernel calls it: everything that
- * ends a connection is CLOSED, everything that waits for room is FULL or NO_SPACE. What is not listed
- * is IO, the one that storage treats as final. */
+ * The mapping is by what the caller can do about it, not by what the kernel calls it: everything
+ * that ends a connection is CLOSED, everything that waits for room is FULL or NO_SPACE. What is
+ * not listed is IO, the one that storage treats as final. */
 #include "base/status.h"
 
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* Waking a loop that goes to sleep all the time: io_wake_stress [uring|epoll [SECONDS]]
  *
  * Three phases, of SECONDS each. Numbers: producers publish numbers and call io_wake() only when
- * io_sleeping() says so. Each waits for the owner to see its number before it goes on, so the owner runs
- * dry and sleeps after nearly every one; a wake-up lost between "nothing there" and "asleep" shows as a
- * wait that runs into its timeout. Half of the producers are loops of their own that wake with their
- * io. Files: only file operations, whose threads (on epoll) have to wake the owner in the same way.
- * Both: all of it together, with timers.
+ * io_sleeping() says so. Each waits for the owner to see its number before it goes on, so the owner
+ * runs dry and sleeps after nearly every one; a wake-up lost between "nothing there" and "asleep"
+ * shows as a wait that runs into its timeout. Half of the producers are loops of their own that
+ * wake with their io. Files: only file operations, whose threads (on epoll) have to wake the owner
+ * in the same way. Both: all of it together, with timers.
  *
  * Made for ThreadSanitizer with the epoll backend; it cannot see the kernel's side of a ring. */
 #include <fcntl.h>

@@ -1,4 +1,5 @@
-/* base/io.h: the loop itself, on both kernel backends: order, time, waking, cancel, choice of backend. */
+/* base/io.h: the loop itself, on both kernel backends: order, time, waking, cancel, choice of
+ * backend. */
 #include "tests/unit/base/io_fixture.h"
 
 #include <linux/filter.h>
@@ -423,7 +424,8 @@ Test(io_choice, making_and_freeing_leaks_no_descriptor)
     cr_assert_eq(open_descriptor_count(), before);
 }
 
-/* As in a container: io_uring_setup() gives EPERM, and what the filter's author did not know, ENOSYS. */
+/* As in a container: io_uring_setup() gives EPERM, and what the filter's author did not know,
+ * ENOSYS. */
 static void install_filter(void)
 {
     struct sock_filter code[] = {
