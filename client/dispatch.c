@@ -96,7 +96,7 @@ static const char *produce_failure(struct sluice_client *client, const struct fr
     struct publish *publish = publishes_find(publishes, frame->correlation);
     if (!(frame->flags & FRAME_ERROR) || read_produce_failure(frame, &m) != PE_NONE)
         return "received a malformed answer to PRODUCE";
-    if (!publish || publish->batch_count != m.batch_count)
+    if (!publish || (m.batch_count != 0 && m.batch_count != publish->batch_count))
         return "received an answer to what was not published";
     client_log(client, "publish refused: %.*s (%.*s)", (int)m.first.name.len,
                (const char *)m.first.name.bytes, (int)m.first.text.len,
@@ -105,8 +105,9 @@ static const char *produce_failure(struct sluice_client *client, const struct fr
     publishes_settle(publishes, frame->correlation);
     while (parcel) {
         struct parcel *next = parcel->publish_next;
-        struct msg_produce_result result;
-        read_produce_result(&m, &result);
+        struct msg_produce_result result = {.error = m.first.error}; // refused as a whole
+        if (m.batch_count != 0)
+            read_produce_result(&m, &result);
         answer(parcel, result.error, result.base_offset);
         parcel = next;
     }

@@ -21,6 +21,7 @@
 
 #define COPY_BYTES_MAX ((uint32_t)(32 * KIB))
 #define PICK_COUNT_MAX 1024u // batches in one frame; the protocol allows more
+#define SHARED_BYTES_MAX ((uint32_t)(256 * KIB)) // of such a frame: a size every broker has buffers for
 
 struct picked { // batches that will share a frame
     struct parcel *first, *last;
@@ -94,9 +95,8 @@ static uint32_t gather(struct sluice_client *client, uint32_t filled)
             break;
         }
         bool alone = parcel->lane->producer->batch_records == 1;
-        bool full =
-            picked.count == PICK_COUNT_MAX ||
-            frame_bytes(&picked) + PARCEL_HEADROOM + parcel->size > connection->request_bytes_max;
+        bool full = picked.count == PICK_COUNT_MAX ||
+                    frame_bytes(&picked) + PARCEL_HEADROOM + parcel->size > SHARED_BYTES_MAX;
         if (alone || full)
             filled += write_frame(client, &picked, connection->out + filled);
         pick(&picked, parcel);
