@@ -83,6 +83,7 @@ MUST_USE int index_open_image(const struct index_open *index, const struct index
 MUST_USE int index_image_parse(uint8_t *bytes, uint64_t len, const struct index_identity *identity,
                                struct index_image *image);
 void index_image_free(struct index_image *image);
+MUST_USE int index_image_copy(const struct index_image *image, struct index_image *copy); // 0 or NO_MEMORY
 
 const struct disk_index_partition *index_image_partition(const struct index_image *image,
                                                          uint32_t topic_id, uint32_t partition);

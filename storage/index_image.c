@@ -71,6 +71,16 @@ void index_image_free(struct index_image *image)
     *image = (struct index_image){0};
 }
 
+int index_image_copy(const struct index_image *image, struct index_image *copy)
+{
+    uint8_t *bytes = malloc(image->len);
+    if (!bytes)
+        return E_NO_MEMORY;
+    memcpy(bytes, image->bytes, image->len);
+    image_attach(copy, bytes, image->len);
+    return 0;
+}
+
 const struct disk_index_partition *index_image_partition(const struct index_image *image,
                                                          uint32_t topic_id, uint32_t partition)
 {

@@ -170,8 +170,9 @@ void partitions_apply_batch(struct partitions *partitions, struct partition *par
 {
     struct disk_partition *disk = row_of(partitions, partition);
     partition->next_offset += record_count;
+    partition->bytes += size;
     disk->next_offset = le64_make(partition->next_offset);
-    disk->bytes = le64_make(le64_get(disk->bytes) + size);
+    disk->bytes = le64_make(partition->bytes);
     if (max_timestamp > (int64_t)le64_get(disk->max_timestamp))
         disk->max_timestamp = le64_make((uint64_t)max_timestamp);
 }
@@ -183,8 +184,8 @@ void partitions_apply_log_start(struct partitions *partitions, struct partition 
     struct disk_partition *disk = row_of(partitions, partition);
     partition->log_start = log_start;
     disk->log_start = le64_make(log_start);
-    uint64_t bytes = le64_get(disk->bytes);
-    disk->bytes = le64_make(bytes - min_u64(bytes, bytes_gone));
+    partition->bytes -= min_u64(partition->bytes, bytes_gone);
+    disk->bytes = le64_make(partition->bytes);
 }
 
 /* ---- rows ---- */
@@ -200,6 +201,7 @@ static struct partition *partition_attach(struct partitions *partitions, uint32_
         .next_offset = le64_get(disk->next_offset),
         .log_start = le64_get(disk->log_start),
         .visible_end = le64_get(disk->next_offset),
+        .bytes = le64_get(disk->bytes),
         .open_first = UINT32_MAX,
         .open_last = UINT32_MAX,
         .settings = disk->settings,

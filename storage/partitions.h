@@ -32,12 +32,15 @@ struct partition {
     uint64_t next_offset;     // as the row
     uint64_t log_start;       // as the row
     uint64_t visible_end;     // below this readers may read
+    uint64_t bytes;           // as the row
     uint32_t open_first;      // its first and last entry in the open segment's index, or INDEX_NONE
     uint32_t open_last;
     uint64_t open_first_offset; // base offset of open_first
     struct disk_partition_open settings; // as the row
     uint32_t incarnation;     // rises when the partition is dropped: what an index still holds of it is dead
     uint32_t image_place;     // index_open_image()'s own
+    uint64_t closed_lsn;      // 1 + where the newest closed segment that is known to hold some of it begins; 0: none
+    uint64_t start_lsn;       // where the file begins that held its log start when retention last looked
     struct list visible_link; // the store's: partitions whose visible_end moved in this round
     struct list waiters;      // the broker's: cursors to wake when visible_end moves
     struct list ready_link;   // the broker's: shard's list of partitions with woken cursors

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/random.h"
 #include "proto/batch.h"
@@ -35,24 +36,25 @@ enum store_room { // free space of the file system, with hysteresis
 
 struct store_options {
     struct io *io;
+    struct clock *clock; // for start and close only, which block; NULL: the system's
     struct random *random;
     struct arena *arena;
-    const char *dir;              // DIR (the data directory); borrowed
+    const char *dir; // DIR (the data directory); borrowed
     uint8_t store_id[16];
     uint32_t shard_id;
-    uint64_t segment_bytes;       // default 64 MiB
-    uint32_t batch_bytes_max;     // default 4 MiB
-    uint32_t group_slot_count;    // default 40
-    uint64_t wal_bytes_budget;    // of this shard
-    uint64_t index_cache_bytes;   // default 32 MiB
-    uint32_t read_slot_count;     // cold reads in flight, default 16; READ_PIECE_BYTES of arena each
-    uint32_t partition_count_max; // default PARTITIONS_MAX
+    uint64_t segment_bytes;     // default 64 MiB
+    uint32_t batch_bytes_max;   // default 4 MiB
+    uint32_t group_slot_count;  // default 40
+    uint64_t wal_bytes_budget;  // of this shard
+    uint64_t index_cache_bytes; // default 32 MiB
+    uint32_t read_slot_count;   // cold reads in flight, default 16; READ_PIECE_BYTES of arena each
+    uint32_t partition_count_max;        // default PARTITIONS_MAX
     uint32_t disk_free_throttle_percent; // default 5
     uint32_t disk_free_refuse_percent;   // default 2
     bool relaxed;
     bool no_direct;
 
-    struct table *const *tables;  // the broker's, made empty by the caller; in checkpoints with ours
+    struct table *const *tables; // the broker's, made empty by the caller; in checkpoints with ours
     uint32_t table_count;
     void *context;
     /* The tables are loaded (or empty), replay begins: rebuild maps over them. CORRUPT with *why refuses. */
@@ -64,7 +66,7 @@ struct store_options {
     void (*on_visible)(void *context, struct partition *partition);
     /* The committed mark moved (after all on_visible of that round): complete waiters below lsn. */
     void (*on_committed)(void *context, uint64_t lsn);
-    void (*on_room)(void *context);           // an append that was FULL may succeed
+    void (*on_room)(void *context); // an append that was FULL may succeed
     void (*on_failed)(void *context, const struct wal_failure *failure); // final
     /* A partition is about to go (dropped): cursors must let go of it now. */
     void (*on_partition_drop)(void *context, struct partition *partition);
@@ -100,10 +102,11 @@ void store_free(struct store *store);
 
 /* ---- append ---- */
 
-/* Appends and applies. For ENTRY_BATCH the store assigns and patches base offset (*base_offset) and the leader epoch.
- * Returns 0 with *view; FULL (retry after on_room); NO_SPACE (ENTRY_BATCH only: STORE_ROOM_FULL); CLOSED; TOO_LARGE. */
-MUST_USE int store_append(struct store *store, const struct wal_entry *entry,
-                          struct wal_view *view, uint64_t *base_offset);
+/* Appends and applies. For ENTRY_BATCH (a batch that batch_check() passed) the store assigns and patches base offset
+ * (*base_offset) and the leader epoch. Returns 0 with *view; FULL (retry after on_room); NO_SPACE (ENTRY_BATCH only:
+ * STORE_ROOM_FULL); NOT_FOUND (ENTRY_BATCH only: no such partition); CLOSED; TOO_LARGE. */
+MUST_USE int store_append(struct store *store, const struct wal_entry *entry, struct wal_view *view,
+                          uint64_t *base_offset);
 
 /* Where something appended now would be safe: wait until on_committed reaches this LSN. */
 uint64_t store_reserved_lsn(const struct store *store);
@@ -130,17 +133,17 @@ struct store_read {
     struct partition *partition;
     uint64_t offset;
     uint8_t *buffer;
-    uint32_t capacity;      // bytes of buffer; at least the next batch's size, else TOO_LARGE
+    uint32_t capacity; // bytes of buffer; at least the next batch's size, else TOO_LARGE
     store_read_done_fn done;
     /* place: zero it (hint = INDEX_NONE) at first, keep it for the next read of the same sequence */
     uint32_t hint;
     /* out */
-    int status;             // 0; INVALID: offset out of range; TOO_LARGE: needed_bytes tells; CORRUPT, IO: storage error;
-                            // CANCELED: partition dropped; FULL (from store_read only): no read slot, try later
-    uint32_t bytes;         // 0 with status 0: nothing visible behind offset
+    int status; // 0; INVALID: offset out of range; TOO_LARGE: needed_bytes tells; CORRUPT, IO: storage error;
+        // CANCELED: partition dropped; FULL (from store_read only): no read slot, try later
+    uint32_t bytes; // 0 with status 0: nothing visible behind offset
     uint32_t batch_count;
     uint32_t needed_bytes;
-    uint64_t next_offset;   // behind the last batch copied
+    uint64_t next_offset; // behind the last batch copied
     /* storage's own */
     void *job;
 };
@@ -166,7 +169,8 @@ void store_checkpoint(struct store *store);
 /* ---- inspect ---- */
 
 enum store_room store_room(const struct store *store);
-uint64_t store_digest(struct store *store); // XXH3 over all tables: live state equals replayed state
+uint64_t
+store_digest(struct store *store); // XXH3 over all tables: live state equals replayed state
 
 struct store_stats {
     struct wal_stats wal;

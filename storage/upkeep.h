@@ -1,0 +1,38 @@
+/* Checkpoints, recycling, unweaving, disk room: what upkeep.c does beside the data path. */
+#ifndef SLUICE_STORAGE_UPKEEP_H
+#define SLUICE_STORAGE_UPKEEP_H
+
+#include "storage/archive.h"
+#include "storage/checkpoint.h"
+#include "storage/segment_index.h"
+
+#define UPKEEP_LOOK_NS (20 * NS_PER_MS) // between looks at which segments are needed
+
+struct upkeep {
+    struct checkpoint_head kept[2]; // newest first; number 0: none
+    uint64_t checkpoint_count;      // written since open
+    int checkpoint_status;          // of the last one
+    uint64_t retry_ns;              // no checkpoint before: the last one failed
+    uint64_t unweave_retry_ns;      // no run before: the last one failed
+    uint64_t look_ns;               // no look at which segments are needed before
+    bool checkpoint_wanted;         // by store_checkpoint(), or after a failure
+    bool archive_unnamed;           // a run ended that no checkpoint names yet
+    bool damage;                    // a source is damaged: no more unweaving
+    bool loading;
+    struct image_load load; // of a segment that may be dead, or of the next source
+};
+
+int upkeep_turn(struct store *store);
+uint64_t upkeep_deadline_ns(const struct store *store);
+
+/* For archives_options. */
+void upkeep_on_run(void *context, int status, uint64_t end_lsn);
+uint64_t upkeep_log_start(void *context, uint32_t topic_id, uint32_t partition);
+
+/* The lowest file that the state of this moment needs, for replay or for reads. */
+uint64_t upkeep_first_file(struct store *store);
+
+/* Freezes the state of this moment; checkpoint_status says how it ended when it no longer runs. */
+void upkeep_checkpoint_begin(struct store *store, bool clean);
+
+#endif
