@@ -90,8 +90,7 @@ int recover_run(const struct wal_options *options, const struct recover_options 
                 struct recover_result *result, struct recover_log *log)
 {
     struct recover recover = {.wal = options, .options = recover_options, .result = result};
-    uint64_t group_bytes_max =
-        max_u64(GROUP_BYTES_MAX, options->segment_bytes / 4 + 2 * DISK_BLOCK);
+    uint64_t group_bytes_max = recover_group_bytes_max(options->segment_bytes);
     *result = (struct recover_result){.damage = DAMAGE_NONE};
     *log = (struct recover_log){.count = 0};
     int status = reader_init(&recover.reader, options->io, group_bytes_max);
@@ -211,6 +210,8 @@ static int finish(struct recover *recover, struct recover_log *log)
                                      .file_number = place->file->pub.number};
     log->data_end_lsn = recover->data_end_lsn;
     log->open_is_bare = place->bare;
+    for (uint32_t i = 0; i < recover->hole_count; i++)
+        log->holes[log->hole_count++] = (struct segment_hole){recover->holes[i].from_lsn, recover->holes[i].to_lsn};
     log->next_number = recover_highest(recover) + 1;
     return 0;
 }

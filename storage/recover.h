@@ -14,6 +14,7 @@
 #ifndef SLUICE_STORAGE_RECOVER_H
 #define SLUICE_STORAGE_RECOVER_H
 
+#include "storage/segment.h"
 #include "storage/wal.h"
 
 struct recover_hole {
@@ -94,6 +95,8 @@ struct recover_log {
     uint64_t data_end_lsn;      // end of its last group that is no MARK
     bool open_is_bare;          // the open file holds nothing, or only its CUT
     uint64_t next_number;       // above every number that was seen
+    struct segment_hole holes[DISK_HOLES_MAX]; // what `wal salvage` gave up, ever
+    uint32_t hole_count;
 };
 
 /* Reads, decides, and unless read_only writes a CUT where one is needed. Used by wal_open() and by
@@ -109,7 +112,6 @@ void recover_log_free(struct io *io, struct recover_log *log);
 /* Reads the groups of [from_lsn, to_lsn) of a live segment, checks them, and gives each entry to visit(); a
  * negative status from it ends the scan and is returned. Blocking. Returns 0; CORRUPT with *at_lsn at the first group
  * that is not good; IO; NO_MEMORY. from_lsn: a group's first byte; to_lsn: a group's end. */
-struct segment;
 MUST_USE int recover_scan_segment(struct io *io, const struct segment *segment,
                                   uint64_t segment_bytes, uint64_t from_lsn, uint64_t to_lsn,
                                   int (*visit)(void *context, const struct wal_view *view),

@@ -123,6 +123,12 @@ void recover_fact(struct recover *recover, enum fact fact, const struct wal_file
 
 /* ---- recover_walk.c ---- */
 
+/* No group is longer: batch_bytes_max may have been larger once, but never above a quarter of a segment. */
+static inline uint64_t recover_group_bytes_max(uint64_t segment_bytes)
+{
+    return max_u64(GROUP_BYTES_MAX, segment_bytes / 4 + 2 * DISK_BLOCK);
+}
+
 /* Gives each entry of a good group to visit(). Returns 0, its negative status, or CORRUPT: the entries do not add up
  * to the group. */
 typedef int (*recover_visit_fn)(void *context, const struct wal_view *view);

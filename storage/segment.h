@@ -19,6 +19,10 @@ enum segment_state {
     SEGMENT_CLOSED,    // its successor was entered and all its bytes are durable
 };
 
+struct segment_hole { // what `wal salvage` gave up
+    uint64_t from_lsn, to_lsn;
+};
+
 struct segment {
     uint64_t number;
     uint64_t generation;
@@ -29,6 +33,8 @@ struct segment {
     int fd;              // O_DIRECT, read and write, locked; -1: not open (RAW)
     uint32_t pins;       // reads in flight: not recycled while > 0
     void *index;         // the store's: closed segment's index handle
+    const struct segment_hole *holes; // of the whole log; they live as long as it does
+    uint32_t hole_count;
     char path[SEGMENT_PATH_MAX];
 };
 

@@ -196,6 +196,8 @@ static int files_make(struct wal *wal, struct recover_log *log)
     if (wal->live.items == NULL || spares_init(&wal->spares, &spares, capacity) < 0)
         return E_NO_MEMORY;
     wal->spares.next_number = log->next_number;
+    wal->hole_count = log->hole_count;
+    memcpy(wal->holes, log->holes, sizeof(wal->holes));
     for (uint32_t i = 0; i < log->count; i++)
         file_take(wal, &log->files[i]);
     return 0;
@@ -218,6 +220,8 @@ static void file_take(struct wal *wal, struct recover_file *file)
     segment->base_lsn = file->base_lsn;
     segment->end_lsn = file->end_lsn;
     segment->written = full && (file->written || strncmp(file->name, "recycled-", 9) == 0);
+    segment->holes = wal->holes;
+    segment->hole_count = wal->hole_count;
     segment->fd = file->fd;
     file->fd = -1;
     file_path(wal, file->name, segment->path);
