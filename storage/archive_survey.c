@@ -43,7 +43,8 @@ uint64_t archive_survey_deadline_ns(const struct archives *archives)
 {
     const struct archive_survey *survey = &archives->survey;
     bool is_due = survey->in_round || survey->round < archives->log_starts_moved;
-    return is_due && !survey->active ? survey->next_ns : UINT64_MAX;
+    bool may_run = !survey->active && archives->pressure == ARCHIVE_CALM;
+    return is_due && may_run ? survey->next_ns : UINT64_MAX;
 }
 
 static struct archive *next_of_round(const struct archives *archives)

@@ -48,9 +48,7 @@ int archive_verify(struct io *io, const char *path, const uint8_t store_id[16], 
         return verify.fd;
     }
     int status = verify_file(&verify, number);
-    if (status == 0)
-        report->why = NULL;
-    else if (!report->why)
+    if (status != 0 && !report->why)
         report->why = status_text(status);
     io_close_wait(io, verify.fd);
     index_image_free(&verify.image);
@@ -67,6 +65,10 @@ static int verify_file(struct verify *verify, uint64_t number)
         status = verify_index(verify, number);
     if (status == 0)
         status = verify_batches(verify);
+    if (status == 0) {
+        verify->report->offset = 0;
+        verify->report->why = NULL;
+    }
     return status;
 }
 

@@ -281,11 +281,8 @@ static void input_add(struct unweave *unweave, struct unweave_input input, uint6
     unweave->piece_count += (uint32_t)(bytes / UNWEAVE_PIECE_BYTES) + 1;
     unweave->base_lsn = min_u64(unweave->base_lsn, base_lsn);
     unweave->end_lsn = max_u64(unweave->end_lsn, end_lsn);
-    if (input.image.bytes) {
-        const struct disk_index *header = (const struct disk_index *)input.image.bytes;
-        unweave->append_ms_last =
-            max_u64(unweave->append_ms_last, le64_get(header->append_ms_last));
-    }
+    if (input.segment)
+        unweave->append_ms_last = max_u64(unweave->append_ms_last, input.image.append_ms_last);
     unweave->inputs[unweave->input_count++] = input;
 }
 
