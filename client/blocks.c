@@ -47,7 +47,6 @@ int blocks_init(struct blocks *blocks, uint64_t bytes)
     }
     blocks->base = arena_alloc(&blocks->arena, blocks->total_bytes, CACHE_LINE);
     arena_seal(&blocks->arena);
-    pthread_mutex_init(&blocks->mutex, NULL);
     carve(blocks);
     return 0;
 }
@@ -55,7 +54,6 @@ int blocks_init(struct blocks *blocks, uint64_t bytes)
 void blocks_deinit(struct blocks *blocks)
 {
     ASSERT(blocks_free_bytes(blocks) == blocks->total_bytes);
-    pthread_mutex_destroy(&blocks->mutex);
     unpoison(blocks->base, blocks->total_bytes);
     arena_deinit(&blocks->arena);
     free(blocks->marks);
@@ -69,7 +67,7 @@ void *blocks_acquire(struct blocks *blocks, uint32_t wanted, uint32_t least, uin
     int order_least = order_of(least);
     int order = wanted > BLOCK_BYTES_MAX ? BLOCK_ORDER_COUNT - 1 : order_of(wanted);
 
-    pthread_mutex_lock(&blocks->mutex);
+    spinlock_take(&blocks->lock);
     uint8_t *block = take_or_split(blocks, order);
     if (!block && merging_is_worth_it(blocks)) {
         merge_all(blocks);
@@ -82,7 +80,7 @@ void *blocks_acquire(struct blocks *blocks, uint32_t wanted, uint32_t least, uin
         *size = BLOCK_BYTES_MIN << (mark & MARK_ORDER);
         atomic_fetch_sub_explicit(&blocks->free_bytes, *size, memory_order_relaxed);
     }
-    pthread_mutex_unlock(&blocks->mutex);
+    spinlock_release(&blocks->lock);
     return block;
 }
 
@@ -92,7 +90,7 @@ void blocks_release(struct blocks *blocks, void *block)
     ASSERT(offset < blocks->total_bytes && offset % BLOCK_BYTES_MIN == 0);
     uint32_t unit = (uint32_t)(offset / BLOCK_BYTES_MIN);
 
-    pthread_mutex_lock(&blocks->mutex);
+    spinlock_take(&blocks->lock);
     uint8_t mark = blocks->marks[unit];
     ASSERT((mark & ~MARK_ORDER) == MARK_USED);
     int order = mark & MARK_ORDER;
@@ -100,7 +98,7 @@ void blocks_release(struct blocks *blocks, void *block)
     blocks->released_unmerged += (uint64_t)BLOCK_BYTES_MIN << order;
     atomic_fetch_add_explicit(&blocks->free_bytes, (uint64_t)BLOCK_BYTES_MIN << order,
                               memory_order_relaxed);
-    pthread_mutex_unlock(&blocks->mutex);
+    spinlock_release(&blocks->lock);
 }
 
 uint64_t blocks_free_bytes(struct blocks *blocks)

@@ -5,17 +5,17 @@
  * merged with its neighbour only when a larger block is wanted and there is none. The arena is the
  * bound: nothing else is allocated for a record.
  *
- * Thread: any (one short mutex inside; callers take several blocks at a time when blocks are
+ * Thread: any (one short lock inside; callers take several blocks at a time when blocks are
  * small). */
 #ifndef SLUICE_CLIENT_BLOCKS_H
 #define SLUICE_CLIENT_BLOCKS_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/arena.h"
 #include "base/check.h"
+#include "client/spinlock.h"
 
 #define BLOCK_BYTES_MIN ((uint32_t)512)
 #define BLOCK_ORDER_COUNT 15 // 512 B .. 8 MiB: a batch of 4 MiB with its descriptor needs the last
@@ -25,7 +25,7 @@ struct block_free;
 
 struct blocks {
     struct arena arena;
-    pthread_mutex_t mutex;
+    struct spinlock lock;
     uint8_t *base;
     uint8_t *marks; // per 512 B: what begins there (blocks.c)
     uint32_t unit_count;

@@ -20,6 +20,7 @@
 
 #define COMMANDS_PER_TURN 4096
 #define OPS_MAX 64u
+#define TICK_NS (1 * NS_PER_MS) // how old the senders' clock may get while records are on their way
 #define EXPIRE_INTERVAL_NS (50 * NS_PER_MS)
 
 static int read_options(struct sluice_client *client, const struct sluice_client_options *options);
@@ -34,6 +35,8 @@ static void run_command(struct sluice_client *client, const struct command *comm
 static void look_at_producers(struct sluice_client *client);
 static uint64_t look_at_consumers(struct sluice_client *client);
 static void wait_for_events(struct sluice_client *client, uint64_t wake_ns);
+static bool producers_are_busy(struct sluice_client *client);
+static void stop_ticking(struct sluice_client *client);
 static void read_clock(struct sluice_client *client);
 static void shut_down(struct sluice_client *client);
 static void lose_publishes(struct sluice_client *client);
@@ -298,6 +301,9 @@ static uint64_t look_at_consumers(struct sluice_client *client)
  * push and its look at `sleeping`: one of the two sees the other, so nothing is slept over. */
 static void wait_for_events(struct sluice_client *client, uint64_t wake_ns)
 {
+    bool busy = producers_are_busy(client);
+    if (busy)
+        wake_ns = min_u64(wake_ns, client->now_ns + TICK_NS);
     bool ended = client->stopping && client->connection.state == CONNECTION_DOWN;
     bool now = ended || wake_ns <= client->now_ns || !list_is_empty(&client->reports);
     atomic_store(&client->io->sleeping, 1);
@@ -305,14 +311,31 @@ static void wait_for_events(struct sluice_client *client, uint64_t wake_ns)
     if (now || !ring_mpsc_is_empty(client->commands)) {
         io_poll(client->io, 0);
     } else {
-        atomic_store_explicit(&client->ticked_mono_ns, 0, memory_order_relaxed);
-        atomic_store_explicit(&client->ticked_wall_ms, 0, memory_order_relaxed);
+        if (!busy)
+            stop_ticking(client);
         uint64_t timeout_ns = wake_ns == UINT64_MAX ? UINT64_MAX : wake_ns - client->now_ns;
         io_poll(client->io, timeout_ns);
     }
     atomic_store(&client->io->sleeping, 0);
     atomic_store_explicit(&client->wake_pending, 0, memory_order_relaxed);
     read_clock(client);
+}
+
+/* Records are on their way, so more are likely: the clock that senders read goes on. */
+static bool producers_are_busy(struct sluice_client *client)
+{
+    LIST_EACH(link, &client->producers)
+    {
+        if (!list_is_empty(&CONTAINER_OF(link, struct sluice_producer, link)->active))
+            return true;
+    }
+    return false;
+}
+
+static void stop_ticking(struct sluice_client *client)
+{
+    atomic_store_explicit(&client->ticked_mono_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&client->ticked_wall_ms, 0, memory_order_relaxed);
 }
 
 static void read_clock(struct sluice_client *client)

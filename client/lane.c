@@ -34,7 +34,6 @@ struct lane *lane_new(struct sluice_producer *producer, struct topic *topic, uin
     lane->producer = producer;
     lane->topic = topic;
     lane->partition = partition;
-    pthread_mutex_init(&lane->mutex, NULL);
     list_init(&lane->queue);
     list_init(&lane->active_link);
     list_init(&lane->turn_link);
@@ -45,17 +44,16 @@ struct lane *lane_new(struct sluice_producer *producer, struct topic *topic, uin
 void lane_free(struct lane *lane)
 {
     ASSERT(!lane->open && list_is_empty(&lane->queue) && list_is_empty(&lane->unacked));
-    pthread_mutex_destroy(&lane->mutex);
     free(lane);
 }
 
 int lane_append(struct lane *lane, const struct record *record, void *opaque, bool *signal)
 {
     struct parcel *closed = NULL;
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     int status = add_record(lane, record, opaque, &closed);
     *signal = signal_needed(lane, closed && !closed->compressing);
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
     if (closed && closed->compressing)
         *signal |= finish_compression(lane, closed);
     return status;
@@ -65,7 +63,7 @@ enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **p
                            uint64_t *wake_ns)
 {
     enum lane_answer answer = LANE_PARCEL;
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     if (list_is_empty(&lane->queue) && lane->open && may_go(lane, now_ns)) {
         struct parcel *open = close_open(lane);
         open->compressing = false; // this thread does it, below
@@ -85,7 +83,7 @@ enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **p
         lane->signalled = false;
     }
     lane->wants_close = answer == LANE_LATER || answer == LANE_COMPRESSING;
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
     if (answer == LANE_PARCEL && !(*parcel)->compressed)
         compress(lane->producer, *parcel);
     return answer;
@@ -93,7 +91,7 @@ enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **p
 
 struct parcel *lane_take_older(struct lane *lane, uint64_t before_ns)
 {
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     struct parcel *parcel = lane->open;
     if (!list_is_empty(&lane->queue))
         parcel = CONTAINER_OF(lane->queue.next, struct parcel, link);
@@ -103,15 +101,15 @@ struct parcel *lane_take_older(struct lane *lane, uint64_t before_ns)
         lane->open = NULL;
     else if (parcel)
         list_remove(&parcel->link);
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
     return parcel;
 }
 
 uint64_t lane_accepted(struct lane *lane)
 {
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     uint64_t accepted = lane->accepted;
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
     return accepted;
 }
 
@@ -120,7 +118,7 @@ void lane_release(struct lane *lane, struct parcel *parcel)
     blocks_release(&lane->producer->blocks, parcel);
 }
 
-/* ---- under the lane's mutex ---- */
+/* ---- under the lane's lock ---- */
 
 static int add_record(struct lane *lane, const struct record *record, void *opaque,
                       struct parcel **closed)
@@ -219,15 +217,15 @@ static bool may_go(const struct lane *lane, uint64_t now_ns)
            atomic_load_explicit(&producer->pressed, memory_order_relaxed);
 }
 
-/* ---- compression: by the thread that closed the batch, outside the mutex ---- */
+/* ---- compression: by the thread that closed the batch, outside the lock ---- */
 
 static bool finish_compression(struct lane *lane, struct parcel *parcel)
 {
     compress(lane->producer, parcel);
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     parcel->compressing = false;
     bool signal = signal_needed(lane, true);
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
     return signal;
 }
 

@@ -15,8 +15,8 @@
  *
  *   phase   | where it is         | guarded by  | ends with
  *   --------+---------------------+-------------+--------------------------------------------------
- *   open    | lane->open          | lane->mutex | full, or taken to be sent
- *   closed  | lane->queue         | lane->mutex | lane_take(): its turn to be sealed and sent
+ *   open    | lane->open          | lane->lock  | full, or taken to be sent
+ *   closed  | lane->queue         | lane->lock  | lane_take(): its turn to be sealed and sent
  *   sealed  | lane->unacked       | I/O thread  | ack, refusal, expiry, or the producer's end
  *   done    | client->reports,    | I/O thread, | its report; the block is released
  *           |   or producer->done |   or poller | */
@@ -41,7 +41,7 @@ struct parcel {
     struct parcel *publish_next; // the next batch of the same PRODUCE frame
     struct lane *lane;
     uint32_t block_bytes;
-    bool compressing;  // closed, and a sender is still compressing it (lane->mutex)
+    bool compressing;  // closed, and a sender is still compressing it (lane->lock)
     bool compressed;   // finished by that sender; only the identity is missing
     bool on_wire;      // in a PRODUCE without an answer, or about to be
     bool maybe_stored; // sent, and the answer was lost: the broker may have it

@@ -45,7 +45,7 @@ void partitioner_moved_on(struct topic *topic, uint32_t partition)
 static uint32_t thread_place(void)
 {
     static _Atomic uint32_t threads_seen;
-    static _Thread_local uint32_t place = UINT32_MAX;
+    static _Thread_local uint32_t place __attribute__((tls_model("initial-exec"))) = UINT32_MAX;
     if (place == UINT32_MAX)
         place = atomic_fetch_add_explicit(&threads_seen, 1, memory_order_relaxed) % STICKY_COUNT;
     return place;

@@ -420,7 +420,7 @@ uint64_t producer_turn(struct sluice_producer *producer)
 static void close_lane(struct lane *lane, void *none)
 {
     (void)none;
-    pthread_mutex_lock(&lane->mutex);
+    spinlock_take(&lane->lock);
     lane->closed = true;
-    pthread_mutex_unlock(&lane->mutex);
+    spinlock_release(&lane->lock);
 }

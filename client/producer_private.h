@@ -12,6 +12,7 @@
 #include "client/client_private.h"
 #include "client/parcel.h"
 #include "client/reports.h"
+#include "client/spinlock.h"
 
 #define TOPIC_BUCKET_COUNT 256u
 #define STICKY_COUNT 8u // sticky partitions per topic, shared out among the sending threads
@@ -22,8 +23,8 @@ struct lane {
     struct topic *topic;
     uint32_t partition;
 
-    /* ---- mutex ---- */
-    pthread_mutex_t mutex;
+    /* ---- lock ---- */
+    struct spinlock lock;
     struct parcel *open; // being filled; NULL: none
     struct list queue;   // closed, oldest first
     uint64_t accepted;   // records ever taken

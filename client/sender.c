@@ -21,7 +21,8 @@
 
 #define COPY_BYTES_MAX ((uint32_t)(32 * KIB))
 #define PICK_COUNT_MAX 1024u // batches in one frame; the protocol allows more
-#define SHARED_BYTES_MAX ((uint32_t)(256 * KIB)) // of such a frame: a size every broker has buffers for
+#define SHARED_BYTES_MAX                                                                           \
+    ((uint32_t)(256 * KIB)) // of such a frame: a size every broker has buffers for
 
 struct picked { // batches that will share a frame
     struct parcel *first, *last;
