@@ -20,9 +20,12 @@ struct cut_file {
     char path[SEGMENT_PATH_MAX]; // *.tmp
     int fd;
     bool written;
+    uint32_t void_count;
+    uint32_t hole_count;
+    struct hole holes[DISK_HOLES_MAX];
 };
 
-static void holes_keep(struct recover *recover);
+static void holes_carry(const struct recover *recover, struct cut_file *cut);
 static int material_take(struct recover *recover, struct cut_file *cut);
 static int material_open(struct recover *recover, struct wal_file *file, struct cut_file *cut);
 static int spare_retire(struct recover *recover, struct wal_file *file, struct cut_file *cut);
@@ -30,7 +33,9 @@ static int file_make(struct recover *recover, struct cut_file *cut);
 static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *cut,
                                 struct segment_head *head, struct group_head *group,
                                 uint32_t *len);
-static void payload_fill(const struct recover *recover, uint8_t *payload, uint32_t void_count);
+static uint32_t payload_bytes_of(const struct cut_file *cut);
+static void payload_fill(const struct recover *recover, const struct cut_file *cut,
+                         uint8_t *payload);
 static int cut_publish(struct recover *recover, const struct cut_file *cut, uint64_t number,
                        const uint8_t *blocks, uint32_t len);
 static int place_move(struct recover *recover, const struct cut_file *cut,
@@ -46,7 +51,8 @@ int recover_cut(struct recover *recover)
     uint64_t void_count = recover_highest(recover) - recover->place.file->pub.number;
     if (void_count > RECOVER_FILES_MAX)
         return E_CORRUPT;
-    holes_keep(recover);
+    cut.void_count = (uint32_t)void_count;
+    holes_carry(recover, &cut);
     int status = material_take(recover, &cut);
     if (status < 0)
         return status;
@@ -65,15 +71,13 @@ int recover_cut(struct recover *recover)
 }
 
 /* A hole stays on record in the CUT that told of it; only of CUTs that are void now it must be told again. */
-static void holes_keep(struct recover *recover)
+static void holes_carry(const struct recover *recover, struct cut_file *cut)
 {
-    uint32_t kept = 0;
     for (uint32_t i = 0; i < recover->hole_count; i++) {
         const struct hole *hole = &recover->holes[i];
         if (hole->owner == 0 || hole->owner > recover->place.file->pub.number)
-            recover->holes[kept++] = *hole;
+            cut->holes[cut->hole_count++] = *hole;
     }
-    recover->hole_count = kept;
 }
 
 /* ---- the file ---- */
@@ -146,10 +150,8 @@ static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *
     const struct wal_options *wal = recover->wal;
     const struct place *place = &recover->place;
     uint64_t highest = recover_highest(recover);
-    uint32_t void_count = (uint32_t)(highest - place->file->pub.number);
-    uint64_t payload = sizeof(struct disk_entry) + sizeof(struct disk_cut) +
-                       void_count * sizeof(le64) + recover->hole_count * sizeof(struct disk_hole);
-    uint32_t total = group_total_bytes((uint32_t)payload);
+    uint32_t payload = (uint32_t)sizeof(struct disk_entry) + payload_bytes_of(cut);
+    uint32_t total = group_total_bytes(payload);
     *len = DISK_SEGMENT_DATA + total;
     uint8_t *blocks = aligned_alloc(DISK_BLOCK, *len);
     if (blocks == NULL)
@@ -163,44 +165,55 @@ static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *
     memcpy(head->store_id, wal->store_id, sizeof(head->store_id));
     segment_head_make(blocks, head, place->append_time_ms);
     *group = (struct group_head){.type = GROUP_CUT,
-                                 .payload_bytes = (uint32_t)payload,
+                                 .payload_bytes = payload,
                                  .entry_count = 1,
                                  .lsn = place->lsn,
                                  .number = place->number + 1,
                                  .append_time_ms = place->append_time_ms,
                                  .chain = place->chain};
     uint8_t *bytes = blocks + DISK_SEGMENT_DATA;
-    payload_fill(recover, bytes + GROUP_HEADER_BYTES, void_count);
+    payload_fill(recover, cut, bytes + GROUP_HEADER_BYTES);
     group->chain = group_stamp_replicated(bytes, group);
     group_stamp_local(bytes, head->generation, place->lsn);
     return blocks;
 }
 
-static void payload_fill(const struct recover *recover, uint8_t *payload, uint32_t void_count)
+static uint32_t payload_bytes_of(const struct cut_file *cut)
+{
+    return (uint32_t)(sizeof(struct disk_cut) + cut->void_count * sizeof(le64) +
+                      cut->hole_count * sizeof(struct disk_hole));
+}
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t len)
+{
+    memcpy(at, bytes, len);
+    return at + len;
+}
+
+static void payload_fill(const struct recover *recover, const struct cut_file *cut,
+                         uint8_t *payload)
 {
     const struct place *place = &recover->place;
-    uint32_t payload_bytes = (uint32_t)(sizeof(struct disk_cut) + void_count * sizeof(le64) +
-                                        recover->hole_count * sizeof(struct disk_hole));
-    struct disk_entry entry = {.payload_bytes = le32_make(payload_bytes), .type = ENTRY_CUT};
-    struct disk_cut cut = {.end_lsn = le64_make(place->lsn),
-                           .chain = le64_make(place->chain),
-                           .group_number = le64_make(place->number),
-                           .void_count = le32_make(void_count),
-                           .hole_count = le32_make(recover->hole_count)};
-    uint8_t *at = payload;
-    at = (uint8_t *)memcpy(at, &entry, sizeof(entry)) + sizeof(entry);
-    at = (uint8_t *)memcpy(at, &cut, sizeof(cut)) + sizeof(cut);
-    for (uint32_t i = 1; i <= void_count; i++) {
+    struct disk_entry entry = {.payload_bytes = le32_make(payload_bytes_of(cut)),
+                               .type = ENTRY_CUT};
+    struct disk_cut disk = {.end_lsn = le64_make(place->lsn),
+                            .chain = le64_make(place->chain),
+                            .group_number = le64_make(place->number),
+                            .void_count = le32_make(cut->void_count),
+                            .hole_count = le32_make(cut->hole_count)};
+    uint8_t *at = put(payload, &entry, sizeof(entry));
+    at = put(at, &disk, sizeof(disk));
+    for (uint32_t i = 1; i <= cut->void_count; i++) {
         le64 number = le64_make(place->file->pub.number + i);
-        at = (uint8_t *)memcpy(at, &number, sizeof(number)) + sizeof(number);
+        at = put(at, &number, sizeof(number));
     }
-    for (uint32_t i = 0; i < recover->hole_count; i++) {
-        const struct hole *hole = &recover->holes[i];
-        struct disk_hole disk = {.from_lsn = le64_make(hole->from_lsn),
-                                 .to_lsn = le64_make(hole->to_lsn),
-                                 .to_file = le64_make(hole->to_file),
-                                 .to_offset = le64_make(hole->to_offset)};
-        at = (uint8_t *)memcpy(at, &disk, sizeof(disk)) + sizeof(disk);
+    for (uint32_t i = 0; i < cut->hole_count; i++) {
+        const struct hole *hole = &cut->holes[i];
+        struct disk_hole disk_hole = {.from_lsn = le64_make(hole->from_lsn),
+                                      .to_lsn = le64_make(hole->to_lsn),
+                                      .to_file = le64_make(hole->to_file),
+                                      .to_offset = le64_make(hole->to_offset)};
+        at = put(at, &disk_hole, sizeof(disk_hole));
     }
 }
 

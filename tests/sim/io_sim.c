@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -457,7 +458,7 @@ static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info)
         .free_bytes = (disk->capacity_blocks - disk->allocated_blocks) * SIM_BLOCK,
         .is_memory = disk->is_memory,
     };
-    memcpy(info->type, disk->is_memory ? "tmpfs" : "sim", 4);
+    snprintf(info->type, sizeof(info->type), "%s", disk->is_memory ? "tmpfs" : "sim");
     return 0;
 }
 

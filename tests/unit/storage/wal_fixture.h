@@ -154,6 +154,7 @@ static inline int fixture_open(struct fixture *f)
     cr_assert_eq(arena_init(&f->arena, wal_arena_bytes(&f->options) + MIB, false), 0);
     f->replay_at = f->recover.has_checkpoint ? fixture_index_at(f, f->recover.from.lsn) : 0;
     f->replay_error = NULL;
+    f->on_failed = 0; // of the life before: its end cancels what was in flight
     int status = wal_open(&f->options, &f->recover, &f->result, &f->wal);
     if (status < 0) {
         arena_deinit(&f->arena);
