@@ -124,6 +124,11 @@ void address_tune_socket(int fd)
     (void)set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 60 * 1000);
 }
 
+void address_end_sending(int fd)
+{
+    (void)shutdown(fd, SHUT_WR);
+}
+
 /* Splits "host:port" or "[host]:port". The host is copied, the port's text is not. */
 static int split_host(const char *text, char *host, const char **port_text, bool *is_v6)
 {

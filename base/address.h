@@ -39,4 +39,7 @@ MUST_USE int address_of_peer(int fd, struct address *address);
  * keepalive and TCP_USER_TIMEOUT 60 s. Best effort. */
 void address_tune_socket(int fd);
 
+/* Our side sends no more (shutdown); what the peer sends still arrives. Never blocks; best effort. */
+void address_end_sending(int fd);
+
 #endif

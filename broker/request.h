@@ -57,6 +57,7 @@ struct request {
     uint16_t shard;           // target shard (CLIENT), or the sender (DELIVER, SHARD)
     uint16_t error;           // reply: enum proto_error; for PRODUCE: of any item
     struct conn_id conn;
+    uint64_t started_ns;      // CLIENT: when it was taken from the connection
     uint64_t correlation;     // of the frame; PRODUCE: publish number of the first
     struct buffer *buffer;    // CLIENT: receive buffer the frames lie in. DELIVER: what to send
     uint8_t *frames;          // first frame
@@ -94,6 +95,11 @@ struct request {
     } u;
 };
 static_assert(sizeof(struct request) <= 320, "thousands of them: keep it small");
+
+/* A zeroed request from the core's pool, or NULL when it is empty. Clients' requests leave REQUESTS_RESERVED to what
+ * ends other requests (deliveries, mails between shards, news of closed connections). */
+struct request *request_acquire(struct pool *pool, enum request_kind kind, uint16_t origin_core);
+void request_release(struct pool *pool, struct request *request);
 
 /* A PRODUCE frame's items (struct produce_item) as they are used inside the broker, in place, so that results
  * need no memory of their own: dispatch writes the target shard into what was `reserved`; the shard writes base

@@ -1,0 +1,206 @@
+/* Receiving: when to wait without a buffer, which buffer to lease, how much to ask for.
+ *
+ * The happy path for large frames: readable, lease MEDIUM, receive as much as the last frame had, find one whole
+ * frame, pin it, lease the next. For small ones: receive what is there, take all whole frames, go on in the same buffer
+ * while it has room; a tail that has none moves to the next buffer.
+ *
+ * A frame that doesn't fit its buffer moves, once, as soon as its length is known. When no buffer is free the
+ * connection waits in line; TCP tells the peer. */
+#include <string.h>
+
+#include "broker/broker.h"
+
+static bool make_room(struct conn *conn);
+static bool move(struct conn *conn, uint32_t bytes);
+static uint32_t wish(const struct conn *conn);
+static uint32_t recv_length(const struct conn *conn);
+static void readable_done(struct io_op *op);
+static void recv_done(struct io_op *op);
+static void drop_idle_buffer(struct conn *conn);
+static void watch_frame(struct conn *conn);
+
+#define EXACT_BYTES ((uint32_t)(32 * KIB)) // frames from here on are received to their exact end
+#define TAIL_ROOM ((uint32_t)(4 * KIB))    // less room than this is not worth a receive
+
+void conn_read(struct conn *conn)
+{
+    if ((conn->phase != CONN_HELLO && conn->phase != CONN_OPEN) ||
+        io_op_is_active(&conn->recv_op) || list_is_linked(&conn->wait_link))
+        return;
+    if (!conn_may_take(conn)) { // its own answers bring it back
+        conn_unwatch_frame(conn);
+        counter_add(&conn->core->counters.waits_limit_total, 1);
+        return;
+    }
+    bool idle = conn->parsed == conn->filled && !conn->more;
+    if (idle) {
+        drop_idle_buffer(conn);
+        io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
+        return;
+    }
+    if (!make_room(conn)) {
+        conn_unwatch_frame(conn);
+        counter_add(&conn->core->counters.waits_buffer_total, 1);
+        conn_waits(conn);
+        return;
+    }
+    watch_frame(conn);
+    io_recv(conn->core->io, &conn->recv_op, conn->fd, conn->buffer->bytes + conn->filled,
+            recv_length(conn), recv_done);
+}
+
+void conn_resume(struct conn *conn)
+{
+    if (io_op_is_active(&conn->recv_op))
+        return;
+    if (conn->phase != CONN_HELLO && conn->phase != CONN_OPEN)
+        return;
+    if (!conn_parse(conn)) {
+        counter_add(&conn->core->counters.waits_request_total, 1);
+        conn_waits(conn);
+    }
+    conn_read(conn);
+}
+
+/* ---- completions ---- */
+
+static void readable_done(struct io_op *op)
+{
+    struct conn *conn = CONTAINER_OF(op, struct conn, recv_op);
+    if (conn->phase != CONN_HELLO && conn->phase != CONN_OPEN) {
+        conn_recv_ended(conn);
+    } else if (op->result < 0) {
+        conn_close(conn, "receiving failed");
+    } else {
+        conn->more = true;
+        conn_read(conn);
+    }
+}
+
+static void recv_done(struct io_op *op)
+{
+    struct conn *conn = CONTAINER_OF(op, struct conn, recv_op);
+    if (conn->phase != CONN_HELLO && conn->phase != CONN_OPEN) {
+        conn_recv_ended(conn);
+        return;
+    }
+    if (op->result < 0) {
+        conn_close(conn, "receiving failed");
+        return;
+    }
+    if (op->result == 0) {
+        conn->at_end = true;
+        conn_end(conn, "the peer closed");
+        return;
+    }
+    uint32_t bytes = (uint32_t)op->result;
+    conn->filled += bytes;
+    conn->recv_bytes_last = bytes;
+    conn->more = bytes == op->len;
+    counter_add(&conn->core->counters.received_bytes_total, bytes);
+    conn_resume(conn);
+}
+
+/* ---- buffers ---- */
+
+void conn_unpin(struct conn *conn, struct buffer *buffer)
+{
+    if (buffer->references == 1) {
+        ASSERT(conn->pinned_bytes >= buffer->capacity);
+        conn->pinned_bytes -= buffer->capacity;
+    }
+    buffer_unref(&conn->core->buffers, buffer);
+}
+
+static void drop_idle_buffer(struct conn *conn)
+{
+    if (conn->buffer)
+        conn_unpin(conn, TAKE(conn->buffer));
+    conn->parsed = conn->filled = 0;
+}
+
+/* Sees to it that the buffer has room for what comes next. False: no buffer now. */
+static bool make_room(struct conn *conn)
+{
+    struct buffer *buffer = conn->buffer;
+    if (!buffer)
+        return move(conn, wish(conn));
+    if (conn->parsed == conn->filled && buffer->references == 1)
+        conn->parsed = conn->filled = 0; // nobody else looks at it: begin anew
+    if (conn->frame_bytes > 0) {
+        bool fits = conn->frame_bytes <= buffer->capacity - conn->parsed;
+        return fits || move(conn, conn->frame_bytes);
+    }
+    uint32_t room = buffer->capacity - conn->filled;
+    uint32_t guess = conn->frame_bytes_last >= EXACT_BYTES ? conn->frame_bytes_last : TAIL_ROOM;
+    bool begins = conn->parsed == conn->filled;
+    if (room >= guess || (!begins && room >= TAIL_ROOM))
+        return true;
+    return move(conn, wish(conn));
+}
+
+/* Into a fresh buffer, with the bytes that are not yet parsed. A wish may be met by less, a known frame may not. */
+static bool move(struct conn *conn, uint32_t bytes)
+{
+    struct buffers *buffers = &conn->core->buffers;
+    uint32_t tail = conn->filled - conn->parsed;
+    uint32_t least = max_u64(conn->frame_bytes, tail + 1) > BUFFER_SMALL_BYTES
+                         ? (uint32_t)max_u64(conn->frame_bytes, tail + 1)
+                         : BUFFER_SMALL_BYTES;
+    struct buffer *fresh =
+        buffer_acquire_for(buffers, (uint32_t)max_u64(bytes, least), BUFFER_FOR_RECEIVE);
+    if (!fresh && least < bytes)
+        fresh = buffer_acquire_for(buffers, least, BUFFER_FOR_RECEIVE);
+    if (!fresh)
+        return false;
+    conn->pinned_bytes += fresh->capacity;
+    if (tail > 0)
+        memcpy(fresh->bytes, conn->buffer->bytes + conn->parsed, tail);
+    if (conn->buffer)
+        conn_unpin(conn, conn->buffer);
+    conn->buffer = fresh;
+    conn->parsed = 0;
+    conn->filled = tail;
+    return true;
+}
+
+/* What the next buffer should hold: a frame like the last one, or as much as came last. */
+static uint32_t wish(const struct conn *conn)
+{
+    if (conn->phase == CONN_HELLO)
+        return BUFFER_SMALL_BYTES;
+    if (conn->frame_bytes_last >= EXACT_BYTES && conn->frame_bytes_last <= BUFFER_LARGE_BYTES)
+        return conn->frame_bytes_last;
+    return conn->recv_bytes_last >= BUFFER_SMALL_BYTES / 2 ? BUFFER_MEDIUM_BYTES
+                                                           : BUFFER_SMALL_BYTES;
+}
+
+/* A large frame to its exact end, so that no tail has to move; else all that fits. */
+static uint32_t recv_length(const struct conn *conn)
+{
+    uint32_t room = conn->buffer->capacity - conn->filled;
+    uint32_t tail = conn->filled - conn->parsed;
+    ASSERT(room > 0);
+    if (conn->frame_bytes >= EXACT_BYTES)
+        return conn->frame_bytes - tail;
+    bool guess = conn->frame_bytes == 0 && conn->frame_bytes_last >= EXACT_BYTES &&
+                 conn->frame_bytes_last - tail <= room;
+    return guess ? conn->frame_bytes_last - tail : room;
+}
+
+/* The deadline of a frame runs while we read and part of it is there. */
+static void watch_frame(struct conn *conn)
+{
+    if (conn->phase != CONN_OPEN || conn->has_frame || conn->filled == conn->parsed)
+        return;
+    conn->has_frame = true;
+    conn_deadline_start(conn, CONN_DEADLINE_FRAME);
+}
+
+void conn_unwatch_frame(struct conn *conn)
+{
+    if (!conn->has_frame)
+        return;
+    conn->has_frame = false;
+    conn_deadline_stop(conn);
+}
