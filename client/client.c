@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "client/client_private.h"
 #include "client/consumer_private.h"
 #include "client/inflight.h"
@@ -206,7 +207,12 @@ static int open_io(struct sluice_client *client)
         options.backend = IO_BACKEND_EPOLL;
     else if (wanted && strcmp(wanted, "uring") == 0)
         options.backend = IO_BACKEND_URING;
-    return error_from_status(io_new(&options, &client->io));
+    /* A refused io_uring is no matter for a user's terminal: epoll does the same. */
+    enum log_level level = log_get_level();
+    log_set_level(LOG_LEVEL_ERROR);
+    int status = io_new(&options, &client->io);
+    log_set_level(level);
+    return error_from_status(status);
 }
 
 static void turn(struct sluice_client *client)

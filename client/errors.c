@@ -29,6 +29,13 @@ static const struct own_status own[] = {
     {"UNSUPPORTED", "the compression type or feature is not known to this library", false},
 };
 
+static_assert(SLUICE_E_UNKNOWN_TOPIC == SLUICE_E_BROKER - PE_UNKNOWN_TOPIC, "docs/protocol.md");
+static_assert(SLUICE_E_UNKNOWN_PARTITION == SLUICE_E_BROKER - PE_UNKNOWN_PARTITION, "same");
+static_assert(SLUICE_E_TOPIC_EXISTS == SLUICE_E_BROKER - PE_TOPIC_EXISTS, "same");
+static_assert(SLUICE_E_OFFSET_OUT_OF_RANGE == SLUICE_E_BROKER - PE_OFFSET_OUT_OF_RANGE, "same");
+static_assert(SLUICE_E_UNKNOWN_PRODUCER == SLUICE_E_BROKER - PE_UNKNOWN_PRODUCER, "same");
+static_assert(SLUICE_E_FENCED_PRODUCER == SLUICE_E_BROKER - PE_FENCED_PRODUCER, "same");
+
 static _Thread_local char last_error[256];
 
 const char *sluice_version(void)
@@ -63,7 +70,7 @@ bool sluice_is_retriable(int status)
 
 bool sluice_is_fatal(int status)
 {
-    return status == SLUICE_E_PROTOCOL || status == SLUICE_E_BROKER - PE_FENCED_PRODUCER ||
+    return status == SLUICE_E_PROTOCOL || status == SLUICE_E_FENCED_PRODUCER ||
            status == SLUICE_E_BROKER - PE_UNSUPPORTED_VERSION;
 }
 

@@ -87,7 +87,13 @@ enum sluice_status {
     SLUICE_E_PROTOCOL = -8,     // the peer is no Sluice broker or speaks another version
     SLUICE_E_CORRUPT = -9,      // received data fails its checksum
     SLUICE_E_UNSUPPORTED = -10, // compression type or feature unknown to this library
-    SLUICE_E_BROKER = -100,     // base of the broker's own errors
+    SLUICE_E_BROKER = -100,     // base of the broker's own errors; those a program asks for:
+    SLUICE_E_UNKNOWN_TOPIC = -110,
+    SLUICE_E_UNKNOWN_PARTITION = -111,
+    SLUICE_E_TOPIC_EXISTS = -113,
+    SLUICE_E_OFFSET_OUT_OF_RANGE = -117,
+    SLUICE_E_UNKNOWN_PRODUCER = -118,
+    SLUICE_E_FENCED_PRODUCER = -120,
 };
 #define SLUICE_BROKER_ERROR(status) ((status) <= SLUICE_E_BROKER ? SLUICE_E_BROKER - (status) : 0)
 
