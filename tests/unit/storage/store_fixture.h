@@ -228,6 +228,7 @@ static inline void sf_end_life(struct store_fixture *f)
         arena_deinit(&f->arena);
     }
     f->store = NULL;
+    f->on_failed = 0; // a crash fails what was in flight
     io_free(f->io);
 }
 

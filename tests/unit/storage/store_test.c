@@ -1,5 +1,7 @@
 /* The store as a whole, on the simulated disk: what was appended is visible when it is durable, comes back byte for
  * byte from memory, segments and archive files, and after every kind of end. */
+#include <errno.h>
+
 #include "tests/unit/storage/store_fixture.h"
 
 static void open_partitions(struct store_fixture *f, uint32_t count)
@@ -105,4 +107,364 @@ Test(store, kill_and_power_cut_lose_nothing_that_was_visible)
         }
         store_fixture_deinit(&f);
     }
+}
+
+/* ---- archive, recycling ---- */
+
+static void run_until(struct store_fixture *f, bool (*reached)(struct store_fixture *f))
+{
+    for (int i = 0; i < 100000 && !reached(f); i++)
+        sf_turn(f);
+    cr_assert(reached(f));
+}
+
+static bool has_archives(struct store_fixture *f)
+{
+    return store_stats(f->store).archives > 0 && !archives_is_unweaving(f->store->archives);
+}
+
+static bool has_recycled(struct store_fixture *f)
+{
+    return wal_segment_at(f->store->wal, 0)->number > 1;
+}
+
+Test(store, beyond_the_budget_segments_are_unwoven_and_recycled)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 5);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 9);
+    sf_load(&f, 150 * MIB);
+    sf_flush(&f);
+    run_until(&f, has_archives);
+    run_until(&f, has_recycled);
+    struct store_stats stats = store_stats(f.store);
+    cr_assert_leq(stats.segments * 4 * MIB, 48 * MIB, "the budget holds");
+    cr_assert_gt(stats.checkpoints, 1);
+    store_fixture_verify(&f);
+    cr_assert_gt(store_stats(f.store).reads_archive, 0);
+    store_fixture_deinit(&f);
+}
+
+Test(store, archive_files_survive_crashes)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct store_fixture f;
+        store_fixture_init(&f, 200 + seed);
+        cr_assert_eq(store_fixture_open(&f), 0);
+        open_partitions(&f, 9);
+        sf_flush(&f);
+        for (int round = 0; round < 5; round++) {
+            sf_load(&f, 20 * MIB + random_below(&f.dice, 20 * MIB));
+            sf_idle(&f, random_below(&f.dice, 30 * NS_PER_MS));
+            if (round % 3 == 2)
+                cr_assert_eq(store_fixture_close(&f), 0);
+            else
+                store_fixture_crash(&f);
+            cr_assert_eq(store_fixture_open(&f), 0, "seed %lu: %s", seed, f.text);
+            store_fixture_verify(&f);
+        }
+        cr_assert_gt(store_stats(f.store).archives, 0);
+        store_fixture_deinit(&f);
+    }
+}
+
+/* ---- dropped partitions ---- */
+
+Test(store, a_dropped_partition_is_gone_and_its_reads_are_canceled)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 6);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 3);
+    sf_load(&f, 12 * MIB);
+    sf_flush(&f);
+    struct partition *partition = store_partition(f.store, 1, 1);
+    struct sf_read r = {.read = {.partition = partition,
+                                 .buffer = f.buffer,
+                                 .capacity = SF_READ_BYTES,
+                                 .done = sf_read_done,
+                                 .hint = INDEX_NONE}};
+    cr_assert_eq(store_read(f.store, &r.read), 0, "from a file, so it waits");
+    cr_assert_eq(sf_drop_partition(&f, 1, 1), 0);
+    cr_assert_eq(f.on_drop, 1);
+    cr_assert_null(store_partition(f.store, 1, 1));
+    for (int i = 0; i < 10000 && !r.done; i++)
+        sf_turn(&f);
+    cr_assert(r.done);
+    cr_assert_eq(r.read.status, E_CANCELED);
+    sf_flush(&f);
+    store_fixture_verify(&f);
+    uint64_t digest = store_digest(f.store);
+    store_fixture_crash(&f);
+    cr_assert_eq(store_fixture_open(&f), 0, "%s", f.text);
+    cr_assert_null(store_partition(f.store, 1, 1));
+    cr_assert_eq(store_digest(f.store), digest);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
+Test(store, a_partition_dropped_before_its_batches_are_durable_is_never_told)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 7);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 2);
+    sf_flush(&f);
+    cr_assert_eq(sf_produce(&f, &f.partitions[0], 1, 100), 0);
+    cr_assert_eq(sf_produce(&f, &f.partitions[1], 1, 100), 0);
+    cr_assert_eq(sf_drop_partition(&f, 1, 0), 0);
+    sf_flush(&f);
+    cr_assert_eq(f.partitions[0].on_visible, 0);
+    cr_assert_eq(f.partitions[1].on_visible, 1);
+    store_fixture_deinit(&f);
+}
+
+/* ---- replay ---- */
+
+Test(store, replayed_state_equals_live_state)
+{
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct store_fixture f;
+        store_fixture_init(&f, 300 + seed);
+        cr_assert_eq(store_fixture_open(&f), 0);
+        open_partitions(&f, 12);
+        for (int round = 0; round < 3; round++) {
+            sf_load(&f, random_below(&f.dice, 8 * MIB));
+            if (round == 1)
+                cr_assert_eq(sf_drop_partition(&f, 1, (uint32_t)(seed % 4)), 0);
+            if (random_below(&f.dice, 2))
+                sf_checkpoint(&f);
+            sf_flush(&f);
+            sf_idle(&f, 20 * NS_PER_MS);
+            sf_flush(&f);
+            uint64_t digest = store_digest(f.store);
+            store_fixture_crash(&f);
+            cr_assert_eq(store_fixture_open(&f), 0, "seed %lu: %s", seed, f.text);
+            cr_assert_eq(store_digest(f.store), digest, "seed %lu, round %d", seed, round);
+        }
+        store_fixture_deinit(&f);
+    }
+}
+
+Test(store, what_lies_before_a_checkpoint_inside_the_open_segment_can_be_read)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 8);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 3);
+    sf_load(&f, 1 * MIB);
+    sf_checkpoint(&f);
+    sf_load(&f, 1 * MIB);
+    sf_flush(&f);
+    cr_assert_eq(store_stats(f.store).segments, 1);
+    store_fixture_crash(&f);
+    cr_assert_eq(store_fixture_open(&f), 0, "%s", f.text);
+    cr_assert_gt(f.store->upkeep.kept[0].position.lsn, 0);
+    cr_assert_gt(f.result.entries, 0);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
+/* ---- index files ---- */
+
+static void paths_of(struct store_fixture *f, uint64_t number, char *index, char *segment)
+{
+    snprintf(index, 100, SF_DIR "/shard-002/wal/%016lx.idx", number);
+    snprintf(segment, 100, SF_DIR "/shard-002/wal/%016lx.wal", number);
+}
+
+static void two_closed_segments(struct store_fixture *f, uint64_t seed)
+{
+    store_fixture_init(f, seed);
+    cr_assert_eq(store_fixture_open(f), 0);
+    open_partitions(f, 3);
+    sf_load(f, 9 * MIB);
+    sf_flush(f);
+    sf_idle(f, 50 * NS_PER_MS);
+    cr_assert_eq(store_fixture_close(f), 0);
+    sim_disk_settle(f->disk);
+}
+
+Test(store, a_lost_index_is_made_anew)
+{
+    struct store_fixture f;
+    char index[100], segment[100];
+    two_closed_segments(&f, 9);
+    paths_of(&f, 1, index, segment);
+    cr_assert_not_null(sim_disk_find(f.disk, index), "it had been written");
+    sim_disk_remove(f.disk, index);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    store_fixture_verify(&f);
+    sf_idle(&f, 50 * NS_PER_MS);
+    cr_assert_not_null(sim_disk_find(f.disk, index), "and is written again");
+    store_fixture_deinit(&f);
+}
+
+Test(store, a_damaged_index_is_never_believed)
+{
+    struct store_fixture f;
+    char index[100], segment[100];
+    two_closed_segments(&f, 10);
+    paths_of(&f, 1, index, segment);
+    uint64_t size = sim_disk_find(f.disk, index)->size;
+    for (int round = 0; round < 40; round++) {
+        sim_disk_flip(f.disk, index, random_below(&f.dice, size), 1 << random_below(&f.dice, 8));
+        cr_assert_eq(store_fixture_open(&f), 0);
+        store_fixture_verify(&f);
+        sf_idle(&f, 50 * NS_PER_MS);
+        cr_assert_eq(store_fixture_close(&f), 0);
+        sim_disk_settle(f.disk);
+    }
+    for (uint64_t cut = 0; cut < size; cut += size / 7 + 1) {
+        sim_disk_resize(f.disk, index, cut);
+        cr_assert_eq(store_fixture_open(&f), 0);
+        store_fixture_verify(&f);
+        sf_idle(&f, 50 * NS_PER_MS);
+        cr_assert_eq(store_fixture_close(&f), 0);
+        sim_disk_settle(f.disk);
+    }
+    store_fixture_deinit(&f);
+}
+
+Test(store, an_index_of_another_segment_is_not_believed)
+{
+    struct store_fixture f;
+    char index[100], other[100], segment[100];
+    two_closed_segments(&f, 11);
+    paths_of(&f, 1, index, segment);
+    paths_of(&f, 2, other, segment);
+    sim_disk_remove(f.disk, index);
+    sim_disk_move(f.disk, other, index);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
+/* ---- damage ---- */
+
+Test(store, damaged_data_is_reported_and_never_skipped)
+{
+    struct store_fixture f;
+    char index[100], segment[100];
+    two_closed_segments(&f, 12);
+    paths_of(&f, 1, index, segment);
+    struct sf_partition *p = &f.partitions[1];
+    struct sf_batch *bad = NULL;
+    for (uint32_t i = 0; i < p->count && p->batches[i].lsn < 3 * MIB; i++)
+        bad = &p->batches[i];
+    uint64_t at = DISK_SEGMENT_DATA + bad->lsn + ENTRY_HEADER_BYTES + bad->size / 2;
+    sim_disk_flip(f.disk, segment, at, 4);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    cr_assert_eq(sf_verify_from(&f, p, 0, 256 * KIB), E_CORRUPT);
+    cr_assert_eq(sf_verify_from(&f, p, bad->base_offset, 256 * KIB), E_CORRUPT);
+    cr_assert_eq(sf_verify_from(&f, p, bad->base_offset + bad->record_count, 256 * KIB), 0);
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[0], 0, 256 * KIB), 0, "others go on");
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[2], 0, 256 * KIB), 0);
+    store_fixture_deinit(&f);
+}
+
+Test(store, a_read_error_reaches_only_the_one_who_reads)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 13);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 3);
+    sf_load(&f, 12 * MIB);
+    sf_flush(&f);
+    sf_idle(&f, 50 * NS_PER_MS);
+    struct partition *partition = store_partition(f.store, 1, 0);
+    uint32_t hint = INDEX_NONE;
+    io_sim_fail(f.io, IO_READ, 1, 1, EIO);
+    cr_assert_eq(sf_read(&f, partition, 0, SF_READ_BYTES, &hint).status, E_IO);
+    cr_assert_eq(f.on_failed, 0);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
+/* ---- large batches, many readers ---- */
+
+Test(store, batches_larger_than_a_piece_are_read_one_by_one)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 14);
+    f.options.batch_bytes_max = 1 * MIB;
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 2);
+    for (int i = 0; i < 14; i++)
+        cr_assert_eq(sf_produce(&f, &f.partitions[i % 2], 2, 1 * MIB - 300 - 1000 * (uint32_t)i),
+                     0);
+    sf_flush(&f);
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[0], 0, SF_READ_BYTES), 0);
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[1], 0, 4096), 0);
+    store_fixture_deinit(&f);
+}
+
+#define READERS 40u
+
+struct consumer {
+    struct store_read read;
+    bool done;
+    struct store_fixture *f;
+    uint8_t *buffer;
+    struct sf_partition *p;
+    uint32_t at;
+    uint64_t offset;
+};
+
+Test(store, many_readers_share_the_slots)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 15);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 8);
+    sf_load(&f, 30 * MIB);
+    sf_flush(&f);
+    struct consumer *readers = calloc(READERS, sizeof(*readers));
+    uint32_t ended = 0, full = 0, started = 0;
+    for (uint32_t i = 0; i < READERS; i++) {
+        readers[i].p = &f.partitions[i % 8];
+        readers[i].buffer = malloc(SF_READ_BYTES);
+        readers[i].read.hint = INDEX_NONE;
+    }
+    for (int turn = 0; turn < 1000000 && ended < READERS; turn++) {
+        struct consumer *r = &readers[(uint32_t)turn % READERS];
+        if (turn % 16 == 0)
+            sf_turn(&f);
+        if (!r->p || (r->read.job && !r->done))
+            continue;
+        struct partition *partition = store_partition(f.store, r->p->topic_id, r->p->partition);
+        if (r->read.partition) {
+            memcpy(f.buffer, r->buffer, r->read.bytes);
+            cr_assert_eq(r->read.status, 0);
+            sf_compare(&f, r->p, &r->read, &r->at);
+            r->offset = r->read.next_offset;
+        }
+        r->read.partition = NULL;
+        if (r->offset == partition->visible_end) {
+            r->p = NULL;
+            ended++;
+            continue;
+        }
+        uint32_t hint = r->read.hint;
+        r->done = false;
+        r->read = (struct store_read){.partition = partition,
+                                      .offset = r->offset,
+                                      .buffer = r->buffer,
+                                      .capacity = 512 * KIB,
+                                      .done = sf_read_done,
+                                      .hint = hint};
+        int status = store_read(f.store, &r->read);
+        if (status == E_FULL) {
+            full++;
+            r->read.partition = NULL;
+        }
+        started++;
+    }
+    cr_assert_eq(ended, READERS);
+    cr_assert_gt(full, 0, "four slots for forty");
+    for (uint32_t i = 0; i < READERS; i++)
+        free(readers[i].buffer);
+    free(readers);
+    store_fixture_deinit(&f);
 }
