@@ -89,7 +89,7 @@ static void step_retired(struct checkpoint_writer *writer);
 static void fail(struct checkpoint_writer *writer, int status);
 static void snapshots_begin(struct checkpoint_writer *writer);
 static void snapshots_end(struct checkpoint_writer *writer);
-static bool spare_choose(struct checkpoint_writer *writer);
+static void spare_choose(struct checkpoint_writer *writer);
 static bool body_fill(struct checkpoint_writer *writer);
 static void body_write(struct checkpoint_writer *writer);
 static void grow_begin(struct checkpoint_writer *writer);
@@ -148,10 +148,10 @@ void checkpoint_begin(struct checkpoint_writer *writer, const struct checkpoint_
     writer->filled = writer->piece = 0;
     writer->failure = 0;
     snapshots_begin(writer);
-    bool exists = spare_choose(writer);
+    spare_choose(writer);
     writer->step = STEP_OPEN;
     io_open(writer->io, &writer->op, writer->path,
-            O_RDWR | (exists ? 0 : O_CREAT) | checkpoint_open_flags(&writer->identity), 0600, op_done);
+            O_RDWR | O_CREAT | checkpoint_open_flags(&writer->identity), 0600, op_done);
 }
 
 bool checkpoint_is_running(const struct checkpoint_writer *writer)
@@ -191,7 +191,10 @@ static void step_open(struct checkpoint_writer *writer)
         fail(writer, writer->op.result);
         return;
     }
+    /* A write of a process that was killed may still be on its way into this very file; it holds the lock. */
     writer->fd = writer->op.result;
+    if (io_lock_fd(writer->io, writer->fd) == E_LOCKED)
+        return;
     writer->files.spare_exists[writer->spare] = true;
     writer->step = STEP_BODY;
     writer->op.result = 0;
@@ -322,7 +325,8 @@ static void fail(struct checkpoint_writer *writer, int status)
              LOG_I64("errno", writer->op.os_error));
     snapshots_end(writer);
     writer->failure = status;
-    writer->files.spare_bytes[writer->spare] = 0; // how far it goes is not known any more
+    /* How far it goes is not known any more, nor, after a rename, whether it still has this name. */
+    writer->files.spare_bytes[writer->spare] = 0;
     if (writer->fd < 0) {
         finish(writer, status);
         return;
@@ -434,7 +438,7 @@ static void header_write(struct checkpoint_writer *writer)
 /* ---- files ---- */
 
 /* A spare if there is one, the largest; else a new file in the first free slot. */
-static bool spare_choose(struct checkpoint_writer *writer)
+static void spare_choose(struct checkpoint_writer *writer)
 {
     struct checkpoint_dir *files = &writer->files;
     uint32_t best = 0;
@@ -446,7 +450,6 @@ static bool spare_choose(struct checkpoint_writer *writer)
     checkpoint_spare_path(writer->path, writer->dir, best);
     if (!files->spare_exists[best])
         files->spare_bytes[best] = 0;
-    return files->spare_exists[best];
 }
 
 static void files_shift(struct checkpoint_writer *writer)

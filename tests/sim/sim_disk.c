@@ -324,12 +324,27 @@ void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t si
     }
 }
 
+/* A lost version is over when a later one of its block is safe: it can't come up above that. */
+static bool is_superseded(const struct sim_file *file, uint32_t i, uint64_t sequence)
+{
+    const struct sim_version *version = &file->versions[i];
+    for (uint32_t later = i + 1; version->lost && later < file->version_count; later++)
+        if (file->versions[later].block == version->block && !file->versions[later].lost &&
+            file->versions[later].sequence != 0 && file->versions[later].sequence <= sequence)
+            return true;
+    return false;
+}
+
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence)
 {
     uint32_t kept = 0;
     (void)disk;
     for (uint32_t i = 0; i < file->version_count; i++) {
         struct sim_version version = file->versions[i];
+        if (is_superseded(file, i, sequence)) {
+            free(version.bytes);
+            continue;
+        }
         if (version.sequence == 0 || version.sequence > sequence || version.lost) {
             file->versions[kept++] = version;
             continue;
