@@ -431,6 +431,17 @@ Test(batch_check, a_record_ends_where_its_length_says)
     cr_assert_eq(check_body(&body), PE_NONE);
     put_be(&body, 0, 1);
     cr_assert_eq(check_body(&body), PE_INVALID_RECORD, "a byte too many");
+    body.len -= 2;
+    put_zigzag(&body, 1);
+    put_string(&body, "k");
+    put_string(&body, NULL);
+    cr_assert_eq(check_body(&body), PE_NONE);
+    put_be(&body, 0, 1);
+    cr_assert_eq(check_body(&body), PE_INVALID_RECORD, "a byte behind the headers");
+    body.len = 0;
+    put_be(&body, 0, 3);
+    put_zigzag(&body, -1);
+    put_zigzag(&body, -1);
     for (uint32_t len = 0; len < 6; len++) {
         body.len = len;
         cr_assert_eq(check_body(&body), PE_INVALID_RECORD, "%u bytes", len);
@@ -546,8 +557,11 @@ Test(batch_check, other_codecs_pass_by_their_header)
         header.attributes = codecs[i];
         EXPECT_GOOD(header, records);
     }
-    header.attributes = CODEC_NONE;
-    EXPECT(header, records, PE_INVALID_RECORD, "");
+    header.record_count = 0x80000000;
+    header.last_offset_delta = 0x7fffffff;
+    EXPECT(header, records, PE_INVALID_RECORD, "record count");
+    header = good_header();
+    EXPECT(header, records, PE_INVALID_RECORD, "more than the bytes");
 }
 
 Test(batch_peek, needs_a_whole_header_and_nothing_else)
@@ -562,5 +576,14 @@ Test(batch_peek, needs_a_whole_header_and_nothing_else)
     cr_assert_eq(info.size, batch.len);
     cr_assert(batch_is_intact(batch.b, batch.len));
     cr_assert_not(batch_is_intact(batch.b, batch.len - 1));
+    struct batch_header *fields = (struct batch_header *)batch.b;
+    static const uint32_t lengths[] = {0, 48, INT32_MAX - 11, INT32_MAX, 0xfffffff4, UINT32_MAX};
+    for (size_t i = 0; i < ARRAY_COUNT(lengths); i++) {
+        fields->batch_length = be32_make(lengths[i]);
+        cr_assert_not(batch_peek(batch.b, batch.len, &info), "%u", lengths[i]);
+    }
+    fields->batch_length = be32_make(INT32_MAX - 12);
+    cr_assert(batch_peek(batch.b, batch.len, &info));
+    cr_assert_eq(info.size, INT32_MAX);
     cr_assert_not(batch_is_intact(batch.b, 60));
 }

@@ -30,6 +30,7 @@ Test(cursor, a_reader_that_failed_stays_failed_and_reads_zeros)
     struct reader r = reader_make(bytes, sizeof(bytes));
     cr_assert_eq(read_u32(&r), 0);
     cr_assert(r.failed);
+    cr_assert_eq(reader_remaining(&r), 0);
     cr_assert_eq(read_u8(&r), 0, "three bytes would still be there");
     cr_assert_eq(read_varint(&r), 0);
     cr_assert_eq(read_string(&r).len, 0);
@@ -133,6 +134,9 @@ Test(cursor, a_count_must_fit_into_what_remains)
     r = reader_make(bytes, sizeof(bytes));
     cr_assert_eq(read_count(&r, UINT32_MAX, 8), 0);
     cr_assert(r.failed);
+    r = reader_make(bytes, sizeof(bytes));
+    cr_assert_eq(read_count(&r, 0x20000001, 8), 0, "8 bytes, if it were computed in 32 bits");
+    cr_assert(r.failed);
 }
 
 Test(cursor, strings_round_trip_and_fail_when_cut)
@@ -158,9 +162,9 @@ Test(cursor, strings_round_trip_and_fail_when_cut)
 
 Test(cursor, a_string_above_65535_bytes_fails_to_be_written)
 {
-    uint8_t *bytes = malloc(1 << 17);
+    uint8_t *bytes = malloc(1 << 18);
     uint8_t *longest = calloc(1, 65536);
-    struct writer w = writer_make(bytes, 1 << 17);
+    struct writer w = writer_make(bytes, 1 << 18);
     write_string(&w, (struct slice){longest, 65535});
     cr_assert_not(w.failed);
     cr_assert_eq(writer_length(&w), 65537);

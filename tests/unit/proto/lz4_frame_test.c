@@ -249,3 +249,54 @@ Test(lz4_frame, other_magics_and_reserved_bits_are_corrupt)
     }
     cr_assert_eq(decode_exact(size, 1000), 100);
 }
+
+static const uint8_t our_head[] = {0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82};
+
+/* Head, a block with this length word and content, the end mark. */
+static size_t make_frame(uint32_t word, const void *block, uint32_t len)
+{
+    memcpy(frame, our_head, sizeof(our_head));
+    memcpy(frame + 7, &word, 4);
+    memcpy(frame + 11, block, len);
+    memset(frame + 11 + len, 0, 4);
+    return 15 + len;
+}
+
+Test(lz4_frame, a_stored_block_is_no_longer_than_the_blocks_bound)
+{
+    size_t size = make_frame(65536 | 0x80000000, content, 65536);
+    cr_assert_eq(decode_exact(size, CONTENT_MAX), 65536);
+    size = make_frame(65537 | 0x80000000, content, 65537);
+    cr_assert_eq(decode_exact(size, CONTENT_MAX), E_CORRUPT);
+    cr_assert_eq(lz4_frame_bound(frame, size), E_CORRUPT);
+    cr_assert_eq(lz4_frame_size(frame, size, CONTENT_MAX), E_CORRUPT);
+}
+
+/* Blocks that end inside a sequence. The second round lacks the end mark, so that the block is
+ * the last thing in its heap block and AddressSanitizer sees a byte read behind it. */
+Test(lz4_frame, blocks_that_end_inside_a_sequence_are_corrupt)
+{
+    static const struct {
+        const char *block;
+        uint32_t len;
+    } cases[] = {
+        {"\x20", 1},             // literals missing
+        {"\x20\x61", 2},         //
+        {"\xf0", 1},             // their length missing
+        {"\xf0\xff", 2},         //
+        {"\x0f\x01", 2},         // half an offset
+        {"\x1f\x61\x01\x00", 4}, // the match's length missing
+        {"\x10\x61\x01\x00", 4}, // nothing behind a match
+        {"\x00\x01\x00\x10", 4}, // an offset to before the first byte
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        size_t size = make_frame(cases[i].len, cases[i].block, cases[i].len);
+        for (size_t round = 0; round < 2; round++, size -= 4) {
+            cr_assert_eq(decode_exact(size, 100), E_CORRUPT, "case %zu", i);
+            uint8_t *exact = malloc(size);
+            memcpy(exact, frame, size);
+            cr_assert_eq(lz4_frame_size(exact, size, 100), E_CORRUPT, "case %zu", i);
+            free(exact);
+        }
+    }
+}

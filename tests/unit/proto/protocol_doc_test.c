@@ -1,4 +1,5 @@
-/* docs/protocol.md against the code: the tables of operations and errors, and the worked example. */
+/* docs/protocol.md against the code: the tables of operations and errors, and the worked
+ * example. */
 #include <criterion/criterion.h>
 #include <ctype.h>
 #include <stdio.h>
