@@ -233,8 +233,13 @@ static void one_cycle(struct loop *loop, uint32_t cycle)
 static void check_record(struct loop *loop, const struct sluice_message *message)
 {
     struct value_head head;
-    if (!is_filled(message->value, message->value_len, &head) || head.partition != message->partition)
+    if (!is_filled(message->value, message->value_len, &head) ||
+        head.partition != message->partition) {
+        printf("partition %u offset %" PRIu64 ", %zu bytes: magic %x producer %u partition %u number %" PRIu64
+               " length %u\n", message->partition, message->offset, message->value_len, head.magic,
+               head.producer, head.partition, head.number, head.length);
         fail("foreign: a record that nobody sent, or in a partition it was not sent to");
+    }
     struct lane *lane = &loop->producers[head.producer].lanes[head.partition];
     if (head.number >= lane->sent)
         fail("foreign: a number that was not sent");
@@ -350,7 +355,8 @@ int main(int argc, char **argv)
     parse(&loop, argc, argv);
     static char program[4096];
     /* Small segments and a small budget: rolls, recycling, checkpoints and unweaving happen between the kills. */
-    static const char *const extra[] = {"--set", "segment_bytes=4MiB", "--set", "wal_bytes_budget=64MiB", NULL};
+    static const char *const extra[] = {"--set", "segment_bytes=4MiB", "--set", "batch_bytes_max=1MiB",
+                                        "--set", "wal_bytes_budget=64MiB", NULL};
     snprintf(program, sizeof(program), "%s/sluiced", argv[1]);
     loop.broker.program = program;
     loop.broker.data_dir = argv[2];

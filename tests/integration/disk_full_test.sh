@@ -14,7 +14,7 @@ mkdir "$mount_point"
 mount "$loop_device" "$mount_point" || skip "can't mount a loop device here"
 
 data=$mount_point/data
-start --set segment_bytes=4MiB --set wal_bytes_budget=32MiB
+start --set segment_bytes=4MiB --set batch_bytes_max=1MiB --set wal_bytes_budget=32MiB
 ctl topic create orders >/dev/null
 seq 1 1000 | ctl produce orders | grep -q '^1000 records acked$'
 
@@ -39,7 +39,7 @@ same "$work/expected" "$work/read"
 
 # A restart on a full disk works, too.
 kill9
-start --set segment_bytes=4MiB --set wal_bytes_budget=32MiB
+start --set segment_bytes=4MiB --set batch_bytes_max=1MiB --set wal_bytes_budget=32MiB
 ctl consume orders --from beginning --until-end >"$work/read"
 same "$work/expected" "$work/read"
 

@@ -2,7 +2,7 @@
 # The main job on Debian's own package catalogue (apt-cache dumpavail).
 #   main_job.sh BIN_DIR
 set -euo pipefail
-bin=${1:?usage: main_job.sh BIN_DIR}
+bin=$(cd "${1:?usage: main_job.sh BIN_DIR}" && pwd)
 base=${SLUICE_TEST_DIR:-$bin/../run}
 mkdir -p "$base"
 work=$(mktemp -d "$base/main-job.XXXXXX")
