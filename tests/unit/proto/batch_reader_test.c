@@ -66,9 +66,9 @@ Test(batch_reader, compressed_records_come_back_from_the_buffer)
     int64_t needed = batch_records_size(bytes, size, sizeof(buffer));
     cr_assert_gt(needed, 20000);
     cr_assert_eq(batch_iterator_init(&it, bytes, size, buffer, (uint32_t)needed), E_OK);
-    for (int i = 0; i < 400; i++) {
+    for (unsigned i = 0; i < 400; i++) {
         char value[64];
-        snprintf(value, sizeof(value), "line %d of a log that says the same again and again", i);
+        snprintf(value, sizeof(value), "line %u of a log that says the same again and again", i);
         cr_assert_eq(batch_iterator_next(&it, &record), 1);
         cr_assert_eq(record.offset, i);
         cr_assert_eq(record.timestamp_ms, TIME + i);

@@ -164,6 +164,13 @@ Test(frame, a_frame_of_nothing_but_a_header_is_whole)
 
 Test(frame, operations_have_names_and_versions)
 {
+#define OP(name, number, version_min, version_max, sender)                                         \
+    cr_assert_str_eq(op_name(number), #name);                                                      \
+    cr_assert(op_is_known(number));                                                                \
+    cr_assert(op_version_is_supported(number, version_max));                                       \
+    cr_assert_not(op_version_is_supported(number, version_max + 1));
+#include "proto/ops.def"
+#undef OP
     cr_assert_str_eq(op_name(OP_PRODUCE), "PRODUCE");
     cr_assert_str_eq(op_name(17), "GOAWAY");
     cr_assert_str_eq(op_name(0), "UNKNOWN");

@@ -75,7 +75,7 @@ Test(golden, every_message_is_decoded_from_its_file)
         char name[64];
         snprintf(name, sizeof(name), "%s.frame", samples[i].name);
         size_t len = read_golden(name, bytes, sizeof(bytes));
-        cr_assert_eq(frame_peek(bytes, len, SAMPLE_BYTES_MAX), len, "%s", name);
+        cr_assert_eq(frame_peek(bytes, len, SAMPLE_BYTES_MAX), (int64_t)len, "%s", name);
         cr_assert_eq(frame_decode(bytes, &frame), PE_NONE, "%s", name);
         cr_assert_eq(frame.op, samples[i].op, "%s", name);
         cr_assert_eq(frame.flags, samples[i].flags, "%s", name);
