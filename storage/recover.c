@@ -169,7 +169,8 @@ static int refuse(struct recover *recover, const struct recover_case *rule)
     result->damage = rule->damage;
     result->offset = spot->offset;
     result->lsn_from = spot->lsn_from;
-    result->lsn_to = spot->lsn_to > 0 ? spot->lsn_to : next_good;
+    result->lsn_to = max_u64(spot->lsn_to > 0 ? spot->lsn_to : next_good,
+                             spot->lsn_from + DISK_BLOCK); // a hole is never empty
     snprintf(result->text, sizeof(result->text), "%s", rule->text);
     return rule->status;
 }
@@ -195,7 +196,8 @@ static void tell(const struct recover *recover, const struct recover_case *rule)
 static int finish(struct recover *recover, struct recover_log *log)
 {
     const struct place *place = &recover->place;
-    roles_settle(recover);
+    if (place->file)
+        roles_settle(recover);
     log->files = calloc(recover->count + 1, sizeof(*log->files));
     if (log->files == NULL)
         return E_NO_MEMORY;
@@ -207,7 +209,7 @@ static int finish(struct recover *recover, struct recover_log *log)
                                      .chain = place->chain,
                                      .group_number = place->number,
                                      .append_time_ms = place->append_time_ms,
-                                     .file_number = place->file->pub.number};
+                                     .file_number = place->file ? place->file->pub.number : 0};
     log->data_end_lsn = recover->data_end_lsn;
     log->open_is_bare = place->bare;
     for (uint32_t i = 0; i < recover->hole_count; i++)

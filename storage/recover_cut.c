@@ -25,6 +25,7 @@ struct cut_file {
     struct hole holes[DISK_HOLES_MAX];
 };
 
+static uint64_t last_number(const struct recover *recover);
 static void holes_carry(const struct recover *recover, struct cut_file *cut);
 static int material_take(struct recover *recover, struct cut_file *cut);
 static int material_open(struct recover *recover, struct wal_file *file, struct cut_file *cut);
@@ -48,7 +49,8 @@ int recover_cut(struct recover *recover)
     struct segment_head head;
     struct group_head group;
     uint32_t len;
-    uint64_t void_count = recover_highest(recover) - recover->place.file->pub.number;
+    uint64_t void_count =
+        max_u64(recover_highest(recover), last_number(recover)) - last_number(recover);
     if (void_count > RECOVER_FILES_MAX)
         return E_CORRUPT;
     cut.void_count = (uint32_t)void_count;
@@ -70,12 +72,19 @@ int recover_cut(struct recover *recover)
     return status;
 }
 
+/* Of the file that the log ends in; of a log whose very first file is gone, the number before that. */
+static uint64_t last_number(const struct recover *recover)
+{
+    const struct wal_file *file = recover->place.file;
+    return file ? file->pub.number : recover_start_number(recover) - 1;
+}
+
 /* A hole stays on record in the CUT that told of it; only of CUTs that are void now it must be told again. */
 static void holes_carry(const struct recover *recover, struct cut_file *cut)
 {
     for (uint32_t i = 0; i < recover->hole_count; i++) {
         const struct hole *hole = &recover->holes[i];
-        if (hole->owner == 0 || hole->owner > recover->place.file->pub.number)
+        if (hole->owner == 0 || hole->owner > last_number(recover))
             cut->holes[cut->hole_count++] = *hole;
     }
 }
@@ -90,9 +99,9 @@ static int material_take(struct recover *recover, struct cut_file *cut)
         if (file->pub.size_bytes == recover->wal->segment_bytes)
             return material_open(recover, file, cut);
     }
-    uint64_t successor = recover->place.file->pub.number + 1;
-    struct wal_file *last = &recover->files[recover->numbered - 1];
-    if (last->pub.number > successor && last->pub.fd >= 0)
+    uint64_t successor = last_number(recover) + 1;
+    struct wal_file *last = recover->numbered ? &recover->files[recover->numbered - 1] : NULL;
+    if (last && last->pub.number > successor && last->pub.fd >= 0)
         return spare_retire(recover, last, cut);
     return file_make(recover, cut);
 }
@@ -149,7 +158,7 @@ static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *
 {
     const struct wal_options *wal = recover->wal;
     const struct place *place = &recover->place;
-    uint64_t highest = recover_highest(recover);
+    uint64_t highest = max_u64(recover_highest(recover), last_number(recover));
     uint32_t payload = (uint32_t)sizeof(struct disk_entry) + payload_bytes_of(cut);
     uint32_t total = group_total_bytes(payload);
     *len = DISK_SEGMENT_DATA + total;
@@ -204,7 +213,7 @@ static void payload_fill(const struct recover *recover, const struct cut_file *c
     uint8_t *at = put(payload, &entry, sizeof(entry));
     at = put(at, &disk, sizeof(disk));
     for (uint32_t i = 1; i <= cut->void_count; i++) {
-        le64 number = le64_make(place->file->pub.number + i);
+        le64 number = le64_make(last_number(recover) + i);
         at = put(at, &number, sizeof(number));
     }
     for (uint32_t i = 0; i < cut->hole_count; i++) {
@@ -240,12 +249,13 @@ static int place_move(struct recover *recover, const struct cut_file *cut,
                       const struct segment_head *head, const struct group_head *group)
 {
     struct place *place = &recover->place;
-    uint64_t from = place->file->pub.number;
+    uint64_t from = last_number(recover);
     uint32_t total = group_total_bytes(group->payload_bytes);
     struct wal_file *files = malloc((recover->count + 1) * sizeof(*files));
     if (files == NULL)
         return E_NO_MEMORY;
-    place->file->pub.end_lsn = place->lsn;
+    if (place->file && place->file->pub.end_lsn == 0)
+        place->file->pub.end_lsn = place->lsn;
     uint32_t numbered = 0;
     uint32_t count = 0;
     for (uint32_t i = 0; i < recover->numbered; i++) {

@@ -30,8 +30,9 @@ static int read_head(struct recover *recover, struct wal_file *file, uint8_t *by
 static enum file_fault file_judge(const struct recover *recover, const struct wal_file *file,
                                   int head_status, const struct segment_head *head);
 static int read_cut(struct recover *recover, struct wal_file *file);
-static void cut_parse(struct recover *recover, struct wal_file *file, const uint8_t *payload);
+static void cut_parse(struct wal_file *file, const uint8_t *payload);
 static void cuts_apply(struct recover *recover);
+static void hole_add(struct recover *recover, const struct wal_file *file, uint32_t index);
 static int fail(struct recover *recover, int status, const char *what, const char *name);
 
 int recover_gather(struct recover *recover)
@@ -254,12 +255,12 @@ static int read_cut(struct recover *recover, struct wal_file *file)
     if (status < 0)
         return fail(recover, status, "cannot be read", file->pub.name);
     if (group_payload_is_good(bytes, &file->first))
-        cut_parse(recover, file, bytes + GROUP_HEADER_BYTES);
+        cut_parse(file, bytes + GROUP_HEADER_BYTES);
     return 0;
 }
 
 /* The payload is one entry: cut, void numbers, holes. A checksum vouches for it, lengths are checked all the same. */
-static void cut_parse(struct recover *recover, struct wal_file *file, const uint8_t *payload)
+static void cut_parse(struct wal_file *file, const uint8_t *payload)
 {
     struct disk_entry entry;
     struct disk_cut cut;
@@ -280,7 +281,6 @@ static void cut_parse(struct recover *recover, struct wal_file *file, const uint
     memcpy(file->voids, payload + sizeof(entry) + sizeof(cut), need - sizeof(cut));
     file->cut = cut;
     file->is_cut = true;
-    (void)recover;
 }
 
 /* Newest first: what a CUT declares void says nothing any more, neither about groups nor about other files. */
@@ -296,25 +296,28 @@ static void cuts_apply(struct recover *recover)
             if (gone && gone != file)
                 gone->is_void = true;
         }
-        const uint8_t *at = (const uint8_t *)(file->voids + voids);
-        for (uint32_t n = 0; n < le32_get(file->cut.hole_count); n++) {
-            struct disk_hole hole;
-            memcpy(&hole, at + n * sizeof(hole), sizeof(hole));
-            if (recover->hole_count < DISK_HOLES_MAX)
-                recover->holes[recover->hole_count++] =
-                    (struct hole){.from_lsn = le64_get(hole.from_lsn),
-                                  .to_lsn = le64_get(hole.to_lsn),
-                                  .to_file = le64_get(hole.to_file),
-                                  .to_offset = le64_get(hole.to_offset),
-                                  .owner = file->pub.number};
-        }
+        for (uint32_t n = 0; n < le32_get(file->cut.hole_count); n++)
+            hole_add(recover, file, n);
     }
 }
 
-struct wal_file *recover_cut_of(struct recover *recover, const struct wal_file *file)
+/* Every step over a hole leads on, and to a place where a group can be; what does not is no hole of ours. */
+static void hole_add(struct recover *recover, const struct wal_file *file, uint32_t index)
 {
-    struct wal_file *next = recover_file_after(recover, file);
-    return next && next->is_cut ? next : NULL;
+    struct disk_hole disk;
+    const uint8_t *holes = (const uint8_t *)(file->voids + le32_get(file->cut.void_count));
+    memcpy(&disk, holes + index * sizeof(disk), sizeof(disk));
+    struct hole hole = {.from_lsn = le64_get(disk.from_lsn),
+                        .to_lsn = le64_get(disk.to_lsn),
+                        .to_file = le64_get(disk.to_file),
+                        .to_offset = le64_get(disk.to_offset),
+                        .owner = file->pub.number};
+    bool leads_on = hole.from_lsn < hole.to_lsn && hole.to_offset % DISK_BLOCK == 0;
+    bool in_file = hole.to_offset >= DISK_SEGMENT_DATA &&
+                   hole.to_offset < recover->wal->segment_bytes &&
+                   hole.to_lsn >= hole.to_offset - DISK_SEGMENT_DATA;
+    if (leads_on && (hole.to_file == 0 || in_file) && recover->hole_count < DISK_HOLES_MAX)
+        recover->holes[recover->hole_count++] = hole;
 }
 
 /* ---- the rest ---- */

@@ -112,14 +112,24 @@ void recover_files_free(struct recover *recover);
 struct wal_file *recover_file_find(struct recover *recover, uint64_t number); // NULL: not there
 /* The numbered file behind this one that is not void, or NULL. */
 struct wal_file *recover_file_after(struct recover *recover, const struct wal_file *file);
-/* The CUT that ends this file, or NULL. */
-struct wal_file *recover_cut_of(struct recover *recover, const struct wal_file *file);
 void recover_path(const struct recover *recover, const char *name, char *path);
 uint64_t recover_highest(const struct recover *recover); // number; 0: none
 
 /* Records a fact and, the first time, where. file: NULL when it is about `number`, which is missing. */
 void recover_fact(struct recover *recover, enum fact fact, const struct wal_file *file,
                   uint64_t number, uint64_t offset, uint64_t lsn_from, uint64_t lsn_to);
+
+/* ---- recover_row.c ---- */
+
+uint64_t recover_start_number(const struct recover *recover); // of the checkpoint's file; 1 without one
+void recover_check_strangers(struct recover *recover);
+void recover_check_older(struct recover *recover);
+void recover_check_successor(struct recover *recover);
+bool recover_number_is_void(const struct recover *recover, uint64_t number);
+/* Notes what is wrong with a file that the log needs (NULL: it is missing), and whether it can be used. */
+bool recover_file_is_usable(struct recover *recover, struct wal_file *file, uint64_t number);
+void recover_file_blame(struct recover *recover, const struct wal_file *file, uint64_t number,
+                        uint64_t lsn_from, uint64_t lsn_to);
 
 /* ---- recover_walk.c ---- */
 
@@ -129,14 +139,37 @@ static inline uint64_t recover_group_bytes_max(uint64_t segment_bytes)
     return max_u64(GROUP_BYTES_MAX, segment_bytes / 4 + 2 * DISK_BLOCK);
 }
 
+/* Checks the older files of the row, replays from the checkpoint to E, and looks at what lies behind it. */
+MUST_USE int recover_walk(struct recover *recover);
+/* Reads and judges what lies at an offset of the file that the reader has open; *bytes is the whole group, valid until
+ * the next read, when the verdict is GOOD. D rises by what an intact header says. */
+MUST_USE int recover_group_at(struct recover *recover, const struct wal_file *file, uint64_t offset,
+                              struct group_head *head, uint8_t **bytes,
+                              enum group_verdict *verdict);
+
+/* ---- recover_entries.c ---- */
+
 /* Gives each entry of a good group to visit(). Returns 0, its negative status, or CORRUPT: the entries do not add up
  * to the group. */
 typedef int (*recover_visit_fn)(void *context, const struct wal_view *view);
 MUST_USE int recover_visit_entries(const struct group_head *head, uint8_t *bytes,
                                    uint64_t file_number, recover_visit_fn visit, void *context);
+/* Checks the group at the walk's place as a whole, then applies it. What is wrong becomes a fact; returns 0 or the
+ * status of apply. */
+MUST_USE int recover_replay_group(struct recover *recover, const struct group_head *head,
+                                  uint8_t *bytes);
 
-/* Checks the older files of the row, replays from the checkpoint to E, and looks at what lies behind it. */
-MUST_USE int recover_walk(struct recover *recover);
+/* ---- recover_behind.c ---- */
+
+MUST_USE int recover_look_at_end(struct recover *recover);
+MUST_USE int recover_look_behind(struct recover *recover);
+
+/* ---- recover_hole.c ---- */
+
+const struct hole *recover_hole_at(const struct recover *recover, uint64_t lsn); // NULL: none begins there
+void recover_hole_record(struct recover *recover, const struct hole *hole);
+/* If the operator's hole begins at the walk's place: 1, and it is on record. */
+MUST_USE int recover_hole_open(struct recover *recover);
 
 /* ---- recover_cut.c ---- */
 
