@@ -171,7 +171,8 @@ static void finish_item(struct sluice_consumer *consumer)
 
 static void release_used(struct sluice_consumer *consumer)
 {
-    consumer->scratch_used = false;
+    if (!consumer->batch_open) /* else its rest is still in there, for the messages of this poll */
+        consumer->scratch_used = false;
     if (list_is_empty(&consumer->used))
         return;
     struct list *link;

@@ -1,6 +1,6 @@
-/* The fake broker: one thread, poll(), a mutex around everything. Sockets are read without blocking and written
- * with, since the client always reads. A turn reads what is there, answers it frame by frame, and then lets
- * each subscription have what its credit allows. */
+/* The fake broker: one thread, poll(), a mutex around everything. Sockets are read without blocking
+ * and written with, since the client always reads. A turn reads what is there, answers it frame by
+ * frame, and then lets each subscription have what its credit allows. */
 #include "tests/unit/client/fake_broker.h"
 
 #include <arpa/inet.h>
@@ -51,11 +51,17 @@ struct fake_conn {
     bool greeted;
     uint8_t *in;
     size_t in_len;
-    uint64_t publish;         // last number seen
+    uint64_t publish;             // last number seen
     uint64_t ack_first, ack_last; // gathered, 0: none
     uint64_t ack_offsets[8192];
     uint32_t ack_count;
     struct fake_subscription subscriptions[SUBSCRIPTIONS_MAX];
+};
+
+struct fake_reading {     // where fake_value() was last, so that reading in order is fast
+    const uint8_t *bytes; // the batch; NULL: none
+    uint64_t next;
+    struct batch_iterator iterator;
 };
 
 struct fake_broker {
@@ -73,6 +79,7 @@ struct fake_broker {
     uint64_t seen[256];
     uint64_t accepted;
     uint32_t in_flight_max;
+    struct fake_reading reading;
     uint8_t *out;
 };
 
@@ -130,13 +137,14 @@ struct fake_broker *fake_start(const struct fake_options *options)
     if (broker->options.deliver_bytes_max == 0)
         broker->options.deliver_bytes_max = (uint32_t)(1 * MIB);
     broker->store.discard = options->discard;
+    broker->store.any_first_sequence = options->any_first_sequence;
     broker->store.record_bytes_max = broker->options.record_bytes_max;
     broker->out = malloc(OUT_BYTES);
     ASSERT(broker->out);
     for (int i = 0; i < CONNS_MAX; i++)
         broker->conns[i].fd = -1;
-    broker->sockaddr = (struct sockaddr_in){.sin_family = AF_INET,
-                                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    broker->sockaddr =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     open_listener(broker);
     broker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_init(&broker->mutex, NULL);
@@ -617,9 +625,8 @@ static void on_subscribe(struct fake_broker *broker, struct fake_conn *conn,
     struct msg_fetch m;
     struct fake_subscription *subscription = find_subscription(conn, 0);
     ASSERT(read_fetch(frame, &m) == PE_NONE && subscription);
-    *subscription = (struct fake_subscription){.id = frame->correlation,
-                                               .credit = m.credit,
-                                               .cursor_count = m.item_count};
+    *subscription = (struct fake_subscription){
+        .id = frame->correlation, .credit = m.credit, .cursor_count = m.item_count};
     subscription->cursors = calloc(m.item_count, sizeof(struct fake_cursor));
     ASSERT(subscription->cursors);
     for (uint32_t i = 0; i < m.item_count; i++) {
@@ -627,8 +634,8 @@ static void on_subscribe(struct fake_broker *broker, struct fake_conn *conn,
         uint16_t error;
         cursor->topic_id = le32_get(m.items[i].topic_id);
         cursor->partition = le32_get(m.items[i].partition);
-        struct fake_partition *partition = fake_store_partition(
-            &broker->store, cursor->topic_id, cursor->partition, &error);
+        struct fake_partition *partition =
+            fake_store_partition(&broker->store, cursor->topic_id, cursor->partition, &error);
         if (partition)
             cursor->next = resolve(partition, m.items[i].start, le64_get(m.items[i].value));
     }
@@ -661,9 +668,8 @@ static void on_offsets(struct fake_broker *broker, const struct frame *frame, st
     write_offsets_begin(w, m.item_count);
     for (uint32_t i = 0; i < m.item_count; i++) {
         uint16_t error;
-        struct fake_partition *partition =
-            fake_store_partition(&broker->store, le32_get(m.items[i].topic_id),
-                                 le32_get(m.items[i].partition), &error);
+        struct fake_partition *partition = fake_store_partition(
+            &broker->store, le32_get(m.items[i].topic_id), le32_get(m.items[i].partition), &error);
         uint64_t offset =
             partition ? resolve(partition, m.items[i].start, le64_get(m.items[i].value)) : 0;
         struct offsets_item item = {.topic_id = m.items[i].topic_id,
@@ -755,8 +761,7 @@ static void send_frame(struct fake_broker *broker, struct fake_conn *conn, uint1
                        uint8_t flags, uint64_t correlation, struct writer *w, uint32_t data_bytes)
 {
     ASSERT(!w->failed);
-    uint32_t length =
-        frame_seal(broker->out, op, flags, correlation, writer_length(w), data_bytes);
+    uint32_t length = frame_seal(broker->out, op, flags, correlation, writer_length(w), data_bytes);
     send_bytes(conn, broker->out, length);
 }
 
@@ -863,6 +868,7 @@ void fake_delete_topic(struct fake_broker *broker, const char *name)
 {
     pthread_mutex_lock(&broker->mutex);
     fake_store_remove_topic(fake_store_topic(&broker->store, name));
+    broker->reading.bytes = NULL;
     pthread_mutex_unlock(&broker->mutex);
 }
 
@@ -871,11 +877,15 @@ void fake_rule(struct fake_broker *broker, uint16_t op, uint32_t skip, uint32_t 
 {
     pthread_mutex_lock(&broker->mutex);
     ASSERT(broker->rule_count < RULES_MAX);
-    broker->rules[broker->rule_count++] = (struct fake_rule){.op = op,
-                                                             .skip = skip,
-                                                             .count = count,
-                                                             .action = action,
-                                                             .argument = argument};
+    broker->rules[broker->rule_count++] = (struct fake_rule){
+        .op = op, .skip = skip, .count = count, .action = action, .argument = argument};
+    pthread_mutex_unlock(&broker->mutex);
+}
+
+void fake_clear_rules(struct fake_broker *broker)
+{
+    pthread_mutex_lock(&broker->mutex);
+    broker->rule_count = 0;
     pthread_mutex_unlock(&broker->mutex);
 }
 
@@ -895,8 +905,7 @@ void fake_set_log_start(struct fake_broker *broker, const char *topic, uint32_t 
     wake(broker);
 }
 
-void fake_damage(struct fake_broker *broker, const char *topic, uint32_t partition,
-                 uint64_t offset)
+void fake_damage(struct fake_broker *broker, const char *topic, uint32_t partition, uint64_t offset)
 {
     pthread_mutex_lock(&broker->mutex);
     struct fake_batch *batch = fake_store_batch(partition_of(broker, topic, partition), offset);
@@ -984,17 +993,22 @@ int64_t fake_value(struct fake_broker *broker, const char *topic, uint32_t parti
                    uint64_t offset, void *value, uint32_t room)
 {
     int64_t len = -1;
+    struct fake_reading *reading = &broker->reading;
     pthread_mutex_lock(&broker->mutex);
     struct fake_batch *batch = fake_store_batch(partition_of(broker, topic, partition), offset);
-    struct batch_iterator it;
+    if (batch && (reading->bytes != batch->bytes || reading->next > offset)) {
+        *reading = (struct fake_reading){.bytes = batch->bytes};
+        if (batch_iterator_init(&reading->iterator, batch->bytes, batch->size, NULL, 0) != 0)
+            reading->bytes = NULL; // compressed
+    }
     struct record_view view;
-    if (batch && batch_iterator_init(&it, batch->bytes, batch->size, NULL, 0) == 0) {
-        while (len < 0 && batch_iterator_next(&it, &view) == 1) {
-            if (view.offset != offset)
-                continue;
-            len = view.value.len;
-            memcpy(value, view.value.bytes, min_u64(room, view.value.len));
-        }
+    while (batch && reading->bytes && len < 0 &&
+           batch_iterator_next(&reading->iterator, &view) == 1) {
+        reading->next = view.offset + 1;
+        if (view.offset != offset)
+            continue;
+        len = view.value.len;
+        memcpy(value, view.value.bytes, min_u64(room, view.value.len));
     }
     pthread_mutex_unlock(&broker->mutex);
     return len;

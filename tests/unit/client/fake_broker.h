@@ -19,22 +19,23 @@ struct fake_broker;
 
 struct fake_options { // zero: sensible
     uint32_t publishes_max;
-    uint32_t credit_min;       // told in HELLO and kept to
+    uint32_t credit_min; // told in HELLO and kept to
     uint32_t record_bytes_max;
     uint32_t deliver_bytes_max; // of one DELIVER frame's data
-    bool discard;              // batches are counted and checked for sequence, not kept
-    uint16_t hello_error;      // every HELLO is refused with it
+    bool any_first_sequence;    // a producer that is new to a partition may begin anywhere
+    bool discard;               // batches are counted and checked for sequence, not kept
+    uint16_t hello_error;       // every HELLO is refused with it
 };
 
 enum fake_action {
-    FAKE_REFUSE,       // answered with the error `argument`; not done
-    FAKE_DROP_BEFORE,  // the connection is closed, the request not done
-    FAKE_DROP_AFTER,   // the request is done, then the connection is closed without an answer
-    FAKE_SILENT,       // the request is done, and never answered
-    FAKE_IGNORE,       // neither done nor answered
-    FAKE_DELAY,        // done and answered after `argument` ms
-    FAKE_GARBAGE,      // answered with bytes that are no frame
-    FAKE_ACK_TWICE,    // PRODUCE: done, and its ACK sent two times
+    FAKE_REFUSE,      // answered with the error `argument`; not done
+    FAKE_DROP_BEFORE, // the connection is closed, the request not done
+    FAKE_DROP_AFTER,  // the request is done, then the connection is closed without an answer
+    FAKE_SILENT,      // the request is done, and never answered
+    FAKE_IGNORE,      // neither done nor answered
+    FAKE_DELAY,       // done and answered after `argument` ms
+    FAKE_GARBAGE,     // answered with bytes that are no frame
+    FAKE_ACK_TWICE,   // PRODUCE: done, and its ACK sent two times
 };
 
 /* Listens on a free port of 127.0.0.1. Ends the test program when it can't. */
@@ -51,10 +52,12 @@ void fake_goaway(struct fake_broker *broker, uint32_t deadline_ms);
 void fake_topic(struct fake_broker *broker, const char *name, uint32_t partition_count);
 void fake_delete_topic(struct fake_broker *broker, const char *name);
 
-/* The first `skip` frames of `op` pass, the next `count` are struck. Rules of one operation are used
- * up in the order they were given. */
+/* The first `skip` frames of `op` pass, the next `count` are struck. Rules of one operation are
+ * used up in the order they were given. */
 void fake_rule(struct fake_broker *broker, uint16_t op, uint32_t skip, uint32_t count,
                enum fake_action action, uint32_t argument);
+
+void fake_clear_rules(struct fake_broker *broker);
 
 /* Everything about idempotent producers is forgotten. */
 void fake_forget_producers(struct fake_broker *broker);
@@ -77,10 +80,11 @@ uint64_t fake_seen(struct fake_broker *broker, uint16_t op);
 uint64_t fake_connections(struct fake_broker *broker); // accepted since the start
 uint16_t fake_last_epoch(struct fake_broker *broker);  // of the newest batch stored
 uint64_t fake_last_producer(struct fake_broker *broker);
-uint32_t fake_in_flight_max(struct fake_broker *broker); // most batches of one partition in one read
+uint32_t
+fake_in_flight_max(struct fake_broker *broker); // most batches of one partition in one read
 
-/* The record at `offset`: its value is copied to `value` (up to `room` bytes). Returns the value's length, -1 when
- * there is no such record or its batch is compressed. */
+/* The record at `offset`: its value is copied to `value` (up to `room` bytes). Returns the value's
+ * length, -1 when there is no such record or its batch is compressed. */
 int64_t fake_value(struct fake_broker *broker, const char *topic, uint32_t partition,
                    uint64_t offset, void *value, uint32_t room);
 

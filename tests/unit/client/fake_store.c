@@ -1,5 +1,6 @@
-/* The fake broker's memory. It gives what a real broker promises: dense offsets per partition, a retry
- * gets the offset of the first copy, a gap is refused. Running out of memory ends the test program. */
+/* The fake broker's memory. It gives what a real broker promises: dense offsets per partition, a
+ * retry gets the offset of the first copy, a gap is refused. Running out of memory ends the test
+ * program. */
 #include "tests/unit/client/fake_store.h"
 
 #include <stdlib.h>
@@ -9,8 +10,9 @@
 
 #define SEQUENCE_MODULO (1u << 31)
 
-static uint16_t check_sequence(struct fake_partition *partition, const struct batch_info *info,
-                               struct fake_producer **producer, uint64_t *duplicate_of);
+static uint16_t check_sequence(const struct fake_store *store, struct fake_partition *partition,
+                               const struct batch_info *info, struct fake_producer **producer,
+                               uint64_t *duplicate_of);
 static struct fake_producer *find_producer(struct fake_partition *partition, uint64_t id);
 static struct fake_producer *add_producer(struct fake_partition *partition, uint64_t id);
 static void free_producers(struct fake_partition *partition);
@@ -87,7 +89,7 @@ uint16_t fake_store_append(struct fake_store *store, struct fake_partition *part
     struct fake_producer *producer = NULL;
     uint64_t duplicate_of = UINT64_MAX;
     if (info.producer_id != PRODUCER_NONE)
-        error = check_sequence(partition, &info, &producer, &duplicate_of);
+        error = check_sequence(store, partition, &info, &producer, &duplicate_of);
     if (error != PE_NONE || duplicate_of != UINT64_MAX) {
         *offset = duplicate_of;
         return error;
@@ -109,8 +111,8 @@ void fake_store_put(struct fake_store *store, struct fake_partition *partition,
 {
     if (partition->batch_count == partition->batch_capacity) {
         partition->batch_capacity = partition->batch_capacity ? partition->batch_capacity * 2 : 64;
-        partition->batches = realloc(partition->batches,
-                                     partition->batch_capacity * sizeof(struct fake_batch));
+        partition->batches =
+            realloc(partition->batches, partition->batch_capacity * sizeof(struct fake_batch));
         ASSERT(partition->batches);
     }
     struct fake_batch batch = {.size = info->size,
@@ -163,14 +165,17 @@ void fake_store_free(struct fake_store *store)
 }
 
 /* The rules of docs/protocol.md, section 8, with a longer memory. */
-static uint16_t check_sequence(struct fake_partition *partition, const struct batch_info *info,
-                               struct fake_producer **producer_out, uint64_t *duplicate_of)
+static uint16_t check_sequence(const struct fake_store *store, struct fake_partition *partition,
+                               const struct batch_info *info, struct fake_producer **producer_out,
+                               uint64_t *duplicate_of)
 {
     struct fake_producer *producer = find_producer(partition, info->producer_id);
-    if (!producer && info->base_sequence != 0)
+    if (!producer && info->base_sequence != 0 && !store->any_first_sequence)
         return PE_UNKNOWN_PRODUCER;
-    if (!producer)
+    if (!producer) {
         producer = add_producer(partition, info->producer_id);
+        producer->expected = info->base_sequence;
+    }
     *producer_out = producer;
     if (info->producer_epoch < producer->epoch)
         return PE_FENCED_PRODUCER;

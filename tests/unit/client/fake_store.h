@@ -1,5 +1,5 @@
-/* What the fake broker keeps: topics, partitions with their batches, producers with their sequences.
- * Under the broker's mutex, all of it. */
+/* What the fake broker keeps: topics, partitions with their batches, producers with their
+ * sequences. Under the broker's mutex, all of it. */
 #ifndef SLUICE_TESTS_FAKE_STORE_H
 #define SLUICE_TESTS_FAKE_STORE_H
 
@@ -52,6 +52,7 @@ struct fake_store {
     uint32_t topic_ids;
     uint64_t producer_ids;
     bool discard;
+    bool any_first_sequence;
     uint32_t record_bytes_max;
     uint16_t last_epoch;
     uint64_t last_producer;
@@ -64,8 +65,8 @@ void fake_store_remove_topic(struct fake_topic *topic);
 struct fake_partition *fake_store_partition(struct fake_store *store, uint32_t topic_id,
                                             uint32_t partition, uint16_t *error);
 
-/* Checks and stores one batch. Returns PE_NONE with its offset (of the first copy when it was stored before), or
- * the error a real broker gives. */
+/* Checks and stores one batch. Returns PE_NONE with its offset (of the first copy when it was
+ * stored before), or the error a real broker gives. */
 uint16_t fake_store_append(struct fake_store *store, struct fake_partition *partition,
                            const uint8_t *bytes, uint32_t size, uint64_t *offset);
 /* Without a check. */

@@ -1,76 +1,500 @@
-/* Publishing through a fake broker: what is accepted is stored once, in order, and reported once. */
+/* Publishing when all goes well: batching, partitions, reports, memory, topics. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "client/include/sluice.h"
 #include "proto/messages.h"
-#include "tests/unit/client/fake_broker.h"
+#include "tests/unit/client/fake_user.h"
 
-struct tally {
-    _Atomic uint64_t reports;
-    _Atomic uint64_t failures;
-    _Atomic uint64_t out_of_order;
-    _Atomic int last_status;
-    uint64_t next; // opaque pointers count up
-};
+static const struct fake_options plain;
 
-static void count_report(void *context, const struct sluice_report *report)
+static void send_and_check(struct user *user)
 {
-    struct tally *tally = context;
-    atomic_fetch_add(&tally->reports, 1);
-    if (report->status != SLUICE_OK) {
-        atomic_fetch_add(&tally->failures, 1);
-        atomic_store(&tally->last_status, report->status);
-    }
-    if ((uint64_t)(uintptr_t)report->opaque != tally->next++)
-        atomic_fetch_add(&tally->out_of_order, 1);
-}
-
-static struct sluice_client *connect_to(struct fake_broker *broker)
-{
-    struct sluice_client *client;
-    struct sluice_client_options options = {
-        .size = sizeof(options), .server = fake_address(broker), .reconnect_backoff_ms = 5};
-    cr_assert(eq(int, sluice_client_new(&options, &client), SLUICE_OK));
-    cr_assert(eq(int, sluice_client_wait(client, 5000), SLUICE_OK));
-    return client;
+    user_produce(user, (struct sluice_producer_options){0});
+    user_send_many(user, 0, 10000);
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(eq(u64, user->last_offset, 9999));
+    user_free(user);
 }
 
 Test(publish, what_is_sent_is_stored_in_order_and_reported_with_its_offset)
 {
-    struct fake_broker *broker = fake_start(&(struct fake_options){0});
-    fake_topic(broker, "t", 1);
-    struct sluice_client *client = connect_to(broker);
-    struct tally tally = {0};
-    struct sluice_producer *producer;
-    struct sluice_producer_options options = {
-        .size = sizeof(options), .on_report = count_report, .context = &tally};
-    cr_assert(eq(int, sluice_producer_new(client, &options, &producer), SLUICE_OK));
-    for (uint64_t i = 0; i < 10000; i++) {
-        char value[32];
-        int len = snprintf(value, sizeof(value), "value %lu", i);
+    send_and_check(user_new(&plain, 1));
+}
+
+Test(publish, the_epoll_backend_does_the_same)
+{
+    send_and_check(user_new_epoll(&plain, 1));
+}
+
+Test(publish, without_idempotence_all_is_stored_as_well)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){
+                           .not_idempotent = true, .batches_in_flight = 64, .batch_records = 7});
+    user_send_many(user, 0, 7000);
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCER_INIT), 0));
+    user_free(user);
+}
+
+/* ---- batches ---- */
+
+Test(publish, batch_records_bounds_a_batch_exactly)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 10, .linger_us = 5000000});
+    user_send_many(user, 0, 1000);
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(eq(u64, fake_batch_count(user->broker, "t", 0), 100));
+    user_free(user);
+}
+
+Test(publish, batch_records_of_one_gives_each_record_a_frame_of_its_own)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 1});
+    user_send_many(user, 0, 500);
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(eq(u64, fake_batch_count(user->broker, "t", 0), 500));
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCE), 500));
+    user_free(user);
+}
+
+Test(publish, records_gather_into_one_batch_while_there_is_no_connection)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    user_send_many(user, 0, 1);
+    user_flush(user);
+    fake_go_down(user->broker);
+    user_send_many(user, 0, 5000);
+    fake_come_back(user->broker);
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 3));
+    user_free(user);
+}
+
+Test(publish, a_full_batch_is_closed_before_its_bytes_exceed_the_limit)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_bytes = 4096, .linger_us = 5000000});
+    user_send_many(user, 0, 2000); // 14 bytes each in a batch: about 280 fit
+    user_flush(user);
+    user_expect_all_stored(user);
+    cr_expect(ge(u64, fake_batch_count(user->broker, "t", 0), 2000 * 14 / 4096));
+    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 12));
+    user_free(user);
+}
+
+Test(publish, a_lingering_batch_waits_for_its_time)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.linger_us = 100000});
+    uint64_t start_ms = user_now_ms();
+    for (int i = 0; i < 20; i++) {
+        user_send_many(user, 0, 1);
+        user_sleep_ms(1);
+    }
+    cr_assert(user_wait_reports(user, 20));
+    cr_expect(ge(u64, user_now_ms() - start_ms, 95));
+    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 3));
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, a_record_larger_than_batch_bytes_is_a_batch_of_its_own)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_bytes = 1024});
+    char *value = malloc(500000);
+    memset(value, 'x', 500000);
+    struct sluice_record record = {.topic = "t", .value = value, .value_len = 500000};
+    for (int i = 0; i < 5; i++) {
+        cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+        record.opaque = (void *)(uintptr_t)++user->sent;
+    }
+    user_flush(user);
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 5));
+    cr_expect(eq(u64, user->report_count, 5));
+    free(value);
+    user_free(user);
+}
+
+Test(publish, large_batches_arrive_as_they_were_sent)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user,
+                 (struct sluice_producer_options){.batch_bytes = 1024 * 1024, .send_waits = true});
+    char *value = malloc(100000), *read = malloc(100000);
+    for (uint32_t i = 0; i < 300; i++) {
+        memset(value, (int)('a' + i % 26), 100000);
+        struct sluice_record record = {
+            .topic = "t", .value = value, .value_len = 100000, .opaque = (void *)(uintptr_t)i};
+        cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+    }
+    user_flush(user);
+    for (uint32_t i = 0; i < 300; i++) {
+        cr_assert(eq(i64, fake_value(user->broker, "t", 0, i, read, 100000), 100000));
+        memset(value, (int)('a' + i % 26), 100000);
+        cr_assert(memcmp(read, value, 100000) == 0);
+    }
+    free(value);
+    free(read);
+    user_free(user);
+}
+
+/* ---- partitions ---- */
+
+Test(publish, a_key_always_goes_to_the_same_partition)
+{
+    struct user *user = user_new(&plain, 7);
+    user_produce(user, (struct sluice_producer_options){0});
+    struct sluice_record record = {.topic = "t",
+                                   .partition = SLUICE_PARTITION_ANY,
+                                   .key = "abc",
+                                   .key_len = 3,
+                                   .value = "v",
+                                   .value_len = 1};
+    for (int i = 0; i < 50; i++)
+        cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+    user_flush(user);
+    uint32_t partition = (uint32_t)(0x78af5f94892f3950 % 7); // XXH3-64 of "abc"
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", partition), 50));
+    user_free(user);
+}
+
+Test(publish, records_without_a_key_fill_one_partition_per_batch_and_reach_all)
+{
+    struct user *user = user_new(&plain, 4);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 50});
+    user_send_many(user, SLUICE_PARTITION_ANY, 50 * 40);
+    user_flush(user);
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < 4; p++) {
+        cr_expect(gt(u64, fake_record_count(user->broker, "t", p), 0));
+        sum += fake_record_count(user->broker, "t", p);
+    }
+    cr_expect(eq(u64, sum, 2000));
+    user_free(user);
+}
+
+/* ---- what is not taken ---- */
+
+Test(publish, bad_records_are_refused_and_nothing_is_taken)
+{
+    struct user *user = user_new(&plain, 2);
+    user_produce(user, (struct sluice_producer_options){0});
+    char *large = calloc(1, 2000000);
+    struct sluice_record unknown = {.topic = "nowhere"};
+    struct sluice_record no_topic = {.topic = NULL};
+    struct sluice_record bad_name = {.topic = "a/b"};
+    struct sluice_record beyond = {.topic = "t", .partition = 2};
+    struct sluice_record no_value = {.topic = "t", .value_len = 5};
+    struct sluice_record old = {.topic = "t", .timestamp_ms = -1};
+    struct sluice_record too_large = {.topic = "t", .value = large, .value_len = 2000000};
+    struct sluice_header no_key = {.value = "x", .value_len = 1};
+    struct sluice_header not_utf8 = {.key = "\xff", .value = "x", .value_len = 1};
+    struct sluice_record bad_header = {.topic = "t", .headers = &no_key, .header_count = 1};
+    struct sluice_record bad_text = {.topic = "t", .headers = &not_utf8, .header_count = 1};
+    struct sluice_producer *p = user->producer;
+    cr_expect(eq(int, sluice_producer_send(p, &unknown), SLUICE_E_UNKNOWN_TOPIC));
+    cr_expect(eq(int, sluice_producer_send(p, &no_topic), SLUICE_E_INVALID));
+    cr_expect(eq(int, sluice_producer_send(p, &bad_name), SLUICE_E_INVALID));
+    cr_expect(eq(int, sluice_producer_send(p, &beyond), SLUICE_E_UNKNOWN_PARTITION));
+    cr_expect(eq(int, sluice_producer_send(p, &no_value), SLUICE_E_INVALID));
+    cr_expect(eq(int, sluice_producer_send(p, &old), SLUICE_E_INVALID));
+    cr_expect(eq(int, sluice_producer_send(p, &too_large), SLUICE_E_TOO_LARGE));
+    cr_expect(eq(int, sluice_producer_send(p, &bad_header), SLUICE_E_INVALID));
+    cr_expect(eq(int, sluice_producer_send(p, &bad_text), SLUICE_E_INVALID));
+    cr_expect(eq(u64, sluice_producer_pending(p), 0));
+    user_flush(user);
+    cr_expect(eq(u64, user->report_count, 0));
+    free(large);
+    user_free(user);
+}
+
+Test(publish, options_out_of_range_are_refused_with_the_range)
+{
+    struct user *user = user_new(&plain, 1);
+    struct sluice_producer *none;
+    struct sluice_producer_options options = {.size = sizeof(options), .batches_in_flight = 6};
+    cr_expect(eq(int, sluice_producer_new(user->client, &options, &none), SLUICE_E_INVALID));
+    cr_expect(strstr(sluice_last_error(), "1..5") != NULL);
+    options = (struct sluice_producer_options){.size = sizeof(options), .batch_bytes = 512};
+    cr_expect(eq(int, sluice_producer_new(user->client, &options, &none), SLUICE_E_INVALID));
+    options = (struct sluice_producer_options){.size = sizeof(options), .buffer_bytes = 400000};
+    cr_expect(eq(int, sluice_producer_new(user->client, &options, &none), SLUICE_E_INVALID));
+    options = (struct sluice_producer_options){.size = sizeof(options), .compression = 7};
+    cr_expect(eq(int, sluice_producer_new(user->client, &options, &none), SLUICE_E_UNSUPPORTED));
+    user_free(user);
+}
+
+Test(publish, a_full_buffer_says_so_and_takes_again_after_reports)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user,
+                 (struct sluice_producer_options){.batch_bytes = 4096, .buffer_bytes = 16384});
+    user_send_many(user, 0, 1);
+    user_flush(user);
+    fake_go_down(user->broker);
+    int status = SLUICE_OK;
+    while (status == SLUICE_OK && user->sent < 10000)
+        status = user_send(user, 0);
+    cr_expect(eq(int, status, SLUICE_E_FULL));
+    cr_expect(lt(u64, user->sent, 2000)); // 16 KiB hold no more
+    fake_come_back(user->broker);
+    user_flush(user);
+    cr_expect(eq(int, user_send(user, 0), SLUICE_OK));
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, send_waits_until_there_is_room)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){
+                           .batch_bytes = 4096, .buffer_bytes = 16384, .send_waits = true});
+    user_send_many(user, 0, 50000);
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, send_gives_up_waiting_at_the_delivery_timeout)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_bytes = 1024,
+                                                        .buffer_bytes = 8192,
+                                                        .send_waits = true,
+                                                        .report_poll = true,
+                                                        .delivery_timeout_ms = 200});
+    uint64_t start_ms = user_now_ms();
+    int status = SLUICE_OK;
+    while (status == SLUICE_OK) // reports keep their memory until they are polled, and nobody polls
+        status = user_send(user, 0);
+    cr_expect(eq(int, status, SLUICE_E_TIMED_OUT));
+    cr_expect(ge(u64, user_now_ms() - start_ms, 190));
+    user_flush(user);
+    cr_expect(eq(u64, user->report_count, user->sent));
+    user_free(user);
+}
+
+/* ---- reports ---- */
+
+static void send_another(struct user *user, const struct sluice_report *report)
+{
+    if (user->sent < 2000)
+        user_send(user, 0);
+}
+
+Test(publish, a_report_may_send)
+{
+    struct user *user = user_new(&plain, 1);
+    user->on_report = send_another;
+    user_produce(user, (struct sluice_producer_options){0});
+    user_send_many(user, 0, 1);
+    cr_expect(user_wait_reports(user, 2000));
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, with_report_poll_reports_come_from_poll_alone)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.report_poll = true, .batch_records = 100});
+    user_send_many(user, 0, 1000);
+    cr_assert(fake_wait_records(user->broker, "t", 0, 1000));
+    user_sleep_ms(50);
+    cr_expect(eq(u64, user->report_count, 0));
+    cr_expect(eq(int, sluice_producer_poll(user->producer, 30, 1000), 30));
+    cr_expect(eq(u64, user->report_count, 30));
+    while (sluice_producer_poll(user->producer, 77, 100) > 0)
+        continue;
+    user_expect_all_stored(user);
+    cr_expect(eq(int, sluice_producer_poll(user->producer, 10, 20), 0));
+    user_free(user);
+}
+
+Test(publish, flush_runs_waiting_reports_itself_with_report_poll)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.report_poll = true});
+    user_send_many(user, 0, 3000);
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, flush_times_out_while_the_broker_is_silent)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    fake_rule(user->broker, OP_PRODUCE, 0, 1000, FAKE_IGNORE, 0);
+    user_send_many(user, 0, 10);
+    cr_expect(eq(int, sluice_producer_flush(user->producer, 50), SLUICE_E_TIMED_OUT));
+    cr_expect(eq(u64, sluice_producer_pending(user->producer), 10));
+    user_free(user);
+}
+
+Test(publish, freeing_a_producer_reports_what_is_pending_as_closed)
+{
+    struct user *user = user_new(&plain, 3);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 3});
+    user_send_many(user, 0, 20);
+    user_flush(user);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1000, FAKE_IGNORE, 0);
+    for (uint32_t p = 0; p < 3; p++)
+        user_send_many(user, p, 100);
+    fake_wait_seen(user->broker, OP_PRODUCE, 8);
+    sluice_producer_free(user->producer);
+    user->producer = NULL;
+    cr_expect(eq(u64, user->report_count, 320));
+    cr_expect(eq(u64, user->failed_count, 300));
+    cr_expect(eq(u64, user->twice_count, 0));
+    cr_expect(eq(int, user->last_failure, SLUICE_E_CLOSED));
+    user_free(user);
+}
+
+Test(publish, freeing_works_in_the_middle_of_a_large_send_and_with_polled_reports)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.report_poll = true,
+                                                        .batch_bytes = 4 * 1024 * 1024});
+    char *value = calloc(1, 1000000);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_DELAY, 300);
+    for (uint64_t i = 0; i < 12; i++) {
+        struct sluice_record record = {
+            .topic = "t", .value = value, .value_len = 1000000, .opaque = (void *)(uintptr_t)i};
+        if (sluice_producer_send(user->producer, &record) == SLUICE_OK)
+            user->sent++;
+    }
+    user_sleep_ms(20);
+    sluice_producer_free(user->producer);
+    user->producer = NULL;
+    cr_expect(eq(u64, user->report_count, user->sent));
+    cr_expect(eq(u64, user->twice_count, 0));
+    free(value);
+    user_free(user);
+}
+
+/* ---- topics ---- */
+
+Test(publish, a_topic_made_anew_is_found_under_its_new_id)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    user_send_many(user, 0, 100);
+    user_flush(user);
+    fake_delete_topic(user->broker, "t");
+    fake_topic(user->broker, "t", 1);
+    cr_assert(eq(int, user_send(user, 0), SLUICE_OK)); // goes to the old id, and fails
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 1));
+    cr_expect(eq(int, user->last_failure, SLUICE_E_UNKNOWN_TOPIC));
+    user_send_many(user, 0, 50);
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 1));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 50));
+    user_expect_values(user, 0, 101, 151);
+    user_free(user);
+}
+
+Test(publish, producers_of_one_client_do_not_disturb_each_other)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    struct sluice_producer *others[20];
+    struct sluice_producer_options options = {.size = sizeof(options), .buffer_bytes = 1 << 20};
+    struct sluice_record record = {.topic = "t", .value = "other", .value_len = 5};
+    for (int i = 0; i < 20; i++)
+        cr_assert(eq(int, sluice_producer_new(user->client, &options, &others[i]), SLUICE_OK));
+    for (int n = 0; n < 100; n++) {
+        user_send_many(user, 0, 10);
+        for (int i = 0; i < 20; i++)
+            cr_assert(eq(int, sluice_producer_send(others[i], &record), SLUICE_OK));
+    }
+    for (int i = 0; i < 20; i++) {
+        cr_expect(eq(int, sluice_producer_flush(others[i], 10000), SLUICE_OK));
+        sluice_producer_free(others[i]);
+    }
+    user_flush(user);
+    cr_expect(eq(u64, user->report_count, 1000));
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 1000 + 20 * 100));
+    user_free(user);
+}
+
+/* ---- threads ---- */
+
+#define THREADS 6
+#define RECORDS_PER_THREAD 5000
+
+struct sending_thread {
+    struct user *user;
+    uint32_t id;
+    pthread_t thread;
+};
+
+static void *send_from_thread(void *argument)
+{
+    struct sending_thread *self = argument;
+    for (uint32_t i = 0; i < RECORDS_PER_THREAD; i++) {
+        uint32_t number = self->id * RECORDS_PER_THREAD + i;
+        char value[16];
+        int len = snprintf(value, sizeof(value), "%07u", number);
         struct sluice_record record = {.topic = "t",
                                        .partition = 0,
                                        .value = value,
                                        .value_len = (size_t)len,
-                                       .opaque = (void *)(uintptr_t)i};
-        cr_assert(eq(int, sluice_producer_send(producer, &record), SLUICE_OK));
+                                       .opaque = (void *)(uintptr_t)number};
+        if (sluice_producer_send(self->user->producer, &record) != SLUICE_OK)
+            return argument;
     }
-    cr_assert(eq(int, sluice_producer_flush(producer, 10000), SLUICE_OK));
-    cr_expect(eq(u64, tally.reports, 10000));
-    cr_expect(eq(u64, tally.failures, 0));
-    cr_expect(eq(u64, tally.out_of_order, 0));
-    cr_expect(eq(u64, sluice_producer_pending(producer), 0));
-    cr_expect(eq(u64, fake_record_count(broker, "t", 0), 10000));
-    for (uint64_t i = 0; i < 10000; i += 997) {
-        char value[32] = {0}, expected[32];
-        snprintf(expected, sizeof(expected), "value %lu", i);
-        cr_assert(gt(i64, fake_value(broker, "t", 0, i, value, sizeof(value)), 0));
-        cr_expect(eq(str, value, expected));
+    return NULL;
+}
+
+Test(publish, threads_share_a_producer_and_each_keeps_its_order)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_bytes = 2048,
+                                                        .buffer_bytes = 65536,
+                                                        .send_waits = true,
+                                                        .compression = SLUICE_COMPRESSION_NONE});
+    struct sending_thread threads[THREADS];
+    for (uint32_t i = 0; i < THREADS; i++) {
+        threads[i] = (struct sending_thread){.user = user, .id = i};
+        pthread_create(&threads[i].thread, NULL, send_from_thread, &threads[i]);
     }
-    sluice_producer_free(producer);
-    sluice_client_free(client);
-    fake_stop(broker);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        void *failure;
+        pthread_join(threads[i].thread, &failure);
+        cr_expect(failure == NULL);
+    }
+    user_flush(user);
+    uint64_t total = THREADS * RECORDS_PER_THREAD;
+    cr_expect(eq(u64, user->report_count, total));
+    cr_expect(eq(u64, user->twice_count, 0));
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_assert(eq(u64, fake_record_count(user->broker, "t", 0), total));
+    uint32_t next[THREADS] = {0};
+    for (uint64_t offset = 0; offset < total; offset++) {
+        char value[16] = {0};
+        fake_value(user->broker, "t", 0, offset, value, sizeof(value) - 1);
+        uint32_t number = (uint32_t)strtoul(value, NULL, 10);
+        uint32_t id = number / RECORDS_PER_THREAD;
+        cr_assert(id < THREADS && number % RECORDS_PER_THREAD == next[id]);
+        next[id]++;
+    }
+    user_free(user);
 }
