@@ -62,6 +62,7 @@ step lint-layers tests/lint/layers.sh
 step lint-seam tests/lint/seam.sh
 step lint-words tests/lint/words.sh
 step lint-headers tests/lint/headers.sh
+step lint-docs tests/lint/docs.sh
 step lint-format format_check
 
 echo "# gcc, release"

@@ -25,4 +25,30 @@ echo 'int x = io_fsync(3);' >"$temporary/storage/bad.c"
 expect CLEAN seam.sh
 echo 'struct a { int b };' >"$temporary/base/bad.h"
 expect FOUND headers.sh
+
+# Texts: one planted sentence at a time, in a tree where everything else is right.
+mkdir -p "$temporary"/docs/man "$temporary"/client/include
+echo 'int shard_step(struct shard *shard)' >"$temporary/broker/shard.c"
+text() { # text CLEAN|FOUND SENTENCE
+  printf '# A heading: `x`\n%s\n' "$2" >"$temporary/README.md"
+  expect "$1" docs.sh
+}
+text CLEAN 'See [shard](broker/shard.c), [above](#a-heading-x), [there](https://example.org/none).'
+text FOUND 'See [shard](broker/shards.c).'
+text FOUND 'See [above](#another-heading).'
+text CLEAN '`shard_step()` in `broker/shard.c` or `shard.c`'
+text FOUND '`shard_stop()`'
+text FOUND '`storage/shard.c`'
+text FOUND '`hard.c`'
+echo 'KEY(COUNT, cores, "all", 1, 64, "all", CONFIG_OPTION, "")' >"$temporary/broker/config.def"
+echo '.It Fl -cores Ar n config check set version help' >"$temporary/docs/man/sluiced.8"
+text CLEAN ''
+echo '.It Fl -cpus Ar n config check set version help' >"$temporary/docs/man/sluiced.8"
+text FOUND ''
+rm "$temporary/docs/man/sluiced.8"
+echo 'SLUICE_API int sluice_client_wait(struct sluice_client *client);' >"$temporary/client/include/sluice.h"
+echo '.Fn sluice_client_wait "struct sluice_client *client"' >"$temporary/docs/man/libsluice.3"
+text CLEAN ''
+echo '.Fn sluice_client_new "struct sluice_client *client"' >"$temporary/docs/man/libsluice.3"
+text FOUND ''
 echo "the checks find what is planted"
