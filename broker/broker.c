@@ -227,12 +227,28 @@ static int open_directory(struct broker *broker)
     return 0;
 }
 
+/* The kernel closes a killed broker's ring, and with it its listening socket, a moment after the
+ * process is gone: as with the directory's lock, the next one waits for that. */
+static int listen_patiently(const struct address *address)
+{
+    int fd = address_listen(address, LISTEN_BACKLOG, false);
+    struct io *io; // only to wait on
+    if (fd != E_EXISTS || io_new(&(struct io_options){.backend = IO_BACKEND_EPOLL, .ops_max = 64}, &io))
+        return fd;
+    for (int tries = 0; fd == E_EXISTS && tries < LISTEN_TRIES; tries++) {
+        io_poll(io, LISTEN_RETRY_NS);
+        fd = address_listen(address, LISTEN_BACKLOG, false);
+    }
+    io_free(io);
+    return fd;
+}
+
 static int listen_for_clients(struct broker *broker)
 {
     struct address bound;
     char text[160];
     const struct config_address *wanted = &broker->config->listen;
-    broker->listen_fd = address_listen(&wanted->address, LISTEN_BACKLOG, false);
+    broker->listen_fd = listen_patiently(&wanted->address);
     if (broker->listen_fd < 0) {
         snprintf(text, sizeof(text), "cannot listen on %s: %s", wanted->text,
                  broker->listen_fd == E_EXISTS ? "the address is in use"

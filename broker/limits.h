@@ -44,6 +44,8 @@
 #define LINGER_DEADLINE_NS (2 * NS_PER_S)    // for the peer to take an error frame before the connection goes
 
 /* ---- accepting ---- */
+#define LISTEN_TRIES 100             // 2 s, as long as the directory's lock is waited for
+#define LISTEN_RETRY_NS (20 * NS_PER_MS)
 #define LISTEN_BACKLOG 4096          // the kernel caps it at net.core.somaxconn
 #define CONN_REFUSALS_MAX 32         // connections over the limit that are being told so at once
 #define ACCEPT_BACKOFF_NS (100 * NS_PER_MS) // after EMFILE and the like
