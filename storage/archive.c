@@ -181,6 +181,7 @@ struct archives_stats archives_stats(const struct archives *archives)
     LIST_EACH(link, &archives->dropped)
     stats.dropped_files++;
     stats.fds_open = archives->fd_count;
+    stats.has_reserve = archives->reserve.state == RESERVE_READY;
     return stats;
 }
 

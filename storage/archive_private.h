@@ -53,22 +53,20 @@ struct archives_checkpoint { // what a checkpoint knows of the set
 enum archive_reserve_state {
     RESERVE_NONE,
     RESERVE_OPENING,
-    RESERVE_WRITING,
-    RESERVE_SYNCING,
+    RESERVE_TAKING, // blocks, no operation in flight
     RESERVE_CLOSING,
     RESERVE_READY,
-    RESERVE_RELEASING,
     RESERVE_FAILING, // closing, then releasing
+    RESERVE_RELEASING,
 };
 
 struct archive_reserve {
     enum archive_reserve_state state;
     bool wanted;
     int fd;
-    uint64_t at;       // bytes written so far
-    uint64_t unsynced; // of these
+    uint64_t taken; // bytes so far
     struct io_op op;
-    uint8_t *zeros;
+    char path[ARCHIVE_PATH_MAX];
 };
 
 struct archive_survey {
@@ -106,7 +104,6 @@ struct archives {
     struct archive *unlinking;
     struct io_op unlink_op;
     struct archive_reserve reserve;
-    char reserve_path[ARCHIVE_PATH_MAX];
     struct unweave *unweave;
     struct archives_stats stats;
 };

@@ -1,29 +1,25 @@
 /* reserve.tmp: blocks kept back from a disk that fills up.
  *
  * Rewriting a file that is mostly dead gives space back, but needs space first. So blocks for one run are taken when
- * there is room, and given back in the moment a run finds none. Made in calm moments, 256 KiB a step; made again when
- * the caller says that there is room.
+ * there is room, and given back in the moment a run finds none. Taken in calm moments, a stretch at a time; taken again
+ * when the caller says that there is room.
  *
  * Failure modes: no space for it, or an I/O error: what there is of it is deleted, and there is no reserve. */
 #include "storage/archive_private.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/log.h"
 #include "storage/unweave.h"
 
-#define STEP_BYTES ((uint32_t)(256 * KIB))
+#define STRETCH_BYTES ((uint64_t)(16 * MIB)) // blocks taken in one step
 #define NAME "reserve.tmp"
 
-static void begin(struct archives *archives);
 static void step(struct archives *archives);
-static void step_write(struct archives *archives);
+static void stretch_take(struct archives *archives);
 static void fail(struct archives *archives, int status);
 static void op_start(struct archives *archives, enum archive_reserve_state state);
 static void op_done(struct io_op *op);
-static char *path_make(struct archives *archives);
 
 void archives_make_reserve(struct archives *archives)
 {
@@ -33,18 +29,18 @@ void archives_make_reserve(struct archives *archives)
 int archive_reserve_turn(struct archives *archives)
 {
     struct archive_reserve *reserve = &archives->reserve;
-    if (io_op_is_active(&reserve->op))
+    if (reserve->state == RESERVE_READY || io_op_is_active(&reserve->op))
         return 0;
-    if (reserve->state == RESERVE_READY)
-        return 0;
-    if (reserve->state == RESERVE_NONE) {
-        if (!reserve->wanted || archives->pressure != ARCHIVE_CALM ||
-            unweave_is_running(archives->unweave))
-            return 0;
-        begin(archives);
+    if (reserve->state != RESERVE_NONE) {
+        step(archives);
         return 1;
     }
-    step(archives);
+    if (!reserve->wanted || archives->pressure != ARCHIVE_CALM ||
+        unweave_is_running(archives->unweave))
+        return 0;
+    reserve->wanted = false; // one attempt
+    reserve->taken = 0;
+    op_start(archives, RESERVE_OPENING);
     return 1;
 }
 
@@ -54,20 +50,15 @@ bool archive_reserve_found(struct archives *archives, const char *name, uint64_t
         size_bytes < archives->options.reserve_bytes)
         return false;
     archives->reserve.state = RESERVE_READY;
-    archives->stats.has_reserve = true;
     return true;
 }
 
 bool archive_reserve_release(struct archives *archives)
 {
-    struct archive_reserve *reserve = &archives->reserve;
-    if (reserve->state == RESERVE_RELEASING)
-        return true;
-    if (reserve->state != RESERVE_READY)
+    if (archives->reserve.state != RESERVE_READY)
         return false;
     LOG_WARN("archive.reserve_used", LOG_U64("bytes", archives->options.reserve_bytes));
-    archives->stats.has_reserve = false;
-    reserve->wanted = false;
+    archives->reserve.wanted = false;
     op_start(archives, RESERVE_RELEASING);
     return true;
 }
@@ -75,82 +66,63 @@ bool archive_reserve_release(struct archives *archives)
 void archive_reserve_deinit(struct archives *archives)
 {
     struct archive_reserve *reserve = &archives->reserve;
-    bool is_open = reserve->state == RESERVE_WRITING || reserve->state == RESERVE_SYNCING;
+    bool is_open = reserve->state == RESERVE_TAKING;
     if (reserve->state == RESERVE_OPENING && reserve->op.result >= 0) {
         reserve->fd = reserve->op.result;
         is_open = true;
     }
     if (is_open)
         io_close_wait(archives->options.io, reserve->fd);
-    free(TAKE(reserve->zeros));
-}
-
-/* ---- making ---- */
-
-static void begin(struct archives *archives)
-{
-    struct archive_reserve *reserve = &archives->reserve;
-    reserve->wanted = false; // one attempt
-    reserve->at = reserve->unsynced = 0;
-    reserve->zeros = aligned_alloc(DISK_BLOCK, STEP_BYTES);
-    if (!reserve->zeros)
-        return;
-    memset(reserve->zeros, 0, STEP_BYTES);
-    op_start(archives, RESERVE_OPENING);
 }
 
 /* What comes behind the operation that just ended. */
 static void step(struct archives *archives)
 {
     struct archive_reserve *reserve = &archives->reserve;
-    int result = reserve->op.result;
-    if (reserve->state == RESERVE_FAILING) {
-        op_start(archives, RESERVE_RELEASING);
-        return;
-    }
-    if (reserve->state == RESERVE_RELEASING) {
-        reserve->state = RESERVE_NONE;
-        return;
-    }
-    if (result < 0) {
-        fail(archives, result);
-        return;
-    }
-    if (reserve->state == RESERVE_CLOSING) {
-        free(TAKE(reserve->zeros));
+    switch (reserve->state) {
+    case RESERVE_OPENING:
+        if (reserve->op.result < 0) {
+            fail(archives, reserve->op.result);
+            return;
+        }
+        reserve->fd = reserve->op.result;
+        reserve->state = RESERVE_TAKING;
+        break;
+    case RESERVE_TAKING:
+        stretch_take(archives);
+        break;
+    case RESERVE_CLOSING:
         reserve->state = RESERVE_READY;
-        archives->stats.has_reserve = true;
-        return;
+        break;
+    case RESERVE_FAILING:
+        op_start(archives, RESERVE_RELEASING);
+        break;
+    default:
+        reserve->state = RESERVE_NONE;
     }
-    if (reserve->state == RESERVE_OPENING)
-        reserve->fd = result;
-    else if (reserve->state == RESERVE_SYNCING)
-        reserve->unsynced = 0;
-    step_write(archives);
 }
 
-static void step_write(struct archives *archives)
+static void stretch_take(struct archives *archives)
 {
     struct archive_reserve *reserve = &archives->reserve;
-    if (reserve->at >= archives->options.reserve_bytes && reserve->unsynced == 0)
+    uint64_t all = archives->options.reserve_bytes;
+    uint64_t wanted = min_u64(reserve->taken + STRETCH_BYTES, all);
+    int status = io_allocate(archives->options.io, reserve->fd, wanted);
+    if (status != 0) {
+        fail(archives, status);
+        return;
+    }
+    reserve->taken = wanted;
+    if (wanted == all)
         op_start(archives, RESERVE_CLOSING);
-    else if (reserve->at >= archives->options.reserve_bytes ||
-             reserve->unsynced >= ARCHIVE_UNSYNCED_BYTES)
-        op_start(archives, RESERVE_SYNCING);
-    else
-        op_start(archives, RESERVE_WRITING);
 }
 
 static void fail(struct archives *archives, int status)
 {
-    struct archive_reserve *reserve = &archives->reserve;
     LOG_WARN("archive.reserve_not_made", LOG_STATUS(status),
              LOG_U64("bytes", archives->options.reserve_bytes));
-    free(TAKE(reserve->zeros));
-    if (reserve->state == RESERVE_OPENING)
-        reserve->state = RESERVE_NONE;
-    else if (reserve->state == RESERVE_CLOSING)
-        op_start(archives, RESERVE_RELEASING);
+    if (archives->reserve.state == RESERVE_OPENING)
+        archives->reserve.state = RESERVE_NONE;
     else
         op_start(archives, RESERVE_FAILING);
 }
@@ -159,39 +131,18 @@ static void op_start(struct archives *archives, enum archive_reserve_state state
 {
     struct archive_reserve *reserve = &archives->reserve;
     struct io *io = archives->options.io;
-    uint32_t direct = archives->options.no_direct ? 0 : O_DIRECT;
+    snprintf(reserve->path, sizeof(reserve->path), "%s/" NAME, archives->options.dir);
     reserve->state = state;
     archives->ops++;
-    switch (state) {
-    case RESERVE_OPENING:
-        io_open(io, &reserve->op, path_make(archives), O_RDWR | O_CREAT | O_TRUNC | direct, 0600,
-                op_done);
-        break;
-    case RESERVE_WRITING:
-        io_write(io, &reserve->op, reserve->fd, reserve->zeros, STEP_BYTES, reserve->at, op_done);
-        reserve->at += STEP_BYTES;
-        reserve->unsynced += STEP_BYTES;
-        break;
-    case RESERVE_SYNCING:
-        io_fdatasync(io, &reserve->op, reserve->fd, op_done);
-        break;
-    case RESERVE_CLOSING:
-    case RESERVE_FAILING:
+    if (state == RESERVE_OPENING)
+        io_open(io, &reserve->op, reserve->path, O_RDWR | O_CREAT | O_TRUNC, 0600, op_done);
+    else if (state == RESERVE_RELEASING)
+        io_unlink(io, &reserve->op, reserve->path, op_done);
+    else
         io_close(io, &reserve->op, reserve->fd, op_done);
-        break;
-    default:
-        io_unlink(io, &reserve->op, path_make(archives), op_done);
-    }
 }
 
 static void op_done(struct io_op *op)
 {
     CONTAINER_OF(op, struct archives, reserve.op)->ops--;
-}
-
-static char *path_make(struct archives *archives)
-{
-    snprintf(archives->reserve_path, sizeof(archives->reserve_path), "%s/" NAME,
-             archives->options.dir);
-    return archives->reserve_path;
 }

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "proto/batch.h"
 #include "storage/archive.h"
+#include "tests/sim/io_sim.h"
 #include "tests/unit/storage/disk_fixture.h"
 
 #define WORLD_PARTITIONS_MAX 2000u
@@ -29,7 +30,8 @@ struct world_segment {
 };
 
 struct world {
-    struct disk_fixture disk;
+    struct disk_fixture disk; // where `sim` is set only io and dir of it
+    struct sim_disk *sim;
     struct arena arena;
     struct index_cache *cache;
     struct archives_options options;
@@ -103,11 +105,9 @@ DISK_UNUSED static void world_close(struct world *world)
     arena_deinit(&world->arena);
 }
 
-DISK_UNUSED static void world_init(struct world *world, uint32_t partition_count, size_t job_bytes)
+DISK_UNUSED static void world_prepare(struct world *world, uint32_t partition_count,
+                                      size_t job_bytes)
 {
-    char text[512];
-    memset(world, 0, sizeof(*world));
-    disk_setup(&world->disk);
     random_init(&world->random, 11);
     world->partition_count = partition_count;
     world->size_min = 200;
@@ -125,7 +125,28 @@ DISK_UNUSED static void world_init(struct world *world, uint32_t partition_count
         .on_run = world_on_run,
     };
     memcpy(world->options.store_id, disk_store_id, 16);
+}
+
+DISK_UNUSED static void world_init(struct world *world, uint32_t partition_count, size_t job_bytes)
+{
+    char text[512];
+    memset(world, 0, sizeof(*world));
+    disk_setup(&world->disk);
+    world_prepare(world, partition_count, job_bytes);
     cr_assert_eq(world_open(world, NULL, 0, text), 0, "%s", text);
+}
+
+/* On a simulated disk; nothing is opened. */
+DISK_UNUSED static void world_init_sim(struct world *world, uint32_t partition_count,
+                                       size_t job_bytes, uint64_t seed)
+{
+    memset(world, 0, sizeof(*world));
+    log_set_level(LOG_LEVEL_ERROR + 1);
+    world->sim = sim_disk_new(seed, 256 * MIB);
+    strcpy(world->disk.dir, "/archive");
+    sim_disk_create(world->sim, "/archive", true);
+    sim_disk_settle(world->sim);
+    world_prepare(world, partition_count, job_bytes);
 }
 
 DISK_UNUSED static void world_deinit(struct world *world)
@@ -176,6 +197,12 @@ DISK_UNUSED static void world_note(struct world *world, const struct world_batch
     world->batches[world->batch_count++] = *batch;
 }
 
+DISK_UNUSED static void world_open_segment(struct world *world, struct segment *segment)
+{
+    segment->fd = io_open_wait(world->disk.io, segment->path, O_RDWR | O_DIRECT, 0);
+    cr_assert_geq(segment->fd, 0);
+}
+
 /* A segment of about `bytes` with batches of random partitions and sizes. */
 DISK_UNUSED static struct world_segment *world_add_segment(struct world *world, uint64_t bytes)
 {
@@ -189,8 +216,8 @@ DISK_UNUSED static struct world_segment *world_add_segment(struct world *world, 
     *segment = (struct segment){.number = world->segment_count + 1,
                                 .base_lsn = world->lsn,
                                 .state = SEGMENT_CLOSED};
-    snprintf(segment->path, sizeof(segment->path), "%s/%016x.wal", world->disk.dir,
-             (unsigned)segment->number);
+    snprintf(segment->path, sizeof(segment->path), "%s/%016x.wal",
+             world->sim ? "/wal" : world->disk.dir, (unsigned)segment->number);
     while (true) {
         uint32_t size = world->size_min +
                         (uint32_t)random_below(&world->random, world->size_max - world->size_min + 1);
@@ -232,9 +259,13 @@ DISK_UNUSED static struct world_segment *world_add_segment(struct world *world, 
     index_builder_free(builder);
     char name[32];
     snprintf(name, sizeof(name), "%016x.wal", (unsigned)segment->number);
-    disk_write(&world->disk, name, file, align_up(at, DISK_BLOCK), 0);
-    segment->fd = io_open_wait(world->disk.io, segment->path, O_RDWR | O_DIRECT, 0);
-    cr_assert_geq(segment->fd, 0);
+    if (world->sim)
+        sim_disk_put(world->sim, segment->path, file, 0, align_up(at, DISK_BLOCK));
+    else
+        disk_write(&world->disk, name, file, align_up(at, DISK_BLOCK), 0);
+    segment->fd = -1;
+    if (world->disk.io)
+        world_open_segment(world, segment);
     free(file);
     world->segment_count++;
     return made;

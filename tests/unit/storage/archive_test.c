@@ -816,25 +816,6 @@ Test(archive, the_reserve_carries_a_run_on_a_full_disk)
     world_deinit(&world);
 }
 
-Test(archive, a_reserve_that_does_not_fit_is_no_failure)
-{
-    world_init(&world, 40, 8 * MIB);
-    world.options.reserve_bytes = 6 * MIB;
-    world_close(&world);
-    for (uint64_t hit = 1; hit < 12; hit++) {
-        restart(NULL, 0, 0, NULL);
-        fault_arm(FAULT_IO_WRITE, hit, UINT64_MAX, ENOSPC);
-        archives_make_reserve(world.archives);
-        world_turns(&world, 300);
-        fault_disarm_all();
-        cr_assert_not(archives_stats(world.archives).has_reserve);
-        cr_assert_eq(disk_file_count(&world.disk), 0);
-        world_close(&world);
-    }
-    restart(NULL, 0, 0, NULL);
-    world_deinit(&world);
-}
-
 Test(archive, it_may_end_at_any_step)
 {
     uint64_t len;
