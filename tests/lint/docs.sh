@@ -29,7 +29,7 @@ while read -r text; do
     if [ -n "$path" ]; then path=$(dirname "$text")/$path; else path=$text; fi
     if [ ! -e "$path" ]; then
       offence "$text" "link to $target: there is no such file"
-    elif [ -n "$anchor" ] && ! anchors "$path" | grep -qxF -- "$anchor"; then
+    elif [ -n "$anchor" ] && ! grep -qxF -- "$anchor" <<<"$(anchors "$path")"; then
       offence "$text" "link to $target: there is no such heading"
     fi
   done < <(prose "$text" | grep -oE '\]\([^) ]+\)' | sed -E 's/^\]\(//; s/\)$//' || true)
@@ -57,11 +57,12 @@ done < <(texts)
 # ---- man pages: every option and every function
 
 in_page() { # in_page PAGE WORD...: options are written "Fl -name" there
-  local page=$1 word
+  local page=$1 word written
   shift
   [ -f "$page" ] || return 0
+  written=$(tr -s ' |,' '\n' <"$page")
   for word in "$@"; do
-    tr -s ' |,' '\n' <"$page" | grep -qxE -- "-?${word#--}" || offence "$page" "lacks $word"
+    grep -qxE -- "-?$word" <<<"$written" || offence "$page" "lacks $word"
   done
 }
 words() { # words FILE EXPRESSION: the first group of each match
@@ -74,4 +75,9 @@ in_page docs/man/sluicectl.1 $(cat tools/*.c 2>/dev/null | grep -oE '\{"[a-z-]+"
   cut -d'"' -f2 | sort -u | grep -vx group)
 in_page docs/man/sluice-bench.1 help $(words bench/options.c '\{"([a-z-]+)", [A-Z]+, (ALL|BENCH).*')
 in_page docs/man/libsluice.3 $(words client/include/sluice.h '^SLUICE_API [a-z_0-9 *]*[ *](sluice_[a-z_]+)\(.*')
+if command -v mandoc >/dev/null; then
+  for page in docs/man/*.[138]; do
+    [ ! -f "$page" ] || mandoc -T lint -W warning "$page" || offences=1
+  done
+fi
 exit $offences

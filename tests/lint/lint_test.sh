@@ -41,14 +41,23 @@ text FOUND '`shard_stop()`'
 text FOUND '`storage/shard.c`'
 text FOUND '`hard.c`'
 echo 'KEY(COUNT, cores, "all", 1, 64, "all", CONFIG_OPTION, "")' >"$temporary/broker/config.def"
-echo '.It Fl -cores Ar n config check set version help' >"$temporary/docs/man/sluiced.8"
+page() { # page NAME LINE...: a man page
+  printf '.Dd November 21, 2026\n.Dt X %s\n.Os\n.Sh NAME\n.Nm x\n.Nd y\n' "${1#*.}" >"$temporary/docs/man/$1"
+  printf '%s\n' "${@:2}" >>"$temporary/docs/man/$1"
+}
+page sluiced.8 '.Fl -cores Ar n' 'config check set version help'
 text CLEAN ''
-echo '.It Fl -cpus Ar n config check set version help' >"$temporary/docs/man/sluiced.8"
+page sluiced.8 '.Fl -cpus Ar n' 'config check set version help'
 text FOUND ''
 rm "$temporary/docs/man/sluiced.8"
 echo 'SLUICE_API int sluice_client_wait(struct sluice_client *client);' >"$temporary/client/include/sluice.h"
-echo '.Fn sluice_client_wait "struct sluice_client *client"' >"$temporary/docs/man/libsluice.3"
+page libsluice.3 '.Fn sluice_client_wait "struct sluice_client *client"'
 text CLEAN ''
-echo '.Fn sluice_client_new "struct sluice_client *client"' >"$temporary/docs/man/libsluice.3"
+page libsluice.3 '.Fn sluice_client_new "struct sluice_client *client"'
 text FOUND ''
+rm "$temporary/docs/man/libsluice.3"
+if command -v mandoc >/dev/null; then
+  page other.1 '.Bl -bullet'
+  text FOUND ''
+fi
 echo "the checks find what is planted"
