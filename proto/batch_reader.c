@@ -110,7 +110,7 @@ static int records_open(struct batch_iterator *it, const uint8_t *records, size_
 static struct slice take_bytes(struct reader *r)
 {
     struct slice bytes;
-    struct taken taken = record_take_bytes(r->at, r->end, &bytes);
-    r->at = taken.at ? taken.at : r->end;
+    const uint8_t *next = record_take_bytes(r->at, r->end, &bytes);
+    r->at = next ? next : r->end;
     return bytes;
 }

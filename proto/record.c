@@ -11,7 +11,7 @@ struct taken record_take_long_varint(const uint8_t *at, const uint8_t *end, unsi
             continue;
         if (shift + 7 > bits && byte >> (bits - shift) != 0)
             break;
-        return (struct taken){at, zigzag_decode(sum)};
+        return (struct taken){at, sum};
     }
     return (struct taken){NULL, 0};
 }
@@ -22,10 +22,10 @@ int64_t record_walk_headers(const uint8_t *at, const uint8_t *end, uint32_t coun
     int64_t sum = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct slice key, value;
-        at = record_take_bytes(at, end, &key).at;
+        at = record_take_bytes(at, end, &key);
         if (!at || !key.bytes)
             return -1;
-        at = record_take_bytes(at, end, &value).at;
+        at = record_take_bytes(at, end, &value);
         if (!at)
             return -1;
         sum += (int64_t)key.len + value.len;

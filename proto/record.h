@@ -53,35 +53,37 @@ static inline uint32_t varint_size(uint64_t value)
  * record. */
 struct taken {
     const uint8_t *at;
-    int64_t value;
+    uint64_t raw; // zigzag
 };
 
-/* Any zigzag varint of at most `bits` bits. Longer ones are rare enough not to be inlined. */
+/* Any varint of at most `bits` bits. Longer ones are rare enough not to be inlined. */
 struct taken record_take_long_varint(const uint8_t *at, const uint8_t *end, unsigned bits);
 
 /* One and two bytes are nearly all there are. */
 static inline struct taken record_take_varint(const uint8_t *at, const uint8_t *end, unsigned bits)
 {
     if (LIKELY(at < end && at[0] < 0x80))
-        return (struct taken){at + 1, zigzag_decode(at[0])};
+        return (struct taken){at + 1, at[0]};
     if (LIKELY(end - at >= 2 && at[1] < 0x80))
-        return (struct taken){at + 2, zigzag_decode((at[0] & 0x7fu) | (uint64_t)at[1] << 7)};
+        return (struct taken){at + 2, (at[0] & 0x7fu) | (uint64_t)at[1] << 7};
     return record_take_long_varint(at, end, bits);
 }
 
-/* A nullable byte string: `at` behind it, its length, -1 when null. */
-static inline struct taken record_take_bytes(const uint8_t *at, const uint8_t *end,
-                                             struct slice *bytes)
+/* A nullable byte string. Returns the position behind it, or NULL. Lengths are even in zigzag; of
+ * the odd ones only 1, which is -1, has a meaning. */
+static inline const uint8_t *record_take_bytes(const uint8_t *at, const uint8_t *end,
+                                               struct slice *bytes)
 {
     struct taken len = record_take_varint(at, end, 32);
     *bytes = (struct slice){NULL, 0};
-    if (UNLIKELY(!len.at || len.value < -1 || len.value > end - len.at))
-        return (struct taken){NULL, 0};
-    if (len.value >= 0) {
-        *bytes = (struct slice){len.at, (uint32_t)len.value};
-        len.at += len.value;
-    }
-    return len;
+    if (UNLIKELY(!len.at))
+        return NULL;
+    if (len.raw & 1)
+        return len.raw == 1 ? len.at : NULL;
+    if (UNLIKELY(len.raw >> 1 > (uint64_t)(end - len.at)))
+        return NULL;
+    *bytes = (struct slice){len.at, (uint32_t)(len.raw >> 1)};
+    return len.at + (len.raw >> 1);
 }
 
 /* Walks `count` headers from `at`, which must end the record at `end`. Returns the bytes of their
@@ -92,31 +94,33 @@ int64_t record_walk_headers(const uint8_t *at, const uint8_t *end, uint32_t coun
 static inline bool record_parse(const uint8_t *at, const uint8_t *end, struct record_fields *f)
 {
     struct taken taken = record_take_varint(at, end, 32);
-    if (UNLIKELY(!taken.at || taken.value < RECORD_BODY_BYTES_MIN || taken.value > end - taken.at))
+    uint64_t len = taken.raw >> 1;
+    if (UNLIKELY(!taken.at || taken.raw & 1 || len < RECORD_BODY_BYTES_MIN ||
+                 len > (uint64_t)(end - taken.at)))
         return false;
-    f->end = end = taken.at + taken.value;
+    f->end = end = taken.at + len;
     taken = record_take_varint(taken.at + 1, end, 64); // behind the attributes: none are defined
-    f->timestamp_delta = taken.value;
+    f->timestamp_delta = zigzag_decode(taken.raw);
     if (UNLIKELY(!taken.at))
         return false;
     taken = record_take_varint(taken.at, end, 32);
-    f->offset_delta = (int32_t)taken.value;
+    f->offset_delta = (int32_t)zigzag_decode(taken.raw);
     if (UNLIKELY(!taken.at))
         return false;
-    taken = record_take_bytes(taken.at, end, &f->key);
-    if (UNLIKELY(!taken.at))
+    at = record_take_bytes(taken.at, end, &f->key);
+    if (UNLIKELY(!at))
         return false;
-    taken = record_take_bytes(taken.at, end, &f->value);
-    if (UNLIKELY(!taken.at))
+    at = record_take_bytes(at, end, &f->value);
+    if (UNLIKELY(!at))
         return false;
     f->payload_bytes = (uint64_t)f->key.len + f->value.len;
-    taken = record_take_varint(taken.at, end, 32);
-    if (UNLIKELY(!taken.at || taken.value < 0 ||
-                 taken.value > (end - taken.at) / RECORD_HEADER_BYTES_MIN))
+    taken = record_take_varint(at, end, 32);
+    if (UNLIKELY(!taken.at || taken.raw & 1 ||
+                 taken.raw >> 1 > (uint64_t)(end - taken.at) / RECORD_HEADER_BYTES_MIN))
         return false;
-    f->header_count = (uint32_t)taken.value;
+    f->header_count = (uint32_t)(taken.raw >> 1);
     f->headers = taken.at;
-    if (LIKELY(taken.value == 0))
+    if (LIKELY(taken.raw == 0))
         return taken.at == end;
     int64_t headers_bytes = record_walk_headers(taken.at, end, f->header_count);
     f->payload_bytes += (uint64_t)headers_bytes;

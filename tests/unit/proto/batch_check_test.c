@@ -100,6 +100,26 @@ Test(batch_check, what_the_builder_makes_passes)
     cr_assert_eq(info.record_count, 400);
 }
 
+/* Offset deltas of one to three bytes, timestamp deltas of one to five. */
+Test(batch_check, a_batch_of_twenty_thousand_records_passes)
+{
+    static uint8_t bytes[1 << 20];
+    const struct batch_limits wide = {.batch_bytes_max = sizeof(bytes), .record_bytes_max = 1};
+    struct batch_builder b;
+    struct batch_info info;
+    const char *why;
+    uint8_t *out;
+    batch_builder_init(&b, bytes, sizeof(bytes));
+    for (int64_t i = 0; i < 20000; i++) {
+        struct record record = {.timestamp_ms = TIME + i * i, .key = text("k")};
+        cr_assert_eq(batch_builder_add(&b, &record), E_OK);
+    }
+    uint32_t size = batch_builder_finish(&b, CODEC_NONE, 0, 0, 0, NULL, 0, &out);
+    cr_assert_eq(batch_check(out, size, &wide, false, &info, &why), PE_NONE, "%s", why);
+    cr_assert_eq(info.record_count, 20000);
+    cr_assert_eq(info.max_timestamp, TIME + INT64_C(19999) * 19999);
+}
+
 Test(batch_check, base_offset_and_leader_epoch_may_have_any_value)
 {
     struct bytes records = {.len = 0};
