@@ -93,7 +93,7 @@ int recover_run(const struct wal_options *options, const struct recover_options 
     uint64_t group_bytes_max = recover_group_bytes_max(options->segment_bytes);
     *result = (struct recover_result){.damage = DAMAGE_NONE};
     *log = (struct recover_log){.count = 0};
-    int status = reader_init(&recover.reader, options->io, group_bytes_max);
+    int status = file_reader_init(&recover.reader, options->io, group_bytes_max);
     if (status == 0)
         status = recover_gather(&recover);
     if (status == 0)
@@ -103,7 +103,7 @@ int recover_run(const struct wal_options *options, const struct recover_options 
     if (status == 0)
         status = finish(&recover, log);
     recover_files_free(&recover);
-    reader_deinit(&recover.reader);
+    file_reader_deinit(&recover.reader);
     return status;
 }
 

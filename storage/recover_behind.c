@@ -22,7 +22,7 @@ int recover_look_at_end(struct recover *recover)
         uint8_t *bytes;
         if (files[i] == NULL || files[i]->fault != FILE_FINE)
             continue;
-        reader_open(&recover->reader, files[i]->pub.fd, files[i]->pub.size_bytes);
+        file_reader_open(&recover->reader, files[i]->pub.fd, files[i]->pub.size_bytes);
         int status = recover_group_at(recover, files[i], offsets[i], &head, &bytes, &verdict);
         if (status < 0)
             return status;
@@ -73,7 +73,7 @@ int recover_look_behind(struct recover *recover)
 static int look_through(struct recover *recover, struct wal_file *file, uint64_t offset,
                         uint64_t limit, bool *found)
 {
-    reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
+    file_reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
     while (offset + DISK_BLOCK <= limit) {
         struct group_head head;
         enum group_verdict verdict;

@@ -247,11 +247,11 @@ static enum file_fault file_judge(const struct recover *recover, const struct wa
 static int read_cut(struct recover *recover, struct wal_file *file)
 {
     uint8_t *bytes;
-    reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
+    file_reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
     uint32_t total = group_total_bytes(file->first.payload_bytes);
     if (total > GROUP_BYTES_MAX)
         return 0; // no CUT of ours; the walk will stumble over it
-    int status = reader_bytes(&recover->reader, DISK_SEGMENT_DATA, total, &bytes);
+    int status = file_reader_bytes(&recover->reader, DISK_SEGMENT_DATA, total, &bytes);
     if (status < 0)
         return fail(recover, status, "cannot be read", file->pub.name);
     if (group_payload_is_good(bytes, &file->first))

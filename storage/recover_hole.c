@@ -57,7 +57,7 @@ static int find_group(struct recover *recover, struct hole *hole)
 static int find_in_file(struct recover *recover, struct wal_file *file, struct hole *hole)
 {
     uint64_t offset = DISK_SEGMENT_DATA;
-    reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
+    file_reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
     while (offset + DISK_BLOCK <= file->pub.size_bytes) {
         struct group_head head;
         enum group_verdict verdict;

@@ -4,7 +4,7 @@
 #define SLUICE_STORAGE_RECOVER_PRIVATE_H
 
 #include "storage/group.h"
-#include "storage/reader.h"
+#include "storage/file_reader.h"
 #include "storage/recover.h"
 #include "storage/segment.h"
 
@@ -93,7 +93,7 @@ struct recover {
     uint32_t count;         // of all
     uint32_t numbered;      // of the first kind
     uint32_t capacity;
-    struct reader reader;
+    struct file_reader reader;
     struct hole holes[DISK_HOLES_MAX];
     uint32_t hole_count;
     struct place place;

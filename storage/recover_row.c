@@ -76,7 +76,7 @@ static int end_of_groups(struct recover *recover, const struct wal_file *file, u
 {
     struct place place = {.chain_unknown = true, .lsn = file->pub.base_lsn};
     uint64_t offset = DISK_SEGMENT_DATA;
-    reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
+    file_reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
     for (;;) {
         struct group_head head;
         enum group_verdict verdict;

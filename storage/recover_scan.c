@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 struct scan {
-    struct reader reader;
+    struct file_reader reader;
     const struct segment *segment;
     uint64_t lsn;
     recover_visit_fn visit;
@@ -26,13 +26,13 @@ int recover_scan_segment(struct io *io, const struct segment *segment, uint64_t 
     struct scan scan = {
         .segment = segment, .lsn = from_lsn, .visit = visit, .context = context};
     ASSERT(from_lsn >= segment->base_lsn && to_lsn <= segment->end_lsn);
-    int status = reader_init(&scan.reader, io, recover_group_bytes_max(segment_bytes));
+    int status = file_reader_init(&scan.reader, io, recover_group_bytes_max(segment_bytes));
     if (status < 0)
         return status;
-    reader_open(&scan.reader, segment->fd, segment_bytes);
+    file_reader_open(&scan.reader, segment->fd, segment_bytes);
     status = scan_all(&scan, to_lsn);
     *at_lsn = scan.lsn;
-    reader_deinit(&scan.reader);
+    file_reader_deinit(&scan.reader);
     return status;
 }
 
@@ -63,14 +63,14 @@ static int scan_group(struct scan *scan)
     uint64_t offset = segment_offset(segment, scan->lsn);
     struct group_head head;
     uint8_t *bytes;
-    int status = reader_bytes(&scan->reader, offset, DISK_BLOCK, &bytes);
+    int status = file_reader_bytes(&scan->reader, offset, DISK_BLOCK, &bytes);
     if (status < 0)
         return status == E_TRUNCATED ? E_CORRUPT : status;
     if (group_head_parse(bytes, segment->generation, scan->reader.file_bytes - offset, &head) !=
             GROUP_VERDICT_TORN ||
         head.lsn != scan->lsn)
         return E_CORRUPT;
-    status = reader_bytes(&scan->reader, offset, group_total_bytes(head.payload_bytes), &bytes);
+    status = file_reader_bytes(&scan->reader, offset, group_total_bytes(head.payload_bytes), &bytes);
     if (status < 0)
         return status == E_TRUNCATED ? E_CORRUPT : status;
     if (!group_payload_is_good(bytes, &head))

@@ -120,7 +120,7 @@ static void place_enter(struct recover *recover, struct wal_file *file)
     place->file = file;
     place->offset = DISK_SEGMENT_DATA;
     place->bare = true;
-    reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
+    file_reader_open(&recover->reader, file->pub.fd, file->pub.size_bytes);
 }
 
 /* ---- one step ---- */
@@ -164,8 +164,8 @@ static int step_cut(struct recover *recover, struct wal_file *cut)
 {
     struct place *place = &recover->place;
     uint8_t *bytes;
-    reader_open(&recover->reader, cut->pub.fd, cut->pub.size_bytes);
-    int status = reader_bytes(&recover->reader, DISK_SEGMENT_DATA,
+    file_reader_open(&recover->reader, cut->pub.fd, cut->pub.size_bytes);
+    int status = file_reader_bytes(&recover->reader, DISK_SEGMENT_DATA,
                               group_total_bytes(cut->first.payload_bytes), &bytes);
     if (status < 0)
         return status;
@@ -249,7 +249,7 @@ static int step_next_file(struct recover *recover)
     uint8_t *bytes;
     if (next == NULL || next->fault != FILE_FINE || next->pub.number != place->file->pub.number + 1)
         return 0;
-    reader_open(&recover->reader, next->pub.fd, next->pub.size_bytes);
+    file_reader_open(&recover->reader, next->pub.fd, next->pub.size_bytes);
     int status = recover_group_at(recover, next, DISK_SEGMENT_DATA, &head, &bytes, &verdict);
     if (status < 0 || verdict != GROUP_VERDICT_GOOD || head.type == GROUP_CUT ||
         !continues(place, &head, bytes))
@@ -267,7 +267,7 @@ int recover_group_at(struct recover *recover, const struct wal_file *file, uint6
     *verdict = GROUP_VERDICT_NONE;
     if (offset + DISK_BLOCK > file->pub.size_bytes)
         return 0;
-    int status = reader_bytes(&recover->reader, offset, DISK_BLOCK, bytes);
+    int status = file_reader_bytes(&recover->reader, offset, DISK_BLOCK, bytes);
     if (status < 0)
         return status;
     *verdict = group_head_parse(*bytes, file->pub.generation, file->pub.size_bytes - offset, head);
@@ -278,7 +278,7 @@ int recover_group_at(struct recover *recover, const struct wal_file *file, uint6
     recover->proven_lsn = max_u64(recover->proven_lsn, head->durable_lsn);
     if (group_total_bytes(head->payload_bytes) > recover_group_bytes_max(recover->wal->segment_bytes))
         return 0; // longer than any that we write
-    status = reader_bytes(&recover->reader, offset, group_total_bytes(head->payload_bytes), bytes);
+    status = file_reader_bytes(&recover->reader, offset, group_total_bytes(head->payload_bytes), bytes);
     if (status == 0 && group_payload_is_good(*bytes, head))
         *verdict = GROUP_VERDICT_GOOD;
     return status;

@@ -1,9 +1,9 @@
 /* The read-ahead window of recovery.
  *
  * The happy path: the range lies in the buffer. Otherwise the window moves: what it already holds from the
- * range on is kept, the rest of the buffer is filled by up to READER_READS_MAX reads in flight together, and
+ * range on is kept, the rest of the buffer is filled by up to FILE_READER_READS_MAX reads in flight together, and
  * then their results are looked at. Reads are block-aligned, so that they work with O_DIRECT. */
-#include "storage/reader.h"
+#include "storage/file_reader.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,16 +13,16 @@
 
 #define HUGE_PAGE_BYTES (2 * MIB)
 
-static void window_move(struct reader *reader, uint64_t offset);
-static int window_fill(struct reader *reader, uint64_t need);
-static int reads_run(struct reader *reader);
+static void window_move(struct file_reader *reader, uint64_t offset);
+static int window_fill(struct file_reader *reader, uint64_t need);
+static int reads_run(struct file_reader *reader);
 static void read_done(struct io_op *op);
 
-int reader_init(struct reader *reader, struct io *io, uint64_t range_bytes_max)
+int file_reader_init(struct file_reader *reader, struct io *io, uint64_t range_bytes_max)
 {
     /* Twice what is in flight, so that a range that begins near the window's end costs no second fill. */
-    uint64_t capacity = range_bytes_max + DISK_BLOCK + READER_READS_MAX * READER_PIECE_BYTES;
-    *reader = (struct reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
+    uint64_t capacity = range_bytes_max + DISK_BLOCK + FILE_READER_READS_MAX * FILE_READER_PIECE_BYTES;
+    *reader = (struct file_reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
     reader->buffer = aligned_alloc(HUGE_PAGE_BYTES, reader->capacity);
     if (reader->buffer == NULL)
         return E_NO_MEMORY;
@@ -30,13 +30,13 @@ int reader_init(struct reader *reader, struct io *io, uint64_t range_bytes_max)
     return 0;
 }
 
-void reader_deinit(struct reader *reader)
+void file_reader_deinit(struct file_reader *reader)
 {
     free(reader->buffer);
     reader->buffer = NULL;
 }
 
-void reader_open(struct reader *reader, int fd, uint64_t file_bytes)
+void file_reader_open(struct file_reader *reader, int fd, uint64_t file_bytes)
 {
     reader->fd = fd;
     reader->file_bytes = file_bytes;
@@ -44,7 +44,7 @@ void reader_open(struct reader *reader, int fd, uint64_t file_bytes)
     reader->len = 0;
 }
 
-int reader_bytes(struct reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
+int file_reader_bytes(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
 {
     if (offset > reader->file_bytes || len > reader->file_bytes - offset)
         return E_TRUNCATED;
@@ -62,7 +62,7 @@ int reader_bytes(struct reader *reader, uint64_t offset, uint32_t len, uint8_t *
 }
 
 /* Makes buffer[0] stand for `offset`, keeping what is there already. */
-static void window_move(struct reader *reader, uint64_t offset)
+static void window_move(struct file_reader *reader, uint64_t offset)
 {
     uint64_t end = reader->offset + reader->len;
     if (offset >= reader->offset && offset < end) {
@@ -76,7 +76,7 @@ static void window_move(struct reader *reader, uint64_t offset)
 }
 
 /* At least `need` bytes, in whole volleys. */
-static int window_fill(struct reader *reader, uint64_t need)
+static int window_fill(struct file_reader *reader, uint64_t need)
 {
     while (reader->len < need) {
         uint64_t before = reader->len;
@@ -90,14 +90,14 @@ static int window_fill(struct reader *reader, uint64_t need)
 }
 
 /* One volley: reads one behind the other, all in flight together. */
-static int reads_run(struct reader *reader)
+static int reads_run(struct file_reader *reader)
 {
-    struct io_op ops[READER_READS_MAX] = {0};
+    struct io_op ops[FILE_READER_READS_MAX] = {0};
     uint32_t count = 0;
     uint64_t len = reader->len;
     uint64_t limit = min_u64(reader->capacity, align_up(reader->file_bytes, DISK_BLOCK) - reader->offset);
-    while (count < READER_READS_MAX && len < limit) {
-        uint32_t piece = (uint32_t)min_u64(limit - len, READER_PIECE_BYTES);
+    while (count < FILE_READER_READS_MAX && len < limit) {
+        uint32_t piece = (uint32_t)min_u64(limit - len, FILE_READER_PIECE_BYTES);
         io_read(reader->io, &ops[count++], reader->fd, reader->buffer + len, piece,
                 reader->offset + len, read_done);
         len += piece;
