@@ -13,8 +13,8 @@
  * Requests in flight never hold a connection: they come home, find that its life is over, and are dropped.
  *
  * Receiving. An idle connection owns no buffer: io_readable() waits for it, then a buffer is leased; while
- * bytes keep coming, io_recv() goes on without it. Requests pin the buffer their frames lie in. A large frame is received
- * to its exact end, small ones as they come. What limits reading: no buffer, request, or mailbox place (the
+ * frames come in pieces, io_recv() goes on without it. Requests pin the buffer their frames lie in. A large frame is
+ * received to its end, small ones as they come. What limits reading: no buffer, request, or mailbox place (the
  * connection waits in line for one), or a limit of its own (it goes on when its answers have left).
  *
  * Sending. Two lanes, one io_send() in flight: `out`, small buffers of acks and answers, first; then
@@ -69,7 +69,7 @@ struct conn {
     uint32_t frame_bytes;       // of the frame that begins at `parsed`; 0: unknown
     uint32_t frame_bytes_last;  // of the last whole frame: the best guess for the next
     uint32_t recv_bytes_last;
-    bool more;                  // bytes are likely to be there already: no io_readable
+    bool is_readable;           // io_readable() said so, and nothing was received since
     bool at_end;                // the peer sends no more
     bool has_frame;             // a frame has begun: phase_since_ns counts
     uint64_t pinned_bytes;      // of buffers leased for this connection

@@ -54,10 +54,12 @@ bool conn_parse(struct conn *conn)
     return step != CONN_WAITS;
 }
 
+/* The buffer that is being received to does not count: a request of any allowed size must get in. */
 bool conn_may_take(const struct conn *conn)
 {
+    uint64_t behind = conn->pinned_bytes - (conn->buffer ? conn->buffer->capacity : 0);
     return conn->requests < CONN_REQUESTS_MAX && conn->publishes < CONN_PUBLISHES_MAX &&
-           conn->pinned_bytes < CONN_PINNED_BYTES_MAX && conn->out_bytes < CONN_OUT_BYTES_MAX;
+           behind < CONN_PINNED_BYTES_MAX && conn->out_bytes < CONN_OUT_BYTES_MAX;
 }
 
 static enum conn_step take_frame(struct conn *conn, uint8_t *bytes, uint32_t length)

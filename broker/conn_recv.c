@@ -1,8 +1,9 @@
 /* Receiving: when to wait without a buffer, which buffer to lease, how much to ask for.
  *
- * The happy path for large frames: readable, lease MEDIUM, receive as much as the last frame had, find one whole
- * frame, pin it, lease the next. For small ones: receive what is there, take all whole frames, go on in the same buffer
- * while it has room; a tail that has none moves to the next buffer.
+ * The happy path for large frames: readable, lease MEDIUM, receive a little more than the last frame had, find one
+ * whole frame and the begin of the next, pin the buffer, move the begin to the next one. For small ones: receive what is there,
+ * take all whole frames, go on in the same buffer while it has room. Where bytes end with a frame, nothing may follow
+ * for a long time: the buffer is given up, and io_readable() waits.
  *
  * A frame that doesn't fit its buffer moves, once, as soon as its length is known. When no buffer is free the
  * connection waits in line; TCP tells the peer. */
@@ -11,7 +12,9 @@
 #include "broker/broker.h"
 
 static bool make_room(struct conn *conn);
-static bool move(struct conn *conn, uint32_t bytes);
+static bool has_room(const struct conn *conn);
+static void compact(struct conn *conn);
+static bool move(struct conn *conn, uint32_t bytes, bool for_frame);
 static uint32_t wish(const struct conn *conn);
 static uint32_t recv_length(const struct conn *conn);
 static void readable_done(struct io_op *op);
@@ -19,8 +22,8 @@ static void recv_done(struct io_op *op);
 static void drop_idle_buffer(struct conn *conn);
 static void watch_frame(struct conn *conn);
 
-#define EXACT_BYTES ((uint32_t)(32 * KIB)) // frames from here on are received to their exact end
-#define TAIL_ROOM ((uint32_t)(4 * KIB))    // less room than this is not worth a receive
+#define EXACT_BYTES ((uint32_t)(32 * KIB)) // frames from here on are received to their end, not beyond
+#define TAIL_BYTES ((uint32_t)(4 * KIB))   // less room than this is not worth a receive
 
 void conn_read(struct conn *conn)
 {
@@ -32,8 +35,7 @@ void conn_read(struct conn *conn)
         counter_add(&conn->core->counters.waits_limit_total, 1);
         return;
     }
-    bool idle = conn->parsed == conn->filled && !conn->more;
-    if (idle) {
+    if (conn->parsed == conn->filled && !conn->is_readable) {
         drop_idle_buffer(conn);
         io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
         return;
@@ -72,7 +74,7 @@ static void readable_done(struct io_op *op)
     } else if (op->result < 0) {
         conn_close(conn, "receiving failed");
     } else {
-        conn->more = true;
+        conn->is_readable = true;
         conn_read(conn);
     }
 }
@@ -96,7 +98,7 @@ static void recv_done(struct io_op *op)
     uint32_t bytes = (uint32_t)op->result;
     conn->filled += bytes;
     conn->recv_bytes_last = bytes;
-    conn->more = bytes == op->len;
+    conn->is_readable = false;
     counter_add(&conn->core->counters.received_bytes_total, bytes);
     conn_resume(conn);
 }
@@ -119,34 +121,52 @@ static void drop_idle_buffer(struct conn *conn)
     conn->parsed = conn->filled = 0;
 }
 
-/* Sees to it that the buffer has room for what comes next. False: no buffer now. */
+/* Sees to it that the buffer has room for what comes next. False: no buffer now.
+ *
+ * Whoever waits for a buffer must not sit on one that others, or its own next frame, wait for: JUMBO is left as soon as its
+ * frame is complete, and a buffer whose requests are all answered is used again from its start. */
 static bool make_room(struct conn *conn)
 {
-    struct buffer *buffer = conn->buffer;
-    if (!buffer)
-        return move(conn, wish(conn));
-    if (conn->parsed == conn->filled && buffer->references == 1)
-        conn->parsed = conn->filled = 0; // nobody else looks at it: begin anew
-    if (conn->frame_bytes > 0) {
-        bool fits = conn->frame_bytes <= buffer->capacity - conn->parsed;
-        return fits || move(conn, conn->frame_bytes);
-    }
-    uint32_t room = buffer->capacity - conn->filled;
-    uint32_t guess = conn->frame_bytes_last >= EXACT_BYTES ? conn->frame_bytes_last : TAIL_ROOM;
-    bool begins = conn->parsed == conn->filled;
-    if (room >= guess || (!begins && room >= TAIL_ROOM))
+    if (conn->buffer && conn->buffer->class == BUFFER_JUMBO && conn->parsed > 0 &&
+        !move(conn, conn->filled - conn->parsed + 1, false))
+        return false;
+    if (!conn->buffer)
+        return move(conn, wish(conn), true);
+    if (has_room(conn))
         return true;
-    return move(conn, wish(conn));
+    if (conn->parsed > 0 && conn->buffer->references == 1) {
+        compact(conn);
+        if (has_room(conn))
+            return true;
+    }
+    return move(conn, conn->frame_bytes > 0 ? conn->frame_bytes : wish(conn), true);
 }
 
-/* Into a fresh buffer, with the bytes that are not yet parsed. A wish may be met by less, a known frame may not. */
-static bool move(struct conn *conn, uint32_t bytes)
+/* For the whole frame that has begun; or, when its length is not known, for one like the last. */
+static bool has_room(const struct conn *conn)
+{
+    uint32_t capacity = conn->buffer->capacity;
+    if (conn->frame_bytes > 0)
+        return conn->frame_bytes <= capacity - conn->parsed;
+    uint32_t guess = conn->frame_bytes_last >= EXACT_BYTES ? conn->frame_bytes_last : TAIL_BYTES;
+    return conn->parsed == 0 ? conn->filled < capacity : guess <= capacity - conn->filled;
+}
+
+static void compact(struct conn *conn)
+{
+    uint32_t tail = conn->filled - conn->parsed;
+    memmove(conn->buffer->bytes, conn->buffer->bytes + conn->parsed, tail);
+    conn->parsed = 0;
+    conn->filled = tail;
+}
+
+/* Into a fresh buffer of that many bytes, with what is not yet parsed. A mere wish may be met by less; what a
+ * frame needs may not. */
+static bool move(struct conn *conn, uint32_t bytes, bool for_frame)
 {
     struct buffers *buffers = &conn->core->buffers;
     uint32_t tail = conn->filled - conn->parsed;
-    uint32_t least = max_u64(conn->frame_bytes, tail + 1) > BUFFER_SMALL_BYTES
-                         ? (uint32_t)max_u64(conn->frame_bytes, tail + 1)
-                         : BUFFER_SMALL_BYTES;
+    uint32_t least = for_frame ? (uint32_t)max_u64(conn->frame_bytes, tail + 1) : tail + 1;
     struct buffer *fresh =
         buffer_acquire_for(buffers, (uint32_t)max_u64(bytes, least), BUFFER_FOR_RECEIVE);
     if (!fresh && least < bytes)
@@ -175,17 +195,17 @@ static uint32_t wish(const struct conn *conn)
                                                            : BUFFER_SMALL_BYTES;
 }
 
-/* A large frame to its exact end, so that no tail has to move; else all that fits. */
+/* A large frame to its end and a little further: the little is cheap to move, and tells whether more is there without
+ * asking again. Small ones: all that fits. */
 static uint32_t recv_length(const struct conn *conn)
 {
     uint32_t room = conn->buffer->capacity - conn->filled;
     uint32_t tail = conn->filled - conn->parsed;
+    uint32_t frame = conn->frame_bytes > 0 ? conn->frame_bytes : conn->frame_bytes_last;
     ASSERT(room > 0);
-    if (conn->frame_bytes >= EXACT_BYTES)
-        return conn->frame_bytes - tail;
-    bool guess = conn->frame_bytes == 0 && conn->frame_bytes_last >= EXACT_BYTES &&
-                 conn->frame_bytes_last - tail <= room;
-    return guess ? conn->frame_bytes_last - tail : room;
+    if (frame < EXACT_BYTES || frame < tail)
+        return room;
+    return (uint32_t)min_u64(room, frame - tail + TAIL_BYTES);
 }
 
 /* The deadline of a frame runs while we read and part of it is there. */
