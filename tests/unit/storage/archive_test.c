@@ -468,6 +468,18 @@ Test(archive, an_index_that_lies_stops_the_run)
     world_deinit(&world);
 }
 
+Test(archive, sources_whose_offsets_overlap_stop_the_run)
+{
+    world_init(&world, 5, 8 * MIB);
+    world_add_segment(&world, 256 * KIB);
+    world.next_offset[3] -= 1; // given twice
+    world_add_segment(&world, 256 * KIB);
+    cr_assert_eq(world_unweave(&world, 0), 2);
+    cr_assert_eq(world_run_to_end(&world), E_CORRUPT);
+    cr_assert_eq(archives_count(world.archives), 0);
+    world_deinit(&world);
+}
+
 /* But the leader epochs, which are no one's business here. Of long rows of zeros every 16th is tried. */
 Test(archive, each_flipped_byte_of_a_file_is_found)
 {
