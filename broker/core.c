@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "broker/broker.h"
-#include "broker/topic_job.h"
 
 static void *core_main(void *argument);
 static void pin(struct core *core);
@@ -329,11 +328,9 @@ static void on_reply(void *context, struct request *request)
     case REQUEST_DELIVER:
         shard_on_delivered(own_shard(core, request->shard), request);
         break;
-    case REQUEST_SHARD: { // shard 0 asked
-        struct shard *shard = own_shard(core, 0);
-        topic_job_on_reply(shard->topic_jobs, shard, request);
+    case REQUEST_SHARD: // shard 0 asked
+        shard_on_mail_reply(own_shard(core, 0), request);
         break;
-    }
     }
 }
 

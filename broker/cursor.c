@@ -334,7 +334,7 @@ void cursors_delivered(struct cursors *cursors, struct shard *shard, struct requ
     struct subscription *subscription = delivery->u.deliver.owner;
     cursors->pinned_bytes -= delivery->buffer->capacity;
     buffer_unref(shard->buffers, TAKE(delivery->buffer));
-    pool_release(shard->requests, delivery);
+    request_release(shard->requests, delivery);
     ASSERT(subscription->in_flight > 0);
     subscription->in_flight--;
     if (subscription->is_dead)

@@ -231,19 +231,14 @@ bool delivery_begin(struct cursors *cursors, struct shard *shard, struct subscri
     ASSERT(!subscription->delivery);
     if (cursors->pinned_bytes > 0 && cursors->pinned_bytes + bytes > DELIVERY_PINNED_BYTES_MAX)
         return false;
-    struct request *delivery = pool_acquire(shard->requests);
+    struct request *delivery = request_acquire(shard->requests, REQUEST_DELIVER, shard->core);
     if (!delivery)
         return false;
-    memset(delivery, 0, sizeof(*delivery));
     delivery->buffer = buffer_acquire(shard->buffers, bytes);
     if (!delivery->buffer) {
-        pool_release(shard->requests, delivery);
+        request_release(shard->requests, delivery);
         return false;
     }
-    list_init(&delivery->link);
-    delivery->magic = REQUEST_MAGIC;
-    delivery->kind = REQUEST_DELIVER;
-    delivery->origin_core = shard->core;
     delivery->target_core = subscription->conn.core;
     delivery->shard = shard->id;
     delivery->conn = subscription->conn;
@@ -259,7 +254,7 @@ void delivery_drop(struct cursors *cursors, struct shard *shard, struct subscrip
     struct request *delivery = TAKE(subscription->delivery);
     cursors->pinned_bytes -= delivery->buffer->capacity;
     buffer_unref(shard->buffers, TAKE(delivery->buffer));
-    pool_release(shard->requests, delivery);
+    request_release(shard->requests, delivery);
     subscription->fill = 0;
 }
 

@@ -148,14 +148,9 @@ static int tell(struct topic_job *job, struct shard *shard)
     ASSERT(topic);
     int sent = 0;
     while (job->told < shard->shard_count) {
-        struct request *mail = pool_acquire(shard->requests);
+        struct request *mail = request_acquire(shard->requests, REQUEST_SHARD, shard->core);
         if (!mail)
             return sent;
-        memset(mail, 0, sizeof(*mail));
-        list_init(&mail->link);
-        mail->magic = REQUEST_MAGIC;
-        mail->kind = REQUEST_SHARD;
-        mail->origin_core = shard->core;
         mail->shard = (uint16_t)job->told;
         mail->target_core = shard->shard_core[job->told];
         mail->correlation = job->topic_id;
@@ -164,7 +159,7 @@ static int tell(struct topic_job *job, struct shard *shard)
         mail->u.shard.partition_count = le32_get(topic->partition_count);
         mail->u.shard.settings = topic->settings;
         if (mailbox_send(shard->mailbox, mail)) {
-            pool_release(shard->requests, mail);
+            request_release(shard->requests, mail);
             return sent;
         }
         job->told++;
@@ -186,7 +181,7 @@ void topic_job_on_reply(struct topic_jobs *jobs, struct shard *shard, struct req
         }
         break;
     }
-    pool_release(shard->requests, mail);
+    request_release(shard->requests, mail);
 }
 
 /* Logs the outcome; FULL is tried again next turn. */
