@@ -167,7 +167,8 @@ void write_ack_begin(struct writer *w, uint64_t first, uint64_t last, uint32_t s
 uint16_t read_ack(const struct frame *frame, struct msg_ack *m);
 uint64_t read_ack_offset(struct msg_ack *m);
 
-/* ---- PRODUCE's failure: REPLY | ERROR; a result for each batch of the publish ---- */
+/* ---- PRODUCE's failure: REPLY | ERROR; a result for each batch of the publish, or none (count 0)
+ * when the frame was refused as a whole ---- */
 struct msg_produce_failure {
     struct msg_error first; // the first error among them
     uint16_t batch_count;

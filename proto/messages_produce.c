@@ -152,12 +152,13 @@ void write_produce_result(struct writer *w, const struct msg_produce_result *m)
     write_u64(w, m->base_offset);
 }
 
+/* A frame that was refused before its items were known has an error and nothing else. */
 uint16_t read_produce_failure(const struct frame *frame, struct msg_produce_failure *m)
 {
     struct reader r = meta_reader(frame);
     bool allowed = true;
     walk_error(&r, &m->first, &allowed);
-    m->batch_count = read_u16(&r);
+    m->batch_count = reader_is_done(&r) ? 0 : read_u16(&r);
     const uint8_t *results = r.at;
     read_bytes(&r, (size_t)m->batch_count * PRODUCE_RESULT_BYTES);
     m->results = reader_between(results, &r);

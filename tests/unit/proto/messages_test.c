@@ -261,6 +261,22 @@ Test(messages, produce_failure_has_a_result_for_each_batch)
     cr_assert(reader_is_done(&m.results));
 }
 
+Test(messages, produce_refused_as_a_whole_has_no_results)
+{
+    struct msg_produce_failure m = {.batch_count = 9};
+    for (int round = 0; round < 2; round++) {
+        struct writer w = writer_make(bytes, sizeof(bytes));
+        if (round == 0)
+            write_error(&w, PE_MALFORMED, NULL);
+        else
+            write_produce_failure_begin(&w, PE_MALFORMED, NULL, 0);
+        struct frame frame = {.op = OP_PRODUCE, .meta = bytes, .meta_length = writer_length(&w)};
+        cr_assert_eq(read_produce_failure(&frame, &m), PE_NONE);
+        cr_assert_eq(m.first.error, PE_MALFORMED);
+        cr_assert_eq(m.batch_count, 0);
+    }
+}
+
 Test(messages, ack_with_offsets_that_rise_fall_and_reach_the_top)
 {
     struct frame frame = decode("ack");
