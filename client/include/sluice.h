@@ -34,7 +34,7 @@
  * Threads. A client has one I/O thread of its own; producers and consumers of the client share it.
  * Every function may be called from any thread, except that one consumer is polled by one thread at
  * a time and an object is freed once, when no other call on it is running. Delivery reports are
- * called from the I/O thread (or, with SLUICE_REPORT_POLL, from sluice_producer_poll()), never
+ * called from the I/O thread (or, with report_poll, from sluice_producer_poll()), never
  * while a lock of the library is held; from a report one may call sluice_producer_send() (it then
  * never waits) but no call that waits or frees.
  *
@@ -43,11 +43,13 @@
  *   what                         | holds
  *   -----------------------------+------------------------------------------------------------------
  *   report with SLUICE_OK        | the record is on stable storage and visible to consumers
- *   report with an error         | not stored, unless the error is SLUICE_E_TIMED_OUT or SLUICE_E_CLOSED: then unknown
+ *   report with an error         | not stored; except that nobody can tell with SLUICE_E_TIMED_OUT and SLUICE_E_CLOSED,
+ *                                | and when the answer to an earlier try was lost with its connection
  *   order                        | per partition and producer, also across retries
  *   duplicates                   | none from retries and reconnects of one producer object
  *   every accepted record        | exactly one report, also when the producer is freed
- *   idempotent = false           | as above, but a retry may store a second copy
+ *   not_idempotent = true        | as above, but a retry may store a second copy, and with more than one batch in
+ *                                | flight put a later batch before an earlier one
  *
  * Caveats. After fork() only the parent may use its objects. The library blocks all signals on its
  * I/O thread and needs SIGPIPE ignored by nobody (it sends with MSG_NOSIGNAL). A long report
