@@ -1,0 +1,398 @@
+/* The shard as a whole on the simulated disk: topics, publishing, idempotence, reading, crashes. */
+#include "tests/unit/broker/shard_fixture.h"
+
+static uint32_t make_topic(struct shard_fixture *f, const char *name, uint32_t partitions)
+{
+    uint32_t topic_id = 0;
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, name, partitions, &topic_id), PE_NONE);
+    cr_assert_neq(topic_id, 0);
+    return topic_id;
+}
+
+static struct shf_publish plain(uint32_t topic_id, uint32_t partition)
+{
+    return (struct shf_publish){.topic_id = topic_id,
+                                .partition = partition,
+                                .producer_id = PRODUCER_NONE,
+                                .epoch = UINT16_MAX,
+                                .sequence = UINT32_MAX,
+                                .records = 3,
+                                .value = "value"};
+}
+
+Test(shard, publishes_get_dense_offsets_and_are_answered_when_durable)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 1, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 2), 1);
+    for (uint64_t i = 0; i < 10; i++) {
+        uint64_t offset;
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+        cr_assert_eq(offset, i * 3);
+        struct partition *partition = store_partition(f->shards[0].store, publish.topic_id, 1);
+        cr_assert_eq(partition->visible_end, (i + 1) * 3);
+    }
+    shard_check(&f->shards[0]);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, unknown_topics_partitions_and_bad_batches_are_refused_and_nothing_else_is_disturbed)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 2, 1);
+    uint32_t topic_id = make_topic(f, "orders", 2);
+    struct shf_publish good = plain(topic_id, 0), bad = plain(topic_id + 1, 0);
+    uint64_t offset;
+    cr_assert_eq(shf_publish(f, &bad, &offset), PE_UNKNOWN_TOPIC);
+    bad = plain(topic_id, 2);
+    cr_assert_eq(shf_publish(f, &bad, &offset), PE_UNKNOWN_PARTITION);
+
+    struct request *request = shf_request(f, 0, OP_PRODUCE, 1);
+    shf_write_publish(f, request, &good);
+    request->frames[request->frame_bytes - 1] ^= 1; // of the last record
+    shf_call(f, request);
+    cr_assert_eq(le16_get(shf_outcome(request).error), PE_CORRUPT_BATCH);
+    cr_assert_eq(request->error, PE_CORRUPT_BATCH);
+    shf_release(f, request);
+
+    cr_assert_eq(shf_publish(f, &good, &offset), PE_NONE);
+    cr_assert_eq(offset, 0);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_retry_gets_its_original_offset_also_after_a_crash)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 3, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    publish.producer_id = 7;
+    publish.epoch = 0;
+    uint64_t offset;
+    for (uint32_t i = 0; i < 4; i++) {
+        publish.sequence = i * 3;
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    }
+    shf_crash(f);
+    cr_assert_eq(shf_open(f), 0, "%s", f->text);
+    for (uint32_t i = 0; i < 4; i++) {
+        publish.sequence = i * 3;
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+        cr_assert_eq(offset, i * 3, "the retry is the original");
+    }
+    publish.sequence = 15;
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_OUT_OF_ORDER_SEQUENCE);
+    publish.sequence = 12;
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(offset, 12);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_duplicate_of_a_batch_that_is_not_durable_yet_waits_for_it)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 4, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    publish.producer_id = 7;
+    publish.epoch = 0;
+    publish.sequence = 0;
+    struct request *first = shf_request(f, 0, OP_PRODUCE, 1);
+    struct request *again = shf_request(f, 0, OP_PRODUCE, 2);
+    shf_write_publish(f, first, &publish);
+    shf_write_publish(f, again, &publish);
+    shf_send(f, first);
+    shf_send(f, again);
+    struct partition *partition = store_partition(f->shards[0].store, publish.topic_id, 0);
+    while (!f->reply)
+        shf_turn(f);
+    cr_assert_eq(partition->visible_end, 3, "answered before anything was durable");
+    shf_turns(f, 100);
+    cr_assert_eq(partition->visible_end, 3);
+    cr_assert_eq(partition->next_offset, 3, "stored once");
+    cr_assert_eq(le64_get(shf_outcome(again).base_offset), 0);
+    cr_assert_eq(le16_get(shf_outcome(again).error), PE_NONE);
+    shf_release(f, first);
+    shf_release(f, again);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, subscriptions_deliver_what_is_there_and_what_comes)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 5, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset, next = 0;
+    uint16_t error;
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_BEGINNING, 0, 8 * MIB), PE_NONE);
+    shf_turns(f, 20);
+    cr_assert_eq(shf_take_records(f, &next, &error), 15);
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    shf_turns(f, 20);
+    cr_assert_eq(shf_take_records(f, &next, &error), 3);
+    cr_assert_eq(next, 18);
+    shf_credit(f, 0, OP_UNSUBSCRIBE, 50, 0, PE_NONE);
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    shf_turns(f, 20);
+    cr_assert_eq(f->delivered_bytes, 0);
+    shf_credit(f, 0, OP_UNSUBSCRIBE, 50, 0, PE_UNKNOWN_SUBSCRIPTION);
+    shard_check(&f->shards[0]);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_subscription_never_sends_more_than_its_credit)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 6, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset, next = 0, credit = 700;
+    uint16_t error;
+    for (int i = 0; i < 40; i++)
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_BEGINNING, 0, credit), PE_NONE);
+    uint32_t records = 0;
+    for (int round = 0; round < 100 && records < 120; round++) {
+        shf_turns(f, 20);
+        uint32_t bytes = f->delivered_bytes;
+        cr_assert_leq(bytes, credit);
+        credit -= bytes;
+        records += shf_take_records(f, &next, &error);
+        cr_assert_eq(error, PE_NONE);
+        shf_credit(f, 0, OP_CREDIT, 50, 300, PE_NONE);
+        credit += 300;
+    }
+    cr_assert_eq(records, 120);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_credit_that_can_never_hold_a_batch_is_an_error_and_ends_the_cursor)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 7, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    publish.records = 100;
+    uint64_t offset, next = 0;
+    uint16_t error;
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_BEGINNING, 0, 400), PE_NONE);
+    shf_turns(f, 50);
+    cr_assert_eq(shf_take_records(f, &next, &error), 0);
+    cr_assert_eq(error, PE_CREDIT_TOO_SMALL);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_consumer_that_takes_nothing_stops_at_its_deliveries_in_flight)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 8, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset, next = 0;
+    uint16_t error;
+    f->hold_deliveries = true;
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_BEGINNING, 0, 8 * MIB), PE_NONE);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+        shf_turns(f, 10);
+    }
+    cr_assert_leq(f->delivery_count, DELIVERIES_IN_FLIGHT_MAX);
+    f->hold_deliveries = false;
+    for (uint32_t i = 0; i < f->delivery_count; i++)
+        mailbox_reply(&f->mailbox, f->deliveries[i]);
+    shf_turns(f, 50);
+    cr_assert_eq(shf_take_records(f, &next, &error), 60);
+    shf_close(f);
+    free(f);
+}
+
+static struct request *fetch(struct shard_fixture *f, uint32_t topic_id, uint32_t wait_ms,
+                             uint64_t offset)
+{
+    struct request *request = shf_request(f, 0, OP_FETCH, 60);
+    struct writer w = shf_writer(request);
+    write_fetch_begin(&w, 65536, wait_ms, 0, 1);
+    write_fetch_item(&w, topic_id, 0, START_OFFSET, 0, offset);
+    shf_seal(request, &w, 0);
+    return request;
+}
+
+Test(shard, a_fetch_answers_at_once_or_when_something_comes_or_at_its_deadline)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 9, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset, next = 0;
+    uint16_t error;
+    struct request *request = shf_call(f, fetch(f, publish.topic_id, 0, 0));
+    cr_assert_eq(request->error, PE_NONE);
+    shf_release(f, request);
+    shf_turns(f, 5);
+    cr_assert_gt(f->delivered_bytes, 0, "an answer without data");
+    cr_assert_eq(shf_take_records(f, &next, &error), 0);
+
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    shf_release(f, shf_call(f, fetch(f, publish.topic_id, 0, 0)));
+    shf_turns(f, 5);
+    cr_assert_eq(shf_take_records(f, &next, &error), 3);
+
+    struct request *waiting = fetch(f, publish.topic_id, 50, 3);
+    shf_send(f, waiting);
+    shf_turns(f, 5);
+    cr_assert_null(f->reply);
+    uint64_t started = io_sim_now_ns(f->io);
+    while (!f->reply)
+        shf_turn(f);
+    cr_assert_geq(io_sim_now_ns(f->io) - started, 40 * NS_PER_MS);
+    shf_turns(f, 5);
+    cr_assert_eq(shf_take_records(f, &next, &error), 0);
+    shf_release(f, waiting);
+
+    cr_assert_eq(shf_call(f, fetch(f, publish.topic_id, 0, 4))->error, PE_OFFSET_OUT_OF_RANGE);
+    shf_release(f, f->reply);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, a_closed_connection_leaves_nothing_behind)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 10, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset;
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_END, 0, MIB), PE_NONE);
+    struct request *waiting = fetch(f, publish.topic_id, 60000, 0);
+    shf_send(f, waiting);
+    shf_turns(f, 5);
+    uint32_t requests_free = f->requests.free_count;
+    struct request *closed = request_acquire(&f->requests, REQUEST_CONN_CLOSED, 0);
+    closed->conn = waiting->conn;
+    cr_assert_eq(mailbox_send(&f->mailbox, closed), 0);
+    shf_turns(f, 5);
+    request_release(&f->requests, closed);
+    shf_release(f, waiting); // it has come home, whatever became of its connection
+    cr_assert_eq(f->requests.free_count, requests_free + 1);
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    shf_turns(f, 20);
+    cr_assert_eq(f->delivered_bytes, 0);
+    shard_check(&f->shards[0]);
+    shf_close(f);
+    free(f);
+}
+
+Test(shard, topics_are_made_altered_dropped_and_survive_over_two_shards)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 11, 2);
+    uint32_t id, other;
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "orders", 16, &id), PE_NONE);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "orders", 1, &other), PE_TOPIC_EXISTS);
+    uint32_t counts[2] = {partitions_count(store_partitions(f->shards[0].store)),
+                          partitions_count(store_partitions(f->shards[1].store))};
+    cr_assert_eq(counts[0] + counts[1], 16);
+    cr_assert(counts[0] > 0 && counts[1] > 0, "%u and %u", counts[0], counts[1]);
+    uint64_t offset;
+    for (uint32_t p = 0; p < 16; p++) {
+        struct shf_publish publish = plain(id, p);
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    }
+    cr_assert_eq(shf_topic(f, OP_TOPIC_ALTER, "orders", 8, &other), PE_INVALID_PARTITION_COUNT);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_ALTER, "orders", 20, &other), PE_NONE);
+    shf_crash(f);
+    cr_assert_eq(shf_open(f), 0, "%s", f->text);
+    struct shf_publish publish = plain(id, 19);
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_DELETE, "orders", 0, &other), PE_NONE);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_DELETE, "orders", 0, &other), PE_UNKNOWN_TOPIC);
+    cr_assert_eq(partitions_count(store_partitions(f->shards[0].store)) +
+                     partitions_count(store_partitions(f->shards[1].store)),
+                 0);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "orders", 1, &other), PE_NONE);
+    cr_assert_neq(other, id, "ids are never used again");
+    shf_close(f);
+    free(f);
+}
+
+/* A crash at any moment of making, altering and dropping: afterwards every topic that shard 0 knows has all of
+ * its partitions, and no partition is without its topic. */
+Test(shard, a_crash_in_the_middle_of_topic_changes_is_mended_at_the_next_start)
+{
+    for (uint64_t seed = 20; seed < 50; seed++) {
+        struct shard_fixture *f = malloc(sizeof(*f));
+        shf_init(f, seed, 2);
+        uint32_t id;
+        cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "old", 6, &id), PE_NONE);
+        const char *names[] = {"new", "old", "old"};
+        const uint16_t ops[] = {OP_TOPIC_CREATE, OP_TOPIC_ALTER, OP_TOPIC_DELETE};
+        uint32_t which = (uint32_t)(seed % 3);
+        struct request *request = shf_request(f, 0, ops[which], 5);
+        struct writer w = shf_writer(request);
+        if (ops[which] == OP_TOPIC_DELETE) {
+            write_topic_delete(&w, slice_of_text(names[which]));
+        } else {
+            write_topic_change(&w, slice_of_text(names[which]), 9);
+            write_settings_begin(&w, 0);
+        }
+        shf_seal(request, &w, 0);
+        shf_send(f, request);
+        shf_turns(f, (int)(seed * 7 % 40));
+        shf_crash(f);
+        cr_assert_eq(shf_open(f), 0, "seed %lu: %s", (unsigned long)seed, f->text);
+        shf_turns(f, 3000);
+        for (uint32_t row = 0; row < topics_row_count(f->shards[0].topics); row++) {
+            const struct disk_topic *topic = topics_row(f->shards[0].topics, row);
+            if (!topic)
+                continue;
+            cr_assert(topic->settled && !topic->dropped, "seed %lu", (unsigned long)seed);
+            for (uint32_t p = 0; p < le32_get(topic->partition_count); p++) {
+                uint16_t owner = shard_of_partition(f->slot_shard, le32_get(topic->topic_id), p);
+                cr_assert(store_partition(f->shards[owner].store, le32_get(topic->topic_id), p));
+            }
+        }
+        for (uint16_t i = 0; i < 2; i++)
+            cr_assert_eq(shard_check_partitions(&f->shards[i], &f->shards[0], f->text), 0);
+        shf_close(f);
+        free(f);
+    }
+}
+
+/* Random publishes with crashes: the state after recovery is the state of a clean restart of the same log. */
+Test(shard, state_after_a_crash_equals_state_after_replay)
+{
+    for (uint64_t seed = 60; seed < 66; seed++) {
+        struct shard_fixture *f = malloc(sizeof(*f));
+        shf_init(f, seed, 1);
+        uint32_t id = make_topic(f, "orders", 4);
+        struct random dice;
+        random_init(&dice, seed);
+        uint32_t sequences[8] = {0};
+        for (int i = 0; i < 150; i++) {
+            uint32_t producer = (uint32_t)random_below(&dice, 8);
+            struct shf_publish publish = {.topic_id = id,
+                                          .partition = producer % 4,
+                                          .producer_id = producer,
+                                          .sequence = sequences[producer],
+                                          .records = 1 + (uint32_t)random_below(&dice, 5),
+                                          .value = "v"};
+            uint64_t offset;
+            cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+            sequences[producer] += publish.records;
+            if (random_below(&dice, 60) == 0)
+                store_checkpoint(f->shards[0].store);
+        }
+        uint64_t digest = shard_digest(&f->shards[0]);
+        shf_crash(f);
+        cr_assert_eq(shf_open(f), 0, "%s", f->text);
+        cr_assert_eq(shard_digest(&f->shards[0]), digest, "seed %lu", (unsigned long)seed);
+        shf_close(f);
+        cr_assert_eq(shf_open(f), 0, "%s", f->text);
+        cr_assert_eq(shard_digest(&f->shards[0]), digest);
+        shf_close(f);
+        free(f);
+    }
+}
