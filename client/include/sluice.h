@@ -40,16 +40,17 @@
  *
  * Guarantees, by default (idempotent producer, broker with durability = sync):
  *
- *   what                         | holds
- *   -----------------------------+------------------------------------------------------------------
- *   report with SLUICE_OK        | the record is on stable storage and visible to consumers
- *   report with an error         | not stored; except that nobody can tell with SLUICE_E_TIMED_OUT and SLUICE_E_CLOSED,
- *                                | and when the answer to an earlier try was lost with its connection
- *   order                        | per partition and producer, also across retries
- *   duplicates                   | none from retries and reconnects of one producer object
- *   every accepted record        | exactly one report, also when the producer is freed
- *   not_idempotent = true        | as above, but a retry may store a second copy, and with more than one batch in
- *                                | flight put a later batch before an earlier one
+ *   what                    | holds
+ *   ------------------------+---------------------------------------------------------------------
+ *   report with SLUICE_OK   | the record is on stable storage and visible to consumers
+ *   report with an error    | not stored; except that nobody can tell with SLUICE_E_TIMED_OUT and
+ *                           | SLUICE_E_CLOSED, and when the answer to an earlier try was lost with
+ *                           | its connection
+ *   order                   | per partition and producer, also across retries
+ *   duplicates              | none from retries and reconnects of one producer object
+ *   every accepted record   | exactly one report, also when the producer is freed
+ *   not_idempotent = true   | as above, but a retry may store a second copy, and with more than one
+ *                           | batch in flight put a later batch before an earlier one
  *
  * Caveats. After fork() only the parent may use its objects. The library blocks all signals on its
  * I/O thread and needs SIGPIPE ignored by nobody (it sends with MSG_NOSIGNAL). A long report
