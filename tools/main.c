@@ -51,10 +51,11 @@ static const struct command commands[] = {
      "  --delimiter D       value and D instead of a format\n"
      "  --framing length    4-byte big-endian length, then the value's bytes\n"
      "Runs until SIGINT (exit 0) if nothing stops it.\n"},
-    {"wal", "inspect", cmd_wal_inspect, "DIR [--shard N] [--verify]",
+    {"wal", "inspect", cmd_wal_inspect, "DIR [--shard N] [--verify] [--groups]",
      "what lies in a data directory; never writes; 0 intact, 3 damaged",
      "  --shard N           only this shard\n"
      "  --verify            check every checksum, not only headers\n"
+     "  --groups            each group of the log\n"
      "The broker must be stopped.\n"},
     {"wal", "salvage", cmd_wal_salvage, "DIR --shard N --from LSN --to LSN --yes",
      "give up a damaged range of a log, so that the broker starts again",
