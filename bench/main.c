@@ -1,0 +1,77 @@
+/* sluice-bench: measures a broker, and the machine it runs on.
+ *
+ * The first word is a command of the table; its options are in options.c. Exit: 0 measured (also
+ * when there were anomalies: they are in the output), 1 failed, 2 usage. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/consume.h"
+#include "bench/limits.h"
+#include "bench/publish.h"
+
+struct command {
+    const char *name;
+    enum bench_command command;
+    int (*run)(struct bench_options *options);
+    const char *summary;
+};
+
+static const struct command commands[] = {
+    {"limits", BENCH_LIMITS, limits_main,
+     "the bare limits of this machine: loopback socket, log, both in a pipeline"},
+    {"publish", BENCH_PUBLISH, publish_main, "durable publishing: rate, and latency of acks"},
+    {"consume", BENCH_CONSUME, consume_main, "reading a topic: rate"},
+};
+
+static int help(FILE *file);
+static int help_command(const struct command *command);
+static const struct command *find(const char *name);
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0))
+        return help(stdout);
+    const struct command *command = argc >= 2 ? find(argv[1]) : NULL;
+    if (!command) {
+        if (argc >= 2)
+            fprintf(stderr, "sluice-bench: unknown command: %s\n", argv[1]);
+        help(stderr);
+        return 2;
+    }
+    struct bench_options options = {.command = command->command};
+    switch (options_parse(&options, argc - 1, argv + 1)) {
+    case OPTIONS_OK:
+        return command->run(&options);
+    case OPTIONS_HELP:
+        return help_command(command);
+    default:
+        return 2;
+    }
+}
+
+static const struct command *find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static int help(FILE *file)
+{
+    fprintf(file, "usage: sluice-bench COMMAND [options]\n\n");
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(file, "\nsluice-bench COMMAND --help names the options\n");
+    return 0;
+}
+
+static int help_command(const struct command *command)
+{
+    printf("usage: sluice-bench %s [options]\n%s\n\n", command->name, command->summary);
+    options_help(command->command);
+    return 0;
+}

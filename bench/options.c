@@ -1,0 +1,271 @@
+/* Parsing of the command line.
+ *
+ * The happy path is: defaults of the command, then each option through its row of the table, then
+ * what must hold between options. It fails with one line on standard error that names the option,
+ * what was given, and what is allowed. */
+#include "bench/options.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+
+#define ALL (BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME)
+
+enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, CPUS, DRIVER };
+
+struct option_row {
+    const char *name;
+    enum kind kind;
+    unsigned commands;
+    size_t offset; // of the member that it fills
+    uint64_t min, max;
+    const char *argument; // NULL: none
+    const char *help;
+};
+
+#define AT(member) offsetof(struct bench_options, member)
+
+static const struct option_row rows[] = {
+    {"server", TEXT, ALL, AT(server), 0, 0, "A:P",
+     "the broker; default $SLUICE_SERVER, else 127.0.0.1:7650"},
+    {"driver", DRIVER, ALL, AT(driver), 0, 0, "D", "what is measured: sluice"},
+    {"topic", TEXT, ALL, AT(topic), 0, 0, "T", "default bench; made if missing"},
+    {"partitions", COUNT, ALL, AT(partition_count), 1, 16384, "N",
+     "of the topic when it is made; default 1"},
+    {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B", "bytes of a value; default 1KiB"},
+    {"batch-size", SIZE, ALL, AT(batch_bytes), KIB, 4 * MIB, "B", "default 256KiB"},
+    {"producers", COUNT, ALL, AT(producer_count), 1, 1024, "N",
+     "threads, each with a producer of its own; default 1"},
+    {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
+     "records per second of all producers together: latency then counts from the\n"
+     "                       time a record was due; default max"},
+    {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
+     "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
+    {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",
+     "seconds before that; default 2 (limits: 0.3; consume: 0)"},
+    {"limits-dir", TEXT, ALL, AT(limits_dir), 0, 0, "DIR",
+     "measure the bare limits of the machine in DIR, which must be on the broker's\n"
+     "                       file system; files made there are removed (limits: default .)"},
+    {"output", TEXT, ALL, AT(output_path), 0, 0, "FILE.json",
+     "results as JSON; - is standard output"},
+    {"clients", COUNT, BENCH_PUBLISH, AT(client_count), 1, 256, "N",
+     "connections that the producers share; default 1"},
+    {"compression", COMPRESSION, BENCH_PUBLISH, AT(compression_lz4), 0, 0, "none|lz4",
+     "default none"},
+    {"compressible", FLAG, BENCH_PUBLISH, AT(compressible), 0, 0, NULL,
+     "values like log lines, about 3:1; default random bytes"},
+    {"own-request", FLAG, BENCH_PUBLISH, AT(own_request), 0, 0, NULL,
+     "each record is a batch and a request of its own; the library still coalesces"},
+    {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
+     "synchronous: send one record, wait for its ack, repeat"},
+    {"in-flight", COUNT, BENCH_PUBLISH, AT(batches_in_flight), 1, 5, "N",
+     "unacked batches of a partition; default the library's"},
+    {"buffer", SIZE, BENCH_PUBLISH, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
+     "records not yet acked, of a producer; default the library's"},
+    {"linger-us", COUNT, BENCH_PUBLISH, AT(linger_us), 0, 10000000, "N",
+     "how long a batch may wait to fill; default 0"},
+    {"sample", COUNT, BENCH_PUBLISH, AT(sample_stride), 1, 1000000, "N",
+     "time every N-th record; default 1 with --lone or --rate to 100000, else 61"},
+    {"verify", FLAG, BENCH_PUBLISH | BENCH_CONSUME, AT(verify), 0, 0, NULL,
+     "publish: stamp each record; consume: check stamps and contents"},
+    {"from", FROM, BENCH_CONSUME, AT(from_end), 0, 0, "beginning|end",
+     "default beginning, and stop at the end found there; end: for --duration"},
+    {"cpus", CPUS, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(cpu_receive), 0, 1023,
+     "R,S|any", "processors of the bare limits: receiver and disk, sender; default 0,1"},
+    {"wal-set", SIZE, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(wal_set_bytes), 128 * MIB,
+     1024 * GIB, "B", "recycled files of the bare log; default 1GiB"},
+    {"connections", COUNT, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(connection_count), 1,
+     16, "N", "of the bare socket and pipeline; default 1"},
+};
+
+static void set_defaults(struct bench_options *options, const char *name);
+static int parse_option(struct bench_options *options, const struct option_row *row);
+static int check(struct bench_options *options);
+static int usage(const struct bench_options *options, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+int options_parse(struct bench_options *options, int argc, char **argv)
+{
+    struct option long_options[ARRAY_COUNT(rows) + 2] = {{"help", no_argument, NULL, 'h'}};
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
+        long_options[i + 1] = (struct option){
+            rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, 1000 + (int)i};
+    set_defaults(options, argv[0]);
+    opterr = 0;
+    optind = 0; // glibc: start anew
+    int found, result = OPTIONS_OK;
+    while (result == OPTIONS_OK &&
+           (found = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (found == 'h')
+            return OPTIONS_HELP;
+        if (found < 1000)
+            return usage(options, "unknown option, or its value is missing: %s", argv[optind - 1]);
+        result = parse_option(options, &rows[found - 1000]);
+    }
+    if (result == OPTIONS_OK && optind < argc)
+        return usage(options, "unexpected word: %s", argv[optind]);
+    return result == OPTIONS_OK ? check(options) : result;
+}
+
+void options_help(enum bench_command command)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        if (!(rows[i].commands & command))
+            continue;
+        char head[40];
+        snprintf(head, sizeof(head), "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
+                 rows[i].argument ? rows[i].argument : "");
+        printf("  %-20s %s\n", head, rows[i].help);
+    }
+}
+
+static void set_defaults(struct bench_options *options, const char *name)
+{
+    bool limits = options->command == BENCH_LIMITS, consume = options->command == BENCH_CONSUME;
+    *options = (struct bench_options){
+        .command = options->command,
+        .command_name = name,
+        .driver = "sluice",
+        .topic = "bench",
+        .limits_dir = limits ? "." : NULL,
+        .partition_count = 1,
+        .record_bytes = KIB,
+        .batch_bytes = 256 * KIB,
+        .producer_count = 1,
+        .client_count = 1,
+        .duration_ns = limits    ? 2 * NS_PER_S
+                       : consume ? 0
+                                 : 10 * NS_PER_S,
+        .warm_up_ns = limits    ? 300 * NS_PER_MS
+                      : consume ? 0
+                                : 2 * NS_PER_S,
+        .cpu_receive = 0,
+        .cpu_send = 1,
+        .wal_set_bytes = GIB,
+        .connection_count = 1,
+    };
+}
+
+/* ---- one value ---- */
+
+/* Seconds as a decimal number, or with a unit: 10, 0.5, 500ms, 2m. */
+static int parse_seconds(const char *text, uint64_t *ns)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (end != text && *end == '\0' && seconds >= 0 && seconds <= 1e9) {
+        *ns = (uint64_t)(seconds * (double)NS_PER_S);
+        return 0;
+    }
+    uint64_t ms;
+    if (units_parse_duration(text, &ms) || ms > UINT64_MAX / NS_PER_MS)
+        return -1;
+    *ns = ms * NS_PER_MS;
+    return 0;
+}
+
+static int parse_cpus(struct bench_options *options, const char *text)
+{
+    char rest;
+    if (strcmp(text, "any") == 0) {
+        options->cpu_receive = options->cpu_send = CPU_ANY;
+        return OPTIONS_OK;
+    }
+    if (sscanf(text, "%d,%d%c", &options->cpu_receive, &options->cpu_send, &rest) == 2 &&
+        options->cpu_receive >= 0 && options->cpu_send >= 0)
+        return OPTIONS_OK;
+    return usage(options, "--cpus %s: want two numbers such as 0,1, or any", text);
+}
+
+static int parse_word(struct bench_options *options, const struct option_row *row, const char *no,
+                      const char *yes, bool *value)
+{
+    if (strcmp(optarg, no) != 0 && strcmp(optarg, yes) != 0)
+        return usage(options, "--%s %s: allowed %s", row->name, optarg, row->argument);
+    *value = strcmp(optarg, yes) == 0;
+    return OPTIONS_OK;
+}
+
+static int parse_number(struct bench_options *options, const struct option_row *row, void *member)
+{
+    uint64_t value = 0;
+    int status = row->kind == SIZE      ? units_parse_size(optarg, &value)
+                 : row->kind == SECONDS ? parse_seconds(optarg, &value)
+                                        : units_parse_u64(optarg, &value);
+    if (status || value < row->min || value > row->max) {
+        uint64_t unit = row->kind == SECONDS ? NS_PER_S : 1;
+        return usage(options, "--%s %s: allowed %s%llu..%llu", row->name, optarg,
+                     row->kind == SECONDS && row->min > 0 ? "more than " : "",
+                     (unsigned long long)(row->min / unit), (unsigned long long)(row->max / unit));
+    }
+    if (row->kind == COUNT)
+        *(uint32_t *)member = (uint32_t)value;
+    else
+        *(uint64_t *)member = value;
+    return OPTIONS_OK;
+}
+
+static int parse_option(struct bench_options *options, const struct option_row *row)
+{
+    void *member = (char *)options + row->offset;
+    if (!(row->commands & options->command))
+        return usage(options, "--%s is not an option of this command", row->name);
+    switch (row->kind) {
+    case TEXT:
+        *(const char **)member = optarg;
+        return OPTIONS_OK;
+    case FLAG:
+        *(bool *)member = true;
+        return OPTIONS_OK;
+    case DRIVER:
+        if (strcmp(optarg, "sluice") != 0)
+            return usage(options, "--driver %s: this version has sluice only", optarg);
+        return OPTIONS_OK;
+    case COMPRESSION:
+        return parse_word(options, row, "none", "lz4", member);
+    case FROM:
+        return parse_word(options, row, "beginning", "end", member);
+    case CPUS:
+        return parse_cpus(options, optarg);
+    case RATE:
+        if (strcmp(optarg, "max") == 0) {
+            options->rate = 0;
+            return OPTIONS_OK;
+        }
+        return parse_number(options, row, member);
+    default:
+        return parse_number(options, row, member);
+    }
+}
+
+/* ---- between options ---- */
+
+static int check(struct bench_options *options)
+{
+    if (options->lone && options->producer_count > 1)
+        return usage(options, "--lone: one record at a time has one producer, not %u",
+                     options->producer_count);
+    if (options->client_count > options->producer_count)
+        return usage(options, "--clients %u: more than --producers %u", options->client_count,
+                     options->producer_count);
+    if (options->command == BENCH_PUBLISH && options->verify && options->record_bytes < 32)
+        return usage(options, "--verify: the stamp needs --record-size 32 or more");
+    if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)
+        options->duration_ns = 10 * NS_PER_S;
+    return OPTIONS_OK;
+}
+
+static int usage(const struct bench_options *options, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "sluice-bench %s: ", options->command_name);
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, "\nsee sluice-bench %s --help\n", options->command_name);
+    va_end(arguments);
+    return OPTIONS_USAGE;
+}

@@ -1,0 +1,84 @@
+/* What a run found, for people and as JSON. The keys of the JSON object are an interface: scripts
+ * compare runs by them. What was not measured is null, never 0.
+ *
+ *     command, driver
+ *     records, bytes, seconds, records_per_s, bytes_per_s      payload: keys and values only
+ *     latency_us   {p50, p90, p99, p99_9, p99_99, max}
+ *     limits       {socket_bytes_per_s, wal_bytes_per_s, pipeline_bytes_per_s, fraction}
+ *     bare_us      {write_sync_p50, write_sync_p99, round_trip_p50, round_trip_p99}
+ *     broker       {cpu_s, rss_bytes, fdatasyncs, device_bytes}
+ *     settings     {what was asked for}
+ *     anomalies    [text, ...]     empty: nothing unexpected happened
+ *
+ * fraction = bytes_per_s / pipeline_bytes_per_s. */
+#ifndef SLUICE_BENCH_REPORT_H
+#define SLUICE_BENCH_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/counters.h"
+#include "bench/options.h"
+
+/* A number that may not have been measured. */
+struct figure {
+    bool known;
+    double value;
+};
+
+static inline struct figure figure_of(double value)
+{
+    return (struct figure){true, value};
+}
+
+struct limits_figures {
+    struct figure socket_bytes_per_s;
+    struct figure wal_bytes_per_s;
+    struct figure pipeline_bytes_per_s;
+    struct figure write_sync_p50_us, write_sync_p99_us;
+    struct figure round_trip_p50_us, round_trip_p99_us;
+};
+
+struct broker_figures { // of the measured time, as the broker itself counts
+    struct figure cpu_s;
+    struct figure rss_bytes; // at the end
+    struct figure fdatasyncs;
+    struct figure device_bytes; // written to the log, with headers and padding
+    struct figure
+        waits_for_spare; // appends that found no prepared file; reported as an anomaly only
+};
+
+#define ANOMALIES_MAX 32
+#define ANOMALY_TEXT_MAX 256
+
+struct anomalies {
+    char texts[ANOMALIES_MAX][ANOMALY_TEXT_MAX];
+    uint32_t count; // may exceed what is kept
+};
+
+struct report {
+    const struct bench_options *options;
+    bool has_load; // records .. bytes_per_s
+    uint64_t records;
+    uint64_t bytes;
+    double seconds;
+    struct histogram *latency_ns; // NULL: not measured
+    struct limits_figures limits;
+    struct broker_figures broker;
+    struct anomalies anomalies;
+};
+
+/* Notes something that should not have happened. Thread: main. */
+void anomaly(struct report *report, const char *format, ...) PRINTF_LIKE(2, 3);
+
+struct figure report_fraction(const struct report *report);
+
+/* Both return 0, or 1 after a message on standard error: the file can't be written. */
+int report_print(struct report *report); // to standard output, unless the JSON goes there
+int report_write_json(struct report *report);
+
+/* The JSON object alone. */
+void report_json(struct report *report, FILE *file);
+
+#endif
