@@ -298,7 +298,7 @@ static uint64_t look_at_consumers(struct sluice_client *client)
     LIST_EACH(link, &client->consumers)
     {
         struct sluice_consumer *consumer = CONTAINER_OF(link, struct sluice_consumer, link);
-        wake_ns = min_u64(wake_ns, consumer_turn(consumer));
+        wake_ns = min_u64(wake_ns, consumer_turn(consumer)); // it may be gone afterwards
     }
     return wake_ns;
 }

@@ -15,6 +15,7 @@
 #define DECOMPRESSED_BYTES_MAX ((uint32_t)(256 * MIB))
 
 static int fill(struct sluice_consumer *consumer, struct sluice_message *messages, int max);
+static void check_current(struct sluice_consumer *consumer);
 static struct item *next_item(struct sluice_consumer *consumer);
 static struct item *take_ready(struct sluice_consumer *consumer);
 static void wait_for_items(struct sluice_consumer *consumer, uint64_t deadline_ns);
@@ -36,6 +37,7 @@ int sluice_consumer_poll(struct sluice_consumer *consumer, struct sluice_message
     if (max <= 0 || !messages)
         return SLUICE_E_INVALID;
     release_used(consumer);
+    check_current(consumer);
     uint64_t deadline_ns = 0;
     for (;;) {
         int count = fill(consumer, messages, max);
@@ -135,7 +137,7 @@ static struct item *next_item(struct sluice_consumer *consumer)
     return item;
 }
 
-/* Items of feeds that were paused since they came are set aside. */
+/* Items of feeds that were paused since they came are kept aside. */
 static struct item *take_ready(struct sluice_consumer *consumer)
 {
     struct list *link;
@@ -143,11 +145,32 @@ static struct item *take_ready(struct sluice_consumer *consumer)
         struct item *item = CONTAINER_OF(link, struct item, link);
         if (!item->feed->paused)
             return item;
-        list_push_back(&item->feed->kept, link);
-        item->feed->kept_bytes += item->bytes;
-        consumer->kept_bytes += item->bytes;
+        feeds_keep(consumer, item, false);
     }
     return NULL;
+}
+
+/* Since the last poll the partition may have been moved or taken out (then the rest of its item is
+ * void), or paused: then the item waits with the others, and what was returned of it is passed over
+ * later. */
+static void check_current(struct sluice_consumer *consumer)
+{
+    struct item *item = consumer->current;
+    if (!item)
+        return;
+    pthread_mutex_lock(&consumer->mutex);
+    bool valid = item->generation == item->feed->generation;
+    if (!valid)
+        feeds_item_done(consumer, item);
+    else if (item->feed->paused)
+        feeds_keep(consumer, item, true);
+    else
+        item = NULL; // goes on
+    pthread_mutex_unlock(&consumer->mutex);
+    if (item) {
+        consumer->current = NULL;
+        consumer->batch_open = false;
+    }
 }
 
 static void wait_for_items(struct sluice_consumer *consumer, uint64_t deadline_ns)

@@ -8,6 +8,8 @@
  *
  *     outstanding credit + held_bytes + credit_due == buffer_bytes
  *
+ * What is kept for a paused feed is copied out of its frame and bounded by itself (kept_bytes).
+ *
  * The I/O thread puts items in, the polling thread takes them out, both under the mutex and never
  * per record. */
 #ifndef SLUICE_CLIENT_CONSUMER_PRIVATE_H
@@ -80,7 +82,7 @@ struct sluice_consumer {
     uint32_t feed_count;
     struct list ready;
     uint64_t held_bytes; // of received frames that are not used up
-    uint64_t kept_bytes; // of those, paused feeds'
+    uint64_t kept_bytes; // copies for paused feeds: at most a quarter of the buffer
     uint64_t credit_due; // to be given back
     bool set_changed;    // the subscription is not what the feeds want
     int failure;         // of the whole subscription, for the next poll
@@ -107,6 +109,7 @@ struct sluice_consumer {
     struct call unsubscribe_call;
     uint8_t *subscribe_meta;
     uint8_t unsubscribe_meta[32];
+    bool removing;    // waits for the rest of a frame that lies in its memory
     uint64_t wake_ns; // backoff after an error; 0: none
     uint32_t attempt;
 };
@@ -125,6 +128,12 @@ void feeds_release(struct feed *feed);
 void feeds_move(struct sluice_consumer *consumer, struct feed *feed, uint64_t position,
                 int64_t skip_before_ms);
 void feeds_pause(struct sluice_consumer *consumer, struct feed *feed, bool paused);
+/* A paused feed's item is set aside; when there is no room for it, everything received of the feed
+ * is void, and it is left out of the subscription until it is resumed. `first`: before those kept
+ * already. */
+void feeds_keep(struct sluice_consumer *consumer, struct item *item, bool first);
+bool feeds_has_room(const struct sluice_consumer *consumer, uint64_t bytes);
+void feeds_leave_out(struct sluice_consumer *consumer, struct feed *feed);
 /* An item is through, read or void; gives its delivery back with the last one. */
 void feeds_item_done(struct sluice_consumer *consumer, struct item *item);
 /* True when the I/O thread should send a CREDIT now. */

@@ -18,8 +18,12 @@
 #include "client/consumer_private.h"
 
 #define SUBSCRIBE_FIXED_BYTES 64
+#define CREDIT_BYTES 32u // more than the meta of a CREDIT or UNSUBSCRIBE
 #define BACKOFF_NS (100 * NS_PER_MS)
+#define REMOVE_WAIT_NS (1 * NS_PER_S)
 
+static void send_unsubscribe(struct sluice_consumer *consumer);
+static uint64_t finish_removing(struct sluice_consumer *consumer);
 static struct sluice_consumer *find_consumer(struct sluice_client *client, uint64_t correlation);
 static bool wants_data(const struct feed *feed);
 static uint64_t wanted_credit(struct sluice_consumer *consumer);
@@ -36,42 +40,62 @@ static void take_items(struct sluice_consumer *consumer, const struct frame *fra
                        const struct msg_deliver *m, struct delivery *delivery);
 static bool take_item(struct sluice_consumer *consumer, struct feed *feed,
                       const struct deliver_item *wire, struct item *item);
+static void leave_out_from_here(struct sluice_consumer *consumer, struct feed *feed);
 static int item_error(struct sluice_consumer *consumer, struct feed *feed, uint16_t error);
-static bool keep_for_later(struct sluice_consumer *consumer, struct feed *feed, uint32_t bytes);
 
 void consumer_add(struct sluice_consumer *consumer)
 {
     list_push_back(&consumer->client->consumers, &consumer->link);
 }
 
-/* Whatever still comes for its subscription finds no consumer and is passed over. */
+/* Whatever still comes for its subscription finds no consumer and is passed over. Only a frame that
+ * is being received into its memory is waited for, but not for ever. */
 void consumer_remove(struct sluice_consumer *consumer)
 {
     struct sluice_client *client = consumer->client;
     calls_cancel(&consumer->subscribe_call);
     calls_cancel(&consumer->unsubscribe_call);
-    if (client->connection.large_delivery &&
-        client->connection.large_delivery->consumer == consumer)
-        connection_close(client, "a consumer was freed in the middle of a frame");
-    if (consumer->subscription != 0 && connection_is_up(&client->connection)) {
-        struct msg_credit end = {.subscription = consumer->subscription};
-        uint8_t *frame = connection_reserve(client, 32);
-        struct writer w = writer_make(frame + FRAME_HEADER_SIZE, frame ? 32 : 0);
-        if (frame) {
-            write_credit(&w, &end);
-            connection_queue(client, OP_UNSUBSCRIBE, ++client->correlation, writer_length(&w));
-        }
+    if (consumer->subscription != 0 && connection_is_up(&client->connection))
+        send_unsubscribe(consumer);
+    consumer->subscription = 0;
+    consumer->removing = true;
+    consumer->wake_ns = client->now_ns + REMOVE_WAIT_NS;
+}
+
+static void send_unsubscribe(struct sluice_consumer *consumer)
+{
+    struct sluice_client *client = consumer->client;
+    struct msg_credit end = {.subscription = consumer->subscription};
+    uint8_t *frame = connection_reserve(client, CREDIT_BYTES);
+    if (!frame)
+        return;
+    struct writer w = writer_make(frame + FRAME_HEADER_SIZE, CREDIT_BYTES);
+    write_credit(&w, &end);
+    connection_queue(client, OP_UNSUBSCRIBE, ++client->correlation, writer_length(&w));
+}
+
+/* Returns when to come back; afterwards the consumer may be gone. */
+static uint64_t finish_removing(struct sluice_consumer *consumer)
+{
+    struct sluice_client *client = consumer->client;
+    struct delivery *receiving = client->connection.large_delivery;
+    if (receiving && receiving->consumer == consumer) {
+        if (client->now_ns >= consumer->wake_ns)
+            connection_close(client, "a frame for a freed consumer does not end");
+        return consumer->wake_ns;
     }
     list_remove(&consumer->link);
     pthread_mutex_lock(&consumer->mutex);
     consumer->removed = true;
     pthread_cond_broadcast(&consumer->arrived);
     pthread_mutex_unlock(&consumer->mutex);
+    return UINT64_MAX;
 }
 
 void consumer_connected(struct sluice_consumer *consumer)
 {
-    consumer->wake_ns = 0;
+    if (!consumer->removing)
+        consumer->wake_ns = 0;
 }
 
 void consumer_lost(struct sluice_consumer *consumer)
@@ -88,6 +112,8 @@ void consumer_lost(struct sluice_consumer *consumer)
 uint64_t consumer_turn(struct sluice_consumer *consumer)
 {
     struct sluice_client *client = consumer->client;
+    if (consumer->removing)
+        return finish_removing(consumer);
     if (!connection_is_up(&client->connection))
         return UINT64_MAX;
     if (client->now_ns < consumer->wake_ns)
@@ -233,10 +259,10 @@ static void give_credit(struct sluice_consumer *consumer)
                                 .bytes = consumer->credit_due};
     consumer->credit_due = 0;
     pthread_mutex_unlock(&consumer->mutex);
-    uint8_t *frame = connection_reserve(client, 32);
+    uint8_t *frame = connection_reserve(client, CREDIT_BYTES);
     if (!frame)
         return;
-    struct writer w = writer_make(frame + FRAME_HEADER_SIZE, 32);
+    struct writer w = writer_make(frame + FRAME_HEADER_SIZE, CREDIT_BYTES);
     write_credit(&w, &credit);
     connection_queue(client, OP_CREDIT, 0, writer_length(&w));
 }
@@ -357,7 +383,7 @@ static void take_items(struct sluice_consumer *consumer, const struct frame *fra
     pthread_mutex_unlock(&consumer->mutex);
 }
 
-/* True when the item was filled and queued. */
+/* True when the item was filled and is queued. */
 static bool take_item(struct sluice_consumer *consumer, struct feed *feed,
                       const struct deliver_item *wire, struct item *item)
 {
@@ -371,14 +397,27 @@ static bool take_item(struct sluice_consumer *consumer, struct feed *feed,
         item->error = item_error(consumer, feed, error);
     if (item->error == SLUICE_OK && item->bytes == 0)
         return false;
-    if (feed->paused && !keep_for_later(consumer, feed, item->bytes))
+    if (feed->paused && !feeds_has_room(consumer, item->bytes)) {
+        leave_out_from_here(consumer, feed);
         return false;
+    }
     if (item->error == SLUICE_OK)
         feed->received = item->next_offset;
     feed->refs++;
     item->delivery->items_left++;
-    list_push_back(feed->paused ? &feed->kept : &consumer->ready, &item->link);
+    if (feed->paused)
+        feeds_keep(consumer, item, false);
+    else
+        list_push_back(&consumer->ready, &item->link);
     return true;
+}
+
+/* What was kept is enough; this item and what follows it come again when the feed is resumed. */
+static void leave_out_from_here(struct sluice_consumer *consumer, struct feed *feed)
+{
+    feed->left_out = true;
+    feed->subscription = 0;
+    consumer->set_changed = true;
 }
 
 /* The broker has ended this partition's part of the subscription. */
@@ -392,19 +431,4 @@ static int item_error(struct sluice_consumer *consumer, struct feed *feed, uint1
     }
     feed->stopped = true;
     return error_from_broker(error);
-}
-
-/* False: it has enough, is left out of the subscription from now on, and this item will come again.
- */
-static bool keep_for_later(struct sluice_consumer *consumer, struct feed *feed, uint32_t bytes)
-{
-    if (consumer->kept_bytes + bytes > consumer->buffer_bytes / 4) {
-        feed->left_out = true;
-        feed->subscription = 0;
-        consumer->set_changed = true;
-        return false;
-    }
-    feed->kept_bytes += bytes;
-    consumer->kept_bytes += bytes;
-    return true;
 }

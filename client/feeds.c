@@ -5,6 +5,7 @@
 
 #include "client/consumer_private.h"
 
+static struct item *copy_item(const struct item *item);
 static uint32_t place_of(const struct sluice_consumer *consumer, uint32_t topic_id,
                          uint32_t partition);
 static void void_items(struct sluice_consumer *consumer, struct feed *feed);
@@ -102,7 +103,7 @@ void feeds_pause(struct sluice_consumer *consumer, struct feed *feed, bool pause
         return;
     feed->paused = paused;
     if (paused)
-        return; // its items are set aside as they come up
+        return; // its items are kept as they come up
     if (feed->left_out)
         consumer->set_changed = true;
     feed->left_out = false;
@@ -114,6 +115,40 @@ void feeds_pause(struct sluice_consumer *consumer, struct feed *feed, bool pause
         list_push_front(&consumer->ready, last); // before what came since
     }
     pthread_cond_signal(&consumer->arrived);
+}
+
+/* The copy has a delivery of its own that takes no credit: a few kept bytes would hold on to a
+ * whole frame, and with it to the credit of all. */
+void feeds_keep(struct sluice_consumer *consumer, struct item *item, bool first)
+{
+    struct feed *feed = item->feed;
+    struct item *kept = feeds_has_room(consumer, item->bytes) ? copy_item(item) : NULL;
+    if (!kept) {
+        feeds_leave_out(consumer, feed);
+        feeds_item_done(consumer, item);
+        return;
+    }
+    if (first)
+        list_push_front(&feed->kept, &kept->link);
+    else
+        list_push_back(&feed->kept, &kept->link);
+    feed->refs++;
+    feed->kept_bytes += kept->bytes;
+    consumer->kept_bytes += kept->bytes;
+    feeds_item_done(consumer, item);
+}
+
+bool feeds_has_room(const struct sluice_consumer *consumer, uint64_t bytes)
+{
+    return consumer->kept_bytes + bytes <= consumer->buffer_bytes / 4;
+}
+
+void feeds_leave_out(struct sluice_consumer *consumer, struct feed *feed)
+{
+    void_items(consumer, feed);
+    feed->received = feed->position;
+    feed->left_out = true;
+    consumer->set_changed = true;
 }
 
 void feeds_item_done(struct sluice_consumer *consumer, struct item *item)
@@ -134,7 +169,31 @@ void feeds_item_done(struct sluice_consumer *consumer, struct item *item)
 bool feeds_credit_is_worth_it(const struct sluice_consumer *consumer)
 {
     return consumer->credit_due >= consumer->buffer_bytes / 4 ||
-           (consumer->credit_due > 0 && consumer->held_bytes == consumer->kept_bytes);
+           (consumer->credit_due > 0 && consumer->held_bytes == 0);
+}
+
+/* NULL: no memory. */
+static struct item *copy_item(const struct item *item)
+{
+    struct delivery *delivery = malloc(sizeof(*delivery) + item->bytes);
+    struct item *copy = malloc(sizeof(*copy));
+    if (!delivery || !copy) {
+        free(delivery);
+        free(copy);
+        return NULL;
+    }
+    *delivery = (struct delivery){.consumer = item->delivery->consumer,
+                                  .on_heap = true,
+                                  .items_left = 1,
+                                  .items = copy,
+                                  .bytes = (uint8_t *)(delivery + 1)};
+    *copy = *item;
+    list_init(&copy->link);
+    copy->delivery = delivery;
+    copy->batches = delivery->bytes;
+    if (item->bytes > 0)
+        memcpy(delivery->bytes, item->batches, item->bytes);
+    return copy;
 }
 
 static uint32_t place_of(const struct sluice_consumer *consumer, uint32_t topic_id,

@@ -199,7 +199,14 @@ static void open_listener(struct fake_broker *broker)
     ASSERT(broker->listen_fd >= 0);
     setsockopt(broker->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     socklen_t len = sizeof(broker->sockaddr);
-    ASSERT(bind(broker->listen_fd, (struct sockaddr *)&broker->sockaddr, len) == 0);
+    /* On the way back the old listener may live until the thread's poll() lets go of it. */
+    int failed = -1;
+    for (int i = 0; i < 2000 && failed; i++) {
+        failed = bind(broker->listen_fd, (struct sockaddr *)&broker->sockaddr, len);
+        if (failed)
+            sleep_ms(1);
+    }
+    ASSERT(!failed);
     ASSERT(listen(broker->listen_fd, 64) == 0);
     getsockname(broker->listen_fd, (struct sockaddr *)&broker->sockaddr, &len);
     snprintf(broker->address, sizeof(broker->address), "127.0.0.1:%u",
@@ -838,6 +845,7 @@ void fake_go_down(struct fake_broker *broker)
 
 void fake_come_back(struct fake_broker *broker)
 {
+    wake(broker);
     pthread_mutex_lock(&broker->mutex);
     open_listener(broker);
     pthread_mutex_unlock(&broker->mutex);

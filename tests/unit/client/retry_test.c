@@ -239,13 +239,14 @@ Test(retry, what_is_behind_a_batch_of_unknown_fate_is_stored_once)
 Test(retry, a_batch_that_is_surely_not_stored_times_out_without_a_new_epoch)
 {
     struct user *user = user_new(&plain, 1);
-    user_produce(user, (struct sluice_producer_options){
-                           .batch_records = 1, .delivery_timeout_ms = 300, .retry_backoff_ms = 10});
+    user_produce(user, (struct sluice_producer_options){.batch_records = 1,
+                                                        .delivery_timeout_ms = 1000,
+                                                        .retry_backoff_ms = 10});
     user_send_many(user, 0, 1);
     user_flush(user);
     fake_rule(user->broker, OP_PRODUCE, 0, 1000000, FAKE_REFUSE, PE_OVERLOADED);
     user_send_many(user, 0, 1);
-    user_sleep_ms(200);
+    user_sleep_ms(800);
     user_send_many(user, 0, 3);
     cr_assert(user_wait_reports(user, 2));
     cr_expect(eq(int, user->last_failure, SLUICE_E_TIMED_OUT));
