@@ -82,6 +82,10 @@ int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topi
         return SLUICE_E_NO_MEMORY;
     status = resolve(consumer->client, topic_id, first, count, start, offsets);
     pthread_mutex_lock(&consumer->mutex);
+    if (status == SLUICE_OK && consumer->feed_count + count > FETCH_ITEM_COUNT_MAX) {
+        error_set("more than %u partitions in one consumer", FETCH_ITEM_COUNT_MAX);
+        status = SLUICE_E_INVALID;
+    }
     for (uint32_t i = 0; i < count && status == SLUICE_OK; i++)
         status = feeds_add(consumer, topic, topic_id, first + i, offsets[i], skip_before(start));
     pthread_mutex_unlock(&consumer->mutex);

@@ -138,13 +138,15 @@ static bool wants_data(const struct feed *feed)
     return !feed->stopped && !feed->left_out;
 }
 
-/* What the new subscription may send. 0 when that is too little for any batch: then reading must go
- * on first. */
+/* What the new subscription may send. 0 when that may be too little for the next batch: then
+ * reading must go on first. A buffer that is too small altogether is the broker's to refuse
+ * (CREDIT_TOO_SMALL). */
 static uint64_t wanted_credit(struct sluice_consumer *consumer)
 {
-    uint64_t credit =
-        consumer->buffer_bytes - min_u64(consumer->held_bytes, consumer->buffer_bytes);
-    return credit >= atomic_load(&consumer->client->credit_min) ? credit : 0;
+    uint64_t buffer_bytes = consumer->buffer_bytes;
+    uint64_t credit = buffer_bytes - min_u64(consumer->held_bytes, buffer_bytes);
+    uint64_t least = min_u64(atomic_load(&consumer->client->credit_min), buffer_bytes);
+    return credit >= least ? credit : 0;
 }
 
 static void subscribe(struct sluice_consumer *consumer)
