@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FLAG_SEAL = 1, FLAG_STAGED = 2, FLAG_SMALL = 4, FLAG_RECORDS = 8, FLAG_LZ4 = 16 };
 
-#define CONTENT_MAX (1u << 20)
+#define CONTENT_MAX (1u << 15)
 #define CONTENT_SMALL 100u
 
 static const struct batch_limits limits = {.batch_bytes_max = 1u << 16, .record_bytes_max = 1000};
