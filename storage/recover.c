@@ -150,7 +150,8 @@ static int act(struct recover *recover, const struct recover_case *rule)
     result->rule = rule->letter;
     if (rule->action == RECOVER_REFUSE)
         return refuse(recover, rule);
-    tell(recover, rule);
+    if (!recover->options->read_only)
+        tell(recover, rule);
     if (rule->action == RECOVER_GO_ON)
         return 0;
     result->cut = true;

@@ -171,6 +171,15 @@ void recover_hole_record(struct recover *recover, const struct hole *hole);
 /* If the operator's hole begins at the walk's place: 1, and it is on record. */
 MUST_USE int recover_hole_open(struct recover *recover);
 
+/* ---- recover_scan.c ---- */
+
+/* As recover_scan_segment(), group by group. to_lsn may be UINT64_MAX: then it ends with CORRUPT where no good group
+ * follows. */
+typedef int (*recover_group_fn)(void *context, const struct group_head *head, uint8_t *bytes);
+MUST_USE int recover_scan_groups(struct io *io, const struct segment *segment,
+                                 uint64_t segment_bytes, uint64_t from_lsn, uint64_t to_lsn,
+                                 recover_group_fn visit, void *context, uint64_t *at_lsn);
+
 /* ---- recover_cut.c ---- */
 
 /* Ends the log at the walk's place by a CUT in a new file, which becomes the place. */

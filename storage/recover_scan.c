@@ -10,6 +10,12 @@ struct scan {
     struct file_reader reader;
     const struct segment *segment;
     uint64_t lsn;
+    recover_group_fn visit;
+    void *context;
+};
+
+struct entries { // of recover_scan_segment(): a visit of groups that visits their entries
+    uint64_t file_number;
     recover_visit_fn visit;
     void *context;
 };
@@ -18,14 +24,32 @@ static int scan_all(struct scan *scan, uint64_t to_lsn);
 static bool step_over_hole(struct scan *scan, uint64_t to_lsn);
 static int scan_group(struct scan *scan);
 
+static int visit_entries(void *context, const struct group_head *head, uint8_t *bytes)
+{
+    struct entries *entries = context;
+    return recover_visit_entries(head, bytes, entries->file_number, entries->visit,
+                                 entries->context);
+}
+
 int recover_scan_segment(struct io *io, const struct segment *segment, uint64_t segment_bytes,
                          uint64_t from_lsn, uint64_t to_lsn,
                          int (*visit)(void *context, const struct wal_view *view), void *context,
                          uint64_t *at_lsn)
 {
+    struct entries entries = {segment->number, visit, context};
+    ASSERT(to_lsn <= segment->end_lsn);
+    return recover_scan_groups(io, segment, segment_bytes, from_lsn, to_lsn, visit_entries,
+                               &entries, at_lsn);
+}
+
+int recover_scan_groups(struct io *io, const struct segment *segment, uint64_t segment_bytes,
+                        uint64_t from_lsn, uint64_t to_lsn, recover_group_fn visit, void *context,
+                        uint64_t *at_lsn)
+{
     struct scan scan = {
         .segment = segment, .lsn = from_lsn, .visit = visit, .context = context};
-    ASSERT(from_lsn >= segment->base_lsn && to_lsn <= segment->end_lsn);
+    ASSERT(from_lsn >= segment->base_lsn);
+    *at_lsn = from_lsn;
     int status = file_reader_init(&scan.reader, io, recover_group_bytes_max(segment_bytes));
     if (status < 0)
         return status;
@@ -75,7 +99,7 @@ static int scan_group(struct scan *scan)
         return status == E_TRUNCATED ? E_CORRUPT : status;
     if (!group_payload_is_good(bytes, &head))
         return E_CORRUPT;
-    status = recover_visit_entries(&head, bytes, segment->number, scan->visit, scan->context);
+    status = scan->visit(scan->context, &head, bytes);
     if (status == 0)
         scan->lsn += group_total_bytes(head.payload_bytes);
     return status;

@@ -6,6 +6,7 @@
 #define SLUICE_TESTS_WAL_FIXTURE_H
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,7 @@ struct fixture {
     const char *replay_error;
     uint64_t committed;        // highest ever told
     uint64_t next_seed;
+    uint8_t entry_type;        // 0: ENTRY_BATCH (of content that is no batch)
     uint32_t on_committed, on_room, on_closed, on_failed;
     struct wal_failure failure;
     struct recover_options older; // the checkpoint before the last
@@ -173,7 +175,7 @@ static inline int fixture_append(struct fixture *f, uint32_t len)
     struct wal_view view;
     uint64_t seed = f->next_seed++ * 1000003;
     fixture_content(f->payload, len, seed);
-    struct wal_entry entry = {.type = ENTRY_BATCH,
+    struct wal_entry entry = {.type = f->entry_type ? f->entry_type : ENTRY_BATCH,
                               .topic_id = 7,
                               .partition = (uint32_t)seed % 5,
                               .pieces = {{f->payload, len / 3}, {f->payload + len / 3, len - len / 3}},
