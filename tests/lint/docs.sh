@@ -35,7 +35,7 @@ while read -r text; do
   done < <(prose "$text" | grep -oE '\]\([^) ]+\)' | sed -E 's/^\]\(//; s/\)$//' || true)
 done < <(texts)
 
-# ---- files and functions named in backticks
+# ---- files and functions named in backticks; NAME, FOLDER, MODULE stand for any
 
 sources=$(mktemp)
 trap 'rm -f "$sources" "$sources.names"' EXIT
@@ -48,7 +48,8 @@ find . -name '*.[ch]' -not -path './build/*' -print0 | xargs -0 -r cat |
 while read -r text; do
   while read -r name; do
     grep -qE "(^|/)${name//./\\.}\$" "$sources" || offence "$text" "\`$name\`: there is no such file"
-  done < <(prose "$text" | grep -oE '`[A-Za-z0-9_./-]+\.(c|h|def|sh|md)`' | tr -d '`' | sort -u || true)
+  done < <(prose "$text" | grep -oE '`[A-Za-z0-9_./-]+\.(c|h|def|sh|md)`' | tr -d '`' |
+    grep -vE 'NAME|FOLDER|MODULE' | sort -u || true)
   while read -r name; do
     grep -qxF -- "$name(" "$sources.names" || offence "$text" "\`$name()\`: there is no such function"
   done < <(prose "$text" | grep -oE '`[a-z][a-z0-9_]*\(\)`' | tr -d '`()' | sort -u || true)
