@@ -171,12 +171,16 @@ static int parse_choice(const char *choices, const char *value, uint64_t *index)
 
 /* ---- showing ---- */
 
+/* With a unit where that is exact, so that what is shown can be written into a file. */
 static char *format_number(const struct config_key *key, uint64_t number, char *text)
 {
-    if (key->kind == KIND_SIZE)
-        return units_format_size(number, text);
-    if (key->kind == KIND_DURATION)
-        return units_format_duration(number, text);
+    uint64_t again = 0;
+    if (key->kind == KIND_SIZE && units_parse_size(units_format_size(number, text), &again) == 0 &&
+        again == number)
+        return text;
+    if (key->kind == KIND_DURATION &&
+        units_parse_duration(units_format_duration(number, text), &again) == 0 && again == number)
+        return text;
     snprintf(text, UNITS_TEXT_MAX, "%" PRIu64, number);
     return text;
 }
