@@ -39,7 +39,6 @@ static void wait_for_events(struct sluice_client *client, uint64_t wake_ns);
 static bool producers_are_busy(struct sluice_client *client);
 static void stop_ticking(struct sluice_client *client);
 static void read_clock(struct sluice_client *client);
-static void shut_down(struct sluice_client *client);
 static void lose_publishes(struct sluice_client *client);
 
 static _Thread_local struct sluice_client *thread_client; // on an I/O thread: whose
@@ -167,8 +166,11 @@ static int start_thread(struct sluice_client *client)
     return status;
 }
 
+/* After the thread's end: whoever told it to stop may still have been waking it until now. */
 static void release(struct sluice_client *client)
 {
+    if (client->io)
+        io_free(client->io);
     ring_mpsc_free(client->commands);
     if (client->connection.in)
         connection_deinit(&client->connection);
@@ -195,7 +197,7 @@ static void *run(void *argument)
     read_clock(client);
     while (!client->stopping || client->connection.state != CONNECTION_DOWN)
         turn(client);
-    shut_down(client);
+    calls_end(client, SLUICE_E_CLOSED);
     return NULL;
 }
 
@@ -350,12 +352,6 @@ static void read_clock(struct sluice_client *client)
     atomic_store_explicit(&client->ticked_mono_ns, client->now_ns, memory_order_relaxed);
     atomic_store_explicit(&client->ticked_wall_ms, clock_wall_ms(client->clock),
                           memory_order_relaxed);
-}
-
-static void shut_down(struct sluice_client *client)
-{
-    calls_end(client, SLUICE_E_CLOSED);
-    io_free(client->io);
 }
 
 /* ---- what the parts tell each other ---- */

@@ -17,7 +17,6 @@
 static int fill(struct sluice_consumer *consumer, struct sluice_message *messages, int max);
 static void check_current(struct sluice_consumer *consumer);
 static struct item *next_item(struct sluice_consumer *consumer);
-static struct item *take_ready(struct sluice_consumer *consumer);
 static void wait_for_items(struct sluice_consumer *consumer, uint64_t deadline_ns);
 static int open_batch(struct sluice_consumer *consumer, bool have_messages);
 static int reserve_scratch(struct sluice_consumer *consumer, uint32_t bytes);
@@ -128,26 +127,14 @@ static int fill(struct sluice_consumer *consumer, struct sluice_message *message
 static struct item *next_item(struct sluice_consumer *consumer)
 {
     pthread_mutex_lock(&consumer->mutex);
-    struct item *item = take_ready(consumer);
+    struct list *link = list_pop_front(&consumer->ready);
+    struct item *item = link ? CONTAINER_OF(link, struct item, link) : NULL;
     if (item)
         consumer->position = item->feed->position;
     pthread_mutex_unlock(&consumer->mutex);
     consumer->current_at = 0;
     consumer->batch_open = false;
     return item;
-}
-
-/* Items of feeds that were paused since they came are kept aside. */
-static struct item *take_ready(struct sluice_consumer *consumer)
-{
-    struct list *link;
-    while ((link = list_pop_front(&consumer->ready))) {
-        struct item *item = CONTAINER_OF(link, struct item, link);
-        if (!item->feed->paused)
-            return item;
-        feeds_keep(consumer, item, false);
-    }
-    return NULL;
 }
 
 /* Since the last poll the partition may have been moved or taken out (then the rest of its item is
@@ -195,7 +182,7 @@ static void finish_item(struct sluice_consumer *consumer)
 static void release_used(struct sluice_consumer *consumer)
 {
     if (!consumer->batch_open) /* else its rest is still in there, for the messages of this poll */
-        consumer->scratch_used = false;
+        consumer->scratch_used &= consumer->batch_open; // an open batch goes on in it
     if (list_is_empty(&consumer->used))
         return;
     struct list *link;

@@ -5,6 +5,7 @@
 
 #include "client/consumer_private.h"
 
+static void keep_ready(struct sluice_consumer *consumer, struct feed *feed);
 static struct item *copy_item(const struct item *item);
 static uint32_t place_of(const struct sluice_consumer *consumer, uint32_t topic_id,
                          uint32_t partition);
@@ -102,8 +103,10 @@ void feeds_pause(struct sluice_consumer *consumer, struct feed *feed, bool pause
     if (feed->paused == paused)
         return;
     feed->paused = paused;
-    if (paused)
-        return; // its items are kept as they come up
+    if (paused) {
+        keep_ready(consumer, feed);
+        return;
+    }
     if (feed->left_out)
         consumer->set_changed = true;
     feed->left_out = false;
@@ -115,6 +118,27 @@ void feeds_pause(struct sluice_consumer *consumer, struct feed *feed, bool pause
         list_push_front(&consumer->ready, last); // before what came since
     }
     pthread_cond_signal(&consumer->arrived);
+}
+
+/* All at once, so that what is kept stays in order when more comes. */
+static void keep_ready(struct sluice_consumer *consumer, struct feed *feed)
+{
+    struct list own, *link;
+    list_init(&own);
+    LIST_EACH(ready, &consumer->ready)
+    {
+        if (CONTAINER_OF(ready, struct item, link)->feed != feed)
+            continue;
+        list_remove(ready);
+        list_push_back(&own, ready);
+    }
+    while ((link = list_pop_front(&own))) {
+        struct item *item = CONTAINER_OF(link, struct item, link);
+        if (feed->left_out)
+            feeds_item_done(consumer, item);
+        else
+            feeds_keep(consumer, item, false);
+    }
 }
 
 /* The copy has a delivery of its own that takes no credit: a few kept bytes would hold on to a

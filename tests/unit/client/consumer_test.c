@@ -245,24 +245,28 @@ Test(consumer, keys_values_headers_and_nulls_come_as_they_were_sent)
     user_free(user);
 }
 
+/* With polls that end inside of batches, at their ends, and beyond. */
 Test(consumer, messages_of_one_poll_stay_valid_until_the_next)
 {
-    struct user *user = with_records(3000, 100, SLUICE_COMPRESSION_LZ4);
-    struct sluice_consumer *consumer = new_consumer(user, 0);
-    sluice_consumer_subscribe(consumer, "t", 0, SLUICE_START_BEGINNING, 0);
+    static const int sizes[] = {1, 7, 70, 100, 150, 3000};
     static struct sluice_message messages[3000];
-    uint64_t next = 0;
-    while (next < 3000) {
-        int n = sluice_consumer_poll(consumer, messages, 3000, 5000);
-        cr_assert(gt(int, n, 0));
-        for (int i = 0; i < n; i++) {
-            char expected[32];
-            snprintf(expected, sizeof(expected), "%07lu", next + (uint64_t)i);
-            cr_assert(memcmp(messages[i].value, expected, 7) == 0);
+    struct user *user = with_records(3000, 100, SLUICE_COMPRESSION_LZ4);
+    for (size_t s = 0; s < ARRAY_COUNT(sizes); s++) {
+        struct sluice_consumer *consumer = new_consumer(user, 0);
+        sluice_consumer_subscribe(consumer, "t", 0, SLUICE_START_BEGINNING, 0);
+        uint64_t next = 0;
+        while (next < 3000) {
+            int n = sluice_consumer_poll(consumer, messages, sizes[s], 5000);
+            cr_assert(gt(int, n, 0));
+            for (int i = 0; i < n; i++) {
+                char expected[32];
+                snprintf(expected, sizeof(expected), "%07lu", next + (uint64_t)i);
+                cr_assert(memcmp(messages[i].value, expected, 7) == 0);
+            }
+            next += (uint64_t)n;
         }
-        next += (uint64_t)n;
+        sluice_consumer_free(consumer);
     }
-    sluice_consumer_free(consumer);
     user_free(user);
 }
 
@@ -318,6 +322,28 @@ Test(consumer, a_paused_partition_is_silent_and_goes_on_where_it_was)
     expect_nothing(consumer);
     cr_expect(eq(int, sluice_consumer_resume(consumer, "t", 0), SLUICE_OK));
     expect_numbers(consumer, 55, 945);
+    sluice_consumer_free(consumer);
+    user_free(user);
+}
+
+Test(consumer, what_comes_while_a_partition_is_paused_stays_in_order)
+{
+    struct user *user = with_records(1000, 10, SLUICE_COMPRESSION_NONE);
+    struct sluice_consumer *consumer = new_consumer(user, 0);
+    sluice_consumer_subscribe(consumer, "t", 0, SLUICE_START_BEGINNING, 0);
+    uint64_t next = 0;
+    for (int round = 0; round < 10; round++) {
+        expect_numbers(consumer, next, 33); // leaves an item in the middle, and others behind it
+        next += 33;
+        sluice_consumer_pause(consumer, "t", 0);
+        user_send_many(user, 0, 20);
+        user_flush(user);
+        if (round % 2)
+            expect_nothing(consumer);
+        user_sleep_ms(5);
+        sluice_consumer_resume(consumer, "t", 0);
+    }
+    expect_numbers(consumer, next, 1200 - next);
     sluice_consumer_free(consumer);
     user_free(user);
 }
