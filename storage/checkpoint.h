@@ -50,8 +50,9 @@ void checkpoint_writer_free(struct checkpoint_writer *writer);
 typedef void (*checkpoint_done_fn)(void *context, int status, const struct checkpoint_head *head);
 
 /* Freezes the tables now and starts. One at a time. head->number: one above the newest valid one (1 if there is none).
- * done, from checkpoint_turn() or io_poll(): 0 when it is durable under its name; NO_SPACE: nothing changed, try again
- * later with the same number; any other error is final for the shard. It may begin the next one. */
+ * done, from checkpoint_turn(): 0 when it is durable under its name; NO_SPACE, NO_MEMORY or FULL (no descriptor is free):
+ * nothing changed, try again later with the same number; any other error is final for the shard. It may begin the
+ * next one. */
 void checkpoint_begin(struct checkpoint_writer *writer, const struct checkpoint_head *head,
                       struct table *const *tables, uint32_t table_count, checkpoint_done_fn done,
                       void *context);

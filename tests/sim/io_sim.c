@@ -285,6 +285,8 @@ static void deliver(struct io_sim *sim, struct io_op *op)
 
 static int32_t perform(struct io_sim *sim, struct io_op *op)
 {
+    if (op->kind == IO_CLOSE && op->backend[OP_INJECTED] != 0)
+        (void)perform_close(sim, op); // the descriptor is gone whatever close() says
     if (op->kind != IO_TIMER && op->backend[OP_INJECTED] != 0 && op->kind != IO_WRITE &&
         op->kind != IO_FDATASYNC)
         return -(int32_t)op->backend[OP_INJECTED];
@@ -455,7 +457,7 @@ static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info)
     (void)path;
     *info = (struct io_fs_info){
         .total_bytes = disk->capacity_blocks * SIM_BLOCK,
-        .free_bytes = (disk->capacity_blocks - disk->allocated_blocks) * SIM_BLOCK,
+        .free_bytes = sim_disk_free_blocks(disk) * SIM_BLOCK,
         .is_memory = disk->is_memory,
     };
     snprintf(info->type, sizeof(info->type), "%s", disk->is_memory ? "tmpfs" : "sim");
