@@ -10,7 +10,7 @@
 #include "base/random.h"
 #include "client/consumer_private.h"
 #include "proto/messages.h"
-#include "tests/unit/client/fake_user.h"
+#include "tests/unit/client/user.h"
 
 static const struct fake_options plain;
 

@@ -1,5 +1,5 @@
-/* See fake_user.h. A failure of the set-up ends the test program. */
-#include "tests/unit/client/fake_user.h"
+/* See user.h. A failure of the set-up ends the test program. */
+#include "tests/unit/client/user.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

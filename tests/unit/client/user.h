@@ -1,7 +1,7 @@
 /* The application in tests of the client: a broker, a client, a producer, and a tally of the
  * reports. */
-#ifndef SLUICE_TESTS_FAKE_USER_H
-#define SLUICE_TESTS_FAKE_USER_H
+#ifndef SLUICE_TESTS_CLIENT_USER_H
+#define SLUICE_TESTS_CLIENT_USER_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
