@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 
-static bool is_below(uint64_t free_bytes, uint64_t total_bytes, uint32_t percent, bool is_inside);
+static bool is_below(uint64_t free_bytes, uint64_t border, bool is_inside);
 
 void disk_room_init(struct disk_room *room, uint32_t throttle_percent, uint32_t refuse_percent)
 {
@@ -34,20 +34,21 @@ bool disk_room_judge(struct disk_room *room, uint64_t free_bytes, uint64_t total
     enum store_room before = room->room;
     room->free_bytes = free_bytes;
     room->total_bytes = total_bytes;
-    if (is_below(free_bytes, total_bytes, room->refuse_percent, before == STORE_ROOM_FULL))
+    free_bytes -= min_u64(free_bytes, room->missing_bytes);
+    uint64_t refuse = max_u64(total_bytes / 100 * room->refuse_percent, room->needed_bytes);
+    uint64_t throttle = max_u64(total_bytes / 100 * room->throttle_percent, refuse);
+    if (is_below(free_bytes, refuse, before == STORE_ROOM_FULL)) {
         room->room = STORE_ROOM_FULL;
-    else if (is_below(free_bytes, total_bytes, room->throttle_percent, before != STORE_ROOM_OK))
-        room->room = STORE_ROOM_LOW;
-    else
-        room->room = STORE_ROOM_OK;
+        return room->room != before;
+    }
+    room->needed_bytes = 0;
+    bool is_low = is_below(free_bytes, throttle, before != STORE_ROOM_OK);
+    room->room = is_low ? STORE_ROOM_LOW : STORE_ROOM_OK;
     return room->room != before;
 }
 
 /* Who is inside gets out only a quarter above the border. */
-static bool is_below(uint64_t free_bytes, uint64_t total_bytes, uint32_t percent, bool is_inside)
+static bool is_below(uint64_t free_bytes, uint64_t border, bool is_inside)
 {
-    uint64_t border = total_bytes / 100 * percent;
-    if (is_inside)
-        border += border / 4;
-    return free_bytes < border;
+    return free_bytes < (is_inside ? border + border / 4 : border);
 }

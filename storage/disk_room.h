@@ -3,7 +3,10 @@
  *     OK --- below throttle % ---> LOW --- below refuse % ---> FULL
  *      ^---- above it by 1/4 --------'  ^--- above it by 1/4 -----'
  *
- * Without the quarter a broker at the border would change its mind with each recycled file. */
+ * Without the quarter a broker at the border would change its mind with each recycled file.
+ *
+ * On a small disk two percent may be less than one segment. Then the log waits for a file that can't be made, and FULL
+ * is said as well (needed_bytes), so that producers hear of it. */
 #ifndef SLUICE_STORAGE_DISK_ROOM_H
 #define SLUICE_STORAGE_DISK_ROOM_H
 
@@ -22,6 +25,8 @@ struct disk_room {
     uint64_t free_bytes;
     uint64_t total_bytes;
     uint64_t next_poll_ns;
+    uint64_t missing_bytes; // of the space that is to be kept back: not counted as free. Set by the owner
+    uint64_t needed_bytes; // somebody waits for so much: less is FULL. Set by the owner, 0 when no longer FULL
 };
 
 /* 0 percent: that border does not exist. */

@@ -19,6 +19,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "storage/wal.h"
 
 #define BACKOFF_NS_MIN (100 * NS_PER_MS)
 #define BACKOFF_NS_MAX (4 * NS_PER_S) // service is back within 5 s of free space
@@ -28,6 +29,7 @@
 #define SURPLUS_FREE_PERCENT 10       // more are made only while so much of the disk stays free
 
 static int job_begin(struct spares *spares, const struct spares_load *load);
+static bool job_is_discard(struct spares *spares, const struct segment *segment);
 static struct segment *job_unzeroed(struct spares *spares);
 static struct segment *job_new_file(struct spares *spares, const struct spares_load *load);
 static bool disk_has_room(struct spares *spares, const struct spares_load *load);
@@ -222,6 +224,10 @@ static int job_begin(struct spares *spares, const struct spares_load *load)
     if (segment == NULL)
         return 0;
     spares->making = segment;
+    if (job_is_discard(spares, segment)) {
+        spares->step = segment->fd >= 0 ? SPARES_CLOSE : SPARES_UNLINK;
+        return 1;
+    }
     spares->step = first_step(spares, segment);
     spares->zero_offset = is_named(spares, segment) ? DISK_SEGMENT_DATA : 0;
     int os_error = fault_check(FAULT_SEGMENT_PREPARE);
@@ -231,6 +237,16 @@ static int job_begin(struct spares *spares, const struct spares_load *load)
         return 0;
     }
     return 1;
+}
+
+/* Is this the file that is to give its blocks back? */
+static bool job_is_discard(struct spares *spares, const struct segment *segment)
+{
+    if (!spares->discard_next || is_named(spares, segment) || segment->path[0] == 0 ||
+        spares_named_count(spares) < WANTED_COUNT)
+        return false;
+    spares->discard_next = false;
+    return true;
 }
 
 /* The first spare that has a number but not all its zeros. */
@@ -248,6 +264,8 @@ static struct segment *job_new_file(struct spares *spares, const struct spares_l
 {
     uint32_t count = spares->live_count + spares_named_count(spares);
     if (count >= spares->options.file_count_max || spares->pool_free_count == 0)
+        return NULL;
+    if (spares->hold_files && count >= WAL_FILES_MIN)
         return NULL;
     if (!disk_has_room(spares, load))
         return NULL;

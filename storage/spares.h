@@ -106,6 +106,8 @@ struct spares {
     struct io_op op;
     bool op_done;                  // op ended; the next turn goes on
     bool stopped;
+    bool discard_next;             // the next raw file is deleted: see wal_discard_next()
+    bool hold_files;               // no new ones: see wal_hold_files()
     bool wants_look;               // a file could be made, if there were space
     uint64_t zero_offset;
     uint64_t zero_began_ns;

@@ -8,7 +8,8 @@
  * Replay goes through store_apply() alone, entry by entry; what can't be (an unknown partition, an offset that leaves
  * a hole) is damage there, and a programmer's error at append.
  *
- * Failure modes of an append: FULL (slot, spare segment, or open index), NO_SPACE (disk), CLOSED. */
+ * Failure modes of an append: FULL (slot, spare segment, open index, or the reserve for what is no batch), NO_SPACE
+ * (disk), CLOSED. */
 #include "storage/store_private.h"
 
 #include "base/hash.h"
@@ -27,6 +28,7 @@ static int entry_is_bad(const struct wal_view *view, const char *why);
 static bool visible_walk(struct store *store, const struct index_open *index, uint32_t *visible,
                          uint64_t lsn);
 static void visible_tell(struct store *store);
+static int room_turn(struct store *store);
 static enum archive_pressure pressure(const struct store *store);
 
 /* ---- append ---- */
@@ -47,6 +49,10 @@ int store_append(struct store *store, const struct wal_entry *entry, struct wal_
             return E_NOT_FOUND;
         if (UNLIKELY(index_open_is_full(store->open)))
             wal_roll(store->wal);
+        if (UNLIKELY(store->upkeep.is_tight && upkeep_batch_waits(store, entry))) {
+            store->append_waits = true;
+            return E_FULL;
+        }
     }
     int status = wal_append(store->wal, entry, view);
     if (UNLIKELY(status < 0))
@@ -118,6 +124,7 @@ static void index_roll(struct store *store, uint64_t file_number)
         store->open = segment_indexes_take(&store->indexes);
         retention_kick(&store->retention, store->now_ns);
     }
+    store->room.next_poll_ns = 0; // a segment's worth may have been taken from the disk
     store->open_file = file_number;
     store->open_visible = 0;
     time_marks_clear(&store->times);
@@ -206,10 +213,6 @@ void store_on_committed(void *context, uint64_t lsn)
         visible_walk(store, store->open, &store->open_visible, lsn);
     visible_tell(store);
     store->options.on_committed(store->options.context, lsn);
-    if (store->append_waits && segment_indexes_can_roll(indexes)) {
-        store->append_waits = false;
-        store->options.on_room(store->options.context);
-    }
 }
 
 /* True when all of it is visible. */
@@ -273,7 +276,19 @@ int store_turn(struct store *store, uint64_t now_ns, uint64_t now_wall_ms)
     work += archives_turn(store->archives, now_ns, pressure(store));
     work += upkeep_turn(store);
     work += checkpoint_turn(store->checkpoints, wal_marks(store->wal).durable);
+    work += room_turn(store);
     return work;
+}
+
+/* Who was refused here, and not by the log, is told here. */
+static int room_turn(struct store *store)
+{
+    if (!store->append_waits || !segment_indexes_can_roll(&store->indexes) ||
+        (store->upkeep.is_tight && !upkeep_has_reserve(store)))
+        return 0;
+    store->append_waits = false;
+    store->options.on_room(store->options.context);
+    return 1;
 }
 
 uint64_t store_deadline_ns(const struct store *store)
@@ -285,7 +300,7 @@ uint64_t store_deadline_ns(const struct store *store)
 static enum archive_pressure pressure(const struct store *store)
 {
     struct wal_marks marks = wal_marks(store->wal);
-    if (wal_is_starved(store->wal))
+    if (wal_is_starved(store->wal) || store->append_waits)
         return ARCHIVE_URGENT;
     return marks.durable < marks.reserved ? ARCHIVE_BUSY : ARCHIVE_CALM;
 }

@@ -157,7 +157,7 @@ static struct archives_options archives_options_of(const struct store *store)
         .shard_id = options->shard_id,
         .cache = store->cache,
         .batch_bytes_max = options->batch_bytes_max,
-        .reserve_bytes = min_u64(ARCHIVE_RUN_BYTES_MAX, options->segment_bytes),
+        .reserve_bytes = upkeep_reserve_bytes(options->segment_bytes),
         .no_direct = options->no_direct,
         .context = (void *)store,
         .log_start = upkeep_log_start,

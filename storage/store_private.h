@@ -63,7 +63,7 @@ struct store {
     uint64_t now_wall_ms;
     uint32_t chores; // closes and unlinks in flight that nobody waits for
 
-    bool append_waits; // an append got FULL for want of an open index
+    bool append_waits; // an append got FULL for want of an open index, or of the reserve
     bool is_replaying;
     bool is_closing;
     bool is_quiesced;         // archives

@@ -42,6 +42,7 @@ static bool job_is_stale(struct read_job *job);
 static void job_lookup(struct read_job *job);
 static void job_image_loaded(struct image_load *load);
 static void job_absent(struct read_job *job);
+static int told_status(int status);
 static void gather_open(struct read_job *job, uint32_t i);
 static void gather_image(struct read_job *job);
 static bool gather_add(struct read_job *job, const struct index_entry *entry);
@@ -275,11 +276,29 @@ void job_finish(struct read_job *job, int status)
     job->is_ended = true;
     job->read = NULL;
     read->job = NULL;
-    read->status = status;
+    read->status = told_status(status);
     list_push_front(&reads->free, &job->link);
     reads->active--;
     if (!job->is_starting)
         read->done(read);
+}
+
+/* What callers know about. A file that is gone is damage; too many descriptors or no memory are this machine's affair. */
+static int told_status(int status)
+{
+    switch (status) {
+    case 0:
+    case E_INVALID:
+    case E_TOO_LARGE:
+    case E_CORRUPT:
+    case E_CANCELED:
+        return status;
+    case E_NOT_FOUND:
+    case E_TRUNCATED:
+        return E_CORRUPT;
+    default:
+        return E_IO;
+    }
 }
 
 /* ---- which batches one window takes ---- */

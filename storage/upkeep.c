@@ -5,6 +5,11 @@
  * its log start, nor dropped, nor in an archive file that this checkpoint names. A segment goes back to the spares when
  * the *older* of the two kept checkpoints no longer needs it, and nobody reads it: so either of the two is a good start.
  *
+ * The reserve. A disk that fills up must leave room for what is no batch: offsets, log starts, drops, settings. While
+ * it may become full, batches leave the last spares alone; when it is full, they are refused and the log rolls.
+ * Segments without batches come back as soon as checkpoints have passed them, so three of them go round for ever,
+ * once the batches before them have been unwoven, one segment at a time, with the space kept back for that.
+ *
  * Pressure. Above three quarters of the log's budget the oldest segments are unwoven. Then it takes two checkpoints
  * until their files come back; under pressure these are made at once, else with the next ones.
  *
@@ -23,6 +28,10 @@
 #define RECYCLE_MAX 8u // in one turn
 
 static int room_turn(struct store *store);
+static void room_changed(struct store *store);
+static void reserve_mind(struct store *store);
+static void discard_mind(struct store *store);
+static uint64_t run_bytes(const struct store *store);
 static int recycle_turn(struct store *store);
 static int checkpoint_begin_turn(struct store *store);
 static bool checkpoint_is_due(struct store *store);
@@ -37,7 +46,9 @@ static bool image_is_dead(struct store *store, struct segment_index *index,
 static void image_want(struct store *store, struct segment *segment);
 static void image_loaded(struct image_load *load);
 static int unweave_turn(struct store *store);
+static bool is_high(const struct store *store);
 static uint32_t unweave_count(struct store *store, uint32_t first);
+static bool run_has_room(struct store *store, uint32_t count);
 static bool unweave_sources(struct store *store, uint32_t first, uint32_t count,
                             struct unweave_source *sources);
 
@@ -64,20 +75,78 @@ uint64_t upkeep_deadline_ns(const struct store *store)
 
 /* ---- disk ---- */
 
-/* With the disk full the log goes on in a segment without batches: such segments can be recycled as soon as the
- * checkpoints have passed them, so what is not a batch always finds room. */
 static int room_turn(struct store *store)
 {
     struct disk_room *room = &store->room;
-    if (!disk_room_poll(room, store->options.io, store->wal_dir, store->now_ns))
+    struct upkeep *upkeep = &store->upkeep;
+    if (store->now_ns < room->next_poll_ns)
         return 0;
+    if (wal_is_starved(store->wal) || (store->append_waits && upkeep->is_tight))
+        room->needed_bytes = run_bytes(store);
+    room->missing_bytes = archives_stats(store->archives).has_reserve ? 0 : run_bytes(store);
+    if (disk_room_poll(room, store->options.io, store->wal_dir, store->now_ns))
+        room_changed(store);
+    upkeep->is_tight = room->total_bytes > 0 &&
+                       room->free_bytes < UPKEEP_TIGHT_SEGMENTS * store->options.segment_bytes;
+    reserve_mind(store);
+    return 1;
+}
+
+/* With the disk full the log goes on in a segment without batches: such segments can be recycled as soon as the
+ * checkpoints have passed them, so what is not a batch always finds room. */
+static void room_changed(struct store *store)
+{
     static const char *const names[] = {"ok", "low", "full"};
+    const struct disk_room *room = &store->room;
     LOG_WARN("store.disk_room_changed", LOG_U64("shard", store->options.shard_id),
              LOG_STR("room", names[room->room]), LOG_U64("free_bytes", room->free_bytes),
              LOG_U64("total_bytes", room->total_bytes));
+    wal_hold_files(store->wal, room->room == STORE_ROOM_FULL);
     if (room->room == STORE_ROOM_FULL)
         wal_roll(store->wal);
-    return 1;
+}
+
+/* Room for one more run is kept back. */
+static void reserve_mind(struct store *store)
+{
+    bool is_full = store->room.room == STORE_ROOM_FULL;
+    if (store->room.free_bytes >= (is_full ? 1 : 2) * run_bytes(store) &&
+        !archives_stats(store->archives).has_reserve)
+        archives_make_reserve(store->archives);
+}
+
+/* On a full disk the file of a segment that was unwoven gives its blocks back: they are what the next run needs. */
+static void discard_mind(struct store *store)
+{
+    bool can_run = store->room.free_bytes >= run_bytes(store) ||
+                   archives_stats(store->archives).has_reserve;
+    if (upkeep_has_reserve(store) || !can_run)
+        wal_discard_next(store->wal);
+    store->room.next_poll_ns = 0;
+}
+
+/* A segment's batches and their index. */
+static uint64_t run_bytes(const struct store *store)
+{
+    return upkeep_reserve_bytes(store->options.segment_bytes);
+}
+
+/* A batch that fits into the open segment goes there; entering the next one must leave the reserve. */
+bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry)
+{
+    uint64_t need = 2 * DISK_BLOCK + ENTRY_HEADER_BYTES;
+    for (uint32_t i = 0; i < entry->piece_count; i++)
+        need += entry->pieces[i].len;
+    struct segment *last = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
+    uint64_t end_lsn = last->base_lsn + store->options.segment_bytes - DISK_SEGMENT_DATA;
+    return store_reserved_lsn(store) + need > end_lsn && !upkeep_has_reserve(store);
+}
+
+/* A log of few files can't keep as many back. */
+bool upkeep_has_reserve(const struct store *store)
+{
+    uint32_t spares = wal_spare_count(store->wal), files = wal_segment_count(store->wal) + spares;
+    return spares > min_u64(UPKEEP_RESERVE_SEGMENTS, files - min_u64(files, 4));
 }
 
 /* ---- recycling ---- */
@@ -91,6 +160,8 @@ static int recycle_turn(struct store *store)
         if (oldest->number >= needed || oldest->state != SEGMENT_CLOSED || oldest->pins > 0 ||
             !segment_index_is_idle(oldest->index))
             break;
+        if (store->room.room == STORE_ROOM_FULL)
+            discard_mind(store);
         segment_index_drop(&store->indexes, oldest);
         wal_recycle_oldest(store->wal);
         count++;
@@ -265,7 +336,8 @@ static uint64_t live_bytes(const struct store *store)
 /* Files should come back soon: fewer spares than live segments, or none at all. */
 static bool is_pressed(const struct store *store)
 {
-    return wal_is_starved(store->wal) || live_bytes(store) > store->options.wal_bytes_budget / 2 ||
+    return wal_is_starved(store->wal) || store->append_waits ||
+           live_bytes(store) > store->options.wal_bytes_budget / 2 ||
            store->room.room == STORE_ROOM_FULL;
 }
 
@@ -274,9 +346,8 @@ static bool is_pressed(const struct store *store)
 static int unweave_turn(struct store *store)
 {
     struct upkeep *upkeep = &store->upkeep;
-    if (live_bytes(store) <= store->options.wal_bytes_budget / 4 * 3 || upkeep->damage ||
-        upkeep->loading || store->is_closing || store->now_ns < upkeep->unweave_retry_ns ||
-        archives_is_unweaving(store->archives))
+    if (!is_high(store) || upkeep->damage || upkeep->loading || store->is_closing ||
+        store->now_ns < upkeep->unweave_retry_ns || archives_is_unweaving(store->archives))
         return 0;
     uint32_t first = 0, closed = closed_count(store);
     uint64_t end_lsn = archives_end_lsn(store->archives);
@@ -284,6 +355,8 @@ static int unweave_turn(struct store *store)
                               !segment_is_needed(store, wal_segment_at(store->wal, first))))
         first++;
     uint32_t count = unweave_count(store, first);
+    if (!run_has_room(store, count))
+        return 0;
     struct unweave_source sources[ARCHIVE_RUN_SEGMENTS_MAX];
     if (count == 0 || !unweave_sources(store, first, count, sources))
         return 0;
@@ -295,12 +368,22 @@ static int unweave_turn(struct store *store)
     return 1;
 }
 
+/* On a full disk everything is unwoven: only behind what is still needed do segments without batches come back. */
+static bool is_high(const struct store *store)
+{
+    return live_bytes(store) > store->options.wal_bytes_budget / 4 * 3 ||
+           store->room.room == STORE_ROOM_FULL || wal_is_starved(store->wal) ||
+           store->append_waits;
+}
+
 /* As many as brings the log down to half of its budget, within one run; only what is durable and visible. */
 static uint32_t unweave_count(struct store *store, uint32_t first)
 {
-    uint64_t over = live_bytes(store) - store->options.wal_bytes_budget / 2;
-    uint64_t bytes = min_u64(over, ARCHIVE_RUN_BYTES_MAX);
+    uint64_t live = live_bytes(store), half = store->options.wal_bytes_budget / 2;
+    uint64_t bytes = min_u64(live - min_u64(live, half), ARCHIVE_RUN_BYTES_MAX);
     uint64_t wanted = max_u64(1, bytes / store->options.segment_bytes);
+    if (store->upkeep.is_tight || store->room.room == STORE_ROOM_FULL)
+        wanted = 1; // what needs little room may find it
     uint32_t count = 0, closed = closed_count(store);
     while (count < min_u64(wanted, ARCHIVE_RUN_SEGMENTS_MAX) && first + count < closed) {
         struct segment *segment = wal_segment_at(store->wal, first + count);
@@ -310,6 +393,20 @@ static uint32_t unweave_count(struct store *store, uint32_t first)
         count++;
     }
     return count;
+}
+
+/* The space that was kept back is for a full disk: before that, a run that would need it waits until the disk is
+ * called full, so that nobody else takes what it frees. */
+static bool run_has_room(struct store *store, uint32_t count)
+{
+    struct disk_room *room = &store->room;
+    if (!store->upkeep.is_tight && room->room != STORE_ROOM_FULL)
+        return true;
+    room->next_poll_ns = 0;
+    (void)room_turn(store);
+    bool is_full = room->room == STORE_ROOM_FULL;
+    return room->free_bytes >= count * run_bytes(store) ||
+           (is_full && archives_stats(store->archives).has_reserve);
 }
 
 /* False: an image has to be loaded first. A run owns its images, so it gets copies. */

@@ -18,9 +18,15 @@ struct upkeep {
     bool checkpoint_wanted;         // by store_checkpoint(), or after a failure
     bool archive_unnamed;           // a run ended that no checkpoint names yet
     bool damage;                    // a source is damaged: no more unweaving
+    bool is_tight;                  // the disk may not have room for more files: mind the reserve
     bool loading;
     struct image_load load; // of a segment that may be dead, or of the next source
 };
+
+/* Spares that only entries without batches may enter while the disk is tight: with three files these can roll and
+ * recycle for ever. */
+#define UPKEEP_RESERVE_SEGMENTS 3u
+#define UPKEEP_TIGHT_SEGMENTS 16u // tight: less room than so many more files
 
 int upkeep_turn(struct store *store);
 uint64_t upkeep_deadline_ns(const struct store *store);
@@ -28,6 +34,16 @@ uint64_t upkeep_deadline_ns(const struct store *store);
 /* For archives_options. */
 void upkeep_on_run(void *context, int status, uint64_t end_lsn);
 uint64_t upkeep_log_start(void *context, uint32_t topic_id, uint32_t partition);
+
+/* Space kept back for a run: one segment's batches and their index. */
+static inline uint64_t upkeep_reserve_bytes(uint64_t segment_bytes)
+{
+    return segment_bytes + segment_bytes / 4;
+}
+
+/* While the disk is tight: true when the batch would have to go into a segment that is kept for other entries. */
+bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry);
+bool upkeep_has_reserve(const struct store *store);
 
 /* The lowest file that the state of this moment needs, for replay or for reads. */
 uint64_t upkeep_first_file(struct store *store);

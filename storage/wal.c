@@ -254,6 +254,16 @@ static const uint8_t *tail_in(struct wal *wal, struct group_slots *slots, uint64
     return NULL;
 }
 
+void wal_discard_next(struct wal *wal)
+{
+    wal->spares.discard_next = true;
+}
+
+void wal_hold_files(struct wal *wal, bool on)
+{
+    wal->spares.hold_files = on;
+}
+
 void wal_recycle_oldest(struct wal *wal)
 {
     ASSERT(segment_queue_count(&wal->live) > 1 && wal->closed_count > 0);

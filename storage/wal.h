@@ -176,6 +176,13 @@ const uint8_t *wal_tail(struct wal *wal, uint64_t lsn, uint32_t len);
 /* Gives the oldest live segment back: it becomes raw material for spares. Only store.c, by its rule. */
 void wal_recycle_oldest(struct wal *wal);
 
+/* The next file that is recycled is deleted instead of becoming a spare, as long as enough others are left: its blocks
+ * are needed elsewhere on a full disk. */
+void wal_discard_next(struct wal *wal);
+/* While on, no new file is made as long as there are WAL_FILES_MIN: what room is left is for the archive. */
+#define WAL_FILES_MIN 4u
+void wal_hold_files(struct wal *wal, bool on);
+
 struct wal_stats { // totals since open; copied out
     uint64_t groups, entries, payload_bytes, written_bytes, syncs, marks, segments_made, segments_recycled;
     uint64_t full_no_slot, full_no_spare, sync_ns_last, sync_ns_max;

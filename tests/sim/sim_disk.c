@@ -183,6 +183,56 @@ void sim_disk_sync_dir(struct sim_disk *disk, const char *path, uint64_t sequenc
     disk->dir_op_count = kept;
 }
 
+/* As a journal does before it says that there is no space: the blocks of files that were deleted come back. */
+static void dir_ops_commit(struct sim_disk *disk)
+{
+    for (uint32_t i = 0; i < disk->dir_op_count; i++) {
+        dir_op_apply(disk, &disk->dir_ops[i]);
+        dir_op_free(disk, &disk->dir_ops[i]);
+    }
+    disk->dir_op_count = 0;
+}
+
+/* Who holds this file, but for names that are seen and descriptors? */
+static uint32_t references_unseen(const struct sim_disk *disk, const struct sim_file *file)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < disk->durable.count; i++)
+        count += disk->durable.names[i].file == file;
+    for (uint32_t i = 0; i < disk->dir_op_count; i++)
+        for (uint32_t k = 0; k < disk->dir_ops[i].change_count; k++)
+            count += disk->dir_ops[i].changes[k].file == file;
+    return count;
+}
+
+uint64_t sim_disk_free_blocks(const struct sim_disk *disk)
+{
+    uint64_t free_blocks = disk->capacity_blocks > disk->allocated_blocks
+                               ? disk->capacity_blocks - disk->allocated_blocks
+                               : 0;
+    for (uint32_t i = 0; i < disk->dir_op_count; i++) {
+        const struct sim_file *file = disk->dir_ops[i].changes[0].file;
+        if (file == NULL || references_unseen(disk, file) != file->references)
+            continue;
+        bool is_first = true;
+        for (uint32_t k = 0; k < i && is_first; k++)
+            is_first = disk->dir_ops[k].changes[0].file != file;
+        for (uint64_t b = 0; is_first && b < file->block_count; b++)
+            free_blocks += file->allocated[b];
+    }
+    for (uint32_t i = 0; i < disk->durable.count; i++) {
+        const struct sim_file *file = disk->durable.names[i].file;
+        bool is_pending = false;
+        for (uint32_t k = 0; k < disk->dir_op_count; k++)
+            is_pending |= disk->dir_ops[k].changes[0].file == file;
+        if (is_pending || references_unseen(disk, file) != file->references)
+            continue;
+        for (uint64_t b = 0; b < file->block_count; b++)
+            free_blocks += file->allocated[b];
+    }
+    return free_blocks;
+}
+
 /* ---- files ---- */
 
 void sim_file_release(struct sim_disk *disk, struct sim_file *file)
@@ -233,6 +283,8 @@ bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t of
     for (uint64_t i = first; i < end; i++)
         missing += !file->allocated[i];
     if (disk->allocated_blocks + missing > disk->capacity_blocks)
+        dir_ops_commit(disk);
+    if (disk->allocated_blocks + missing > disk->capacity_blocks)
         return false;
     for (uint64_t i = first; i < end; i++)
         file->allocated[i] = true;
@@ -261,8 +313,8 @@ static void block_set(uint8_t **place, const uint8_t *bytes)
 void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
                           uint64_t sequence)
 {
-    file->versions = grow(file->versions, file->version_count, &file->version_capacity,
-                          sizeof(*file->versions));
+    file->versions =
+        grow(file->versions, file->version_count, &file->version_capacity, sizeof(*file->versions));
     struct sim_version *version = &file->versions[file->version_count++];
     *version = (struct sim_version){.block = block, .sequence = sequence};
     block_set(&version->bytes, bytes);

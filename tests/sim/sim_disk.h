@@ -90,6 +90,8 @@ void sim_file_release(struct sim_disk *disk, struct sim_file *file);
 /* ---- bytes ---- */
 
 /* Whether the blocks are there or can be had. */
+/* What statfs says: also what a journal would give back of files that were deleted. */
+uint64_t sim_disk_free_blocks(const struct sim_disk *disk);
 bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t offset, uint64_t len);
 void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
                     uint64_t offset, uint64_t len);

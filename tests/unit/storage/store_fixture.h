@@ -147,7 +147,7 @@ static inline void sf_create(struct store_fixture *f)
 static inline void store_fixture_init(struct store_fixture *f, uint64_t seed)
 {
     memset(f, 0, sizeof(*f));
-    log_set_level(LOG_LEVEL_ERROR);
+    log_set_level(getenv("SF_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     f->seed = seed;
     f->disk = sim_disk_new(seed, 1 * GIB);
     f->now_ns = NS_PER_S;
@@ -317,7 +317,14 @@ static inline int sf_append(struct store_fixture *f, const struct wal_entry *ent
             return status;
         sf_turn(f);
     }
-    cr_assert_fail("the log was full for 200,000 turns");
+    struct store_stats stats = store_stats(f->store);
+    cr_assert_fail("the log was full for 200,000 turns: %lu segments, %lu spares, %lu archive files, "
+                   "room %d, %lu bytes free, checkpoints %lu, first file needed %lu/%lu, oldest %lu, "
+                   "unweaving %d, damage %d",
+                   stats.segments, stats.spares, stats.archives, store_room(f->store),
+                   stats.disk_free_bytes, stats.checkpoints, f->store->upkeep.kept[0].wal_first_file,
+                   f->store->upkeep.kept[1].wal_first_file, wal_segment_at(f->store->wal, 0)->number,
+                   archives_is_unweaving(f->store->archives), f->store->upkeep.damage);
     return status;
 }
 
