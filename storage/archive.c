@@ -1,14 +1,16 @@
 /* The set of archive files: which there are, in which order, and when one may go.
  *
- * Happy path: a run adds a row (archives_row_add); log starts move, the survey lowers live_bytes; at 0, or when the
- * batches were rewritten elsewhere, archives_drop() marks the row and takes the file out of the order; when two
- * checkpoints that were begun after that are the kept ones, the file is unlinked and the row deleted.
+ * Happy path: a run adds a row (archives_row_add); log starts move, the survey lowers live_bytes;
+ * at 0, or when the batches were rewritten elsewhere, archives_drop() marks the row and takes the
+ * file out of the order; when two checkpoints that were begun after that are the kept ones, the
+ * file is unlinked and the row deleted.
  *
- * Why two: start-up loads the newer checkpoint, or the older when the newer is damaged. Whatever the older one names as
- * in use must still be there. A row says `dropped` before the file goes, so between unlink and the next checkpoint the
- * missing file of a dropped row is no damage.
+ * Why two: start-up loads the newer checkpoint, or the older when the newer is damaged. Whatever
+ * the older one names as in use must still be there. A row says `dropped` before the file goes, so
+ * between unlink and the next checkpoint the missing file of a dropped row is no damage.
  *
- * Failure modes: an unlink that fails is told and tried again at the next start, where the file has no name left. */
+ * Failure modes: an unlink that fails is told and tried again at the next start, where the file has
+ * no name left. */
 #include "storage/archive_private.h"
 
 #include <stdlib.h>
@@ -330,8 +332,8 @@ static struct archive *unlink_choose(struct archives *archives)
     LIST_EACH(link, &archives->dropped)
     {
         struct archive *archive = CONTAINER_OF(link, struct archive, dropped_link);
-        bool is_closing = archive->fd_state == ARCHIVE_FD_OPENING ||
-                          archive->fd_state == ARCHIVE_FD_CLOSING;
+        bool is_closing =
+            archive->fd_state == ARCHIVE_FD_OPENING || archive->fd_state == ARCHIVE_FD_CLOSING;
         if (archives->checkpoint_older.number > archive->dropped_after && archive->pins == 0 &&
             !is_closing)
             return archive;

@@ -1,14 +1,15 @@
 /* Index images of archive files: from the cache, or read in pieces, checked and put there.
  *
- * Failure modes: an image that fails a check is damage, since there is no segment left to make it anew from: it is told
- * once with file and place, and readers get CORRUPT. */
+ * Failure modes: an image that fails a check is damage, since there is no segment left to make it
+ * anew from: it is told once with file and place, and readers get CORRUPT. */
 #include "storage/archive_private.h"
 
 #include <stdlib.h>
 
 #include "base/log.h"
 
-#define IMAGE_PIECE_BYTES ((uint64_t)(1 * MIB)) // a copy from the page cache of this size takes 100 us
+/* A copy from the page cache of this size takes 100 us. */
+#define IMAGE_PIECE_BYTES ((uint64_t)(1 * MIB))
 
 static void load_begin(struct archives *archives, struct archive_image_load *load);
 static void piece_start(struct archives *archives, struct archive_image_load *load);
@@ -45,7 +46,8 @@ static void load_begin(struct archives *archives, struct archive_image_load *loa
     piece_start(archives, load);
 }
 
-/* Without memory the first piece is read nevertheless, into nothing: so that the end comes from io_poll(). */
+/* Without memory the first piece is read nevertheless, into nothing: so that the end comes from
+ * io_poll(). */
 static void piece_start(struct archives *archives, struct archive_image_load *load)
 {
     uint64_t left = load->archive->index_bytes - load->progress;
@@ -85,8 +87,8 @@ static void load_parse(struct archives *archives, struct archive_image_load *loa
     }
     load->bytes = NULL; // own has it
     if (!load->is_private) {
-        load->image = index_cache_put(archives->options.cache, archive_image_key(load->archive),
-                                      &load->own);
+        load->image =
+            index_cache_put(archives->options.cache, archive_image_key(load->archive), &load->own);
         status = load->image ? 0 : E_NO_MEMORY;
     }
     load_finish(load, status);

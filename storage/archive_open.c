@@ -1,8 +1,9 @@
-/* Start-up: every archive file that the checkpoint names must be there and be itself; what it doesn't name goes.
+/* Start-up: every archive file that the checkpoint names must be there and be itself; what it
+ * doesn't name goes.
  *
- * Looked at: size, header block and footer block of each file; its batches and its index are checked when they are
- * read. Rows out of order or overlapping, a missing file, another's file under its name: fail closed, before
- * anything is deleted. */
+ * Looked at: size, header block and footer block of each file; its batches and its index are
+ * checked when they are read. Rows out of order or overlapping, a missing file, another's file
+ * under its name: fail closed, before anything is deleted. */
 #include "storage/archive_private.h"
 
 #include <fcntl.h>
@@ -152,8 +153,7 @@ static const char *order_check(const struct archives *archives, const struct arc
         return NULL;
     uint32_t at = archives_place_above(archives, archive->base_lsn);
     bool overlaps_before = at > 0 && archives->used[at - 1]->end_lsn > archive->base_lsn;
-    bool overlaps_behind =
-        at < archives->count && archives->used[at]->base_lsn < archive->end_lsn;
+    bool overlaps_behind = at < archives->count && archives->used[at]->base_lsn < archive->end_lsn;
     return overlaps_before || overlaps_behind ? "the checkpoint's rows overlap" : NULL;
 }
 
@@ -259,8 +259,7 @@ static int file_delete(struct archives *archives, const char *name)
     snprintf(path, sizeof(path), "%s/%s", archives->options.dir, name);
     int status = io_unlink_wait(archives->options.io, path);
     LOG_INFO("archive.file_removed", LOG_STR("path", path), LOG_STATUS(status));
-    archives->next_number =
-        max_u64(archives->next_number, disk_name_parse(name, ".arc") + 1);
+    archives->next_number = max_u64(archives->next_number, disk_name_parse(name, ".arc") + 1);
     return status;
 }
 

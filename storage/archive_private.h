@@ -18,7 +18,12 @@
 
 #define ARCHIVE_PATH_MAX 4200
 
-enum archive_fd_state { ARCHIVE_FD_CLOSED, ARCHIVE_FD_OPENING, ARCHIVE_FD_OPEN, ARCHIVE_FD_CLOSING };
+enum archive_fd_state {
+    ARCHIVE_FD_CLOSED,
+    ARCHIVE_FD_OPENING,
+    ARCHIVE_FD_OPEN,
+    ARCHIVE_FD_CLOSING
+};
 
 struct archive {
     struct list dropped_link; // in archives->dropped, when dropped
@@ -32,17 +37,17 @@ struct archive {
     uint64_t append_ms_last;
     uint64_t index_offset;
     uint64_t index_bytes;
-    uint64_t surveyed;        // archives->log_starts_moved that live_bytes answers to
+    uint64_t surveyed; // archives->log_starts_moved that live_bytes answers to
     bool dropped;
-    uint64_t dropped_after;   // checkpoints begun before it was dropped
+    uint64_t dropped_after; // checkpoints begun before it was dropped
 
-    uint32_t pins;            // reads and image loads: not closed, not unlinked
+    uint32_t pins; // reads and image loads: not closed, not unlinked
     enum archive_fd_state fd_state;
     int fd;
-    struct io_op fd_op;       // open and close
-    struct list fd_link;      // in archives->open_files, used last in front
-    struct list waiting;      // reads that wait for the descriptor
-    char path[];              // as long as it is: there may be thousands of these
+    struct io_op fd_op;  // open and close
+    struct list fd_link; // in archives->open_files, used last in front
+    struct list waiting; // reads that wait for the descriptor
+    char path[];         // as long as it is: there may be thousands of these
 };
 
 struct archives_checkpoint { // what a checkpoint knows of the set
@@ -73,8 +78,8 @@ struct archive_survey {
     struct archive_image_load load; // of the file that is looked at
     bool active;
     bool in_round;
-    uint64_t round;         // archives->log_starts_moved when this round began
-    uint64_t next_ns;       // not before
+    uint64_t round;   // archives->log_starts_moved when this round began
+    uint64_t next_ns; // not before
 };
 
 struct unweave;
@@ -86,14 +91,14 @@ struct archives {
     uint32_t count;
     struct list dropped;
     uint64_t next_number;
-    uint64_t end_lsn;      // of the last run, also of one that left no file
-    uint64_t wall_ms;      // as told last; for people
+    uint64_t end_lsn; // of the last run, also of one that left no file
+    uint64_t wall_ms; // as told last; for people
     uint64_t now_ns;
     enum archive_pressure pressure;
 
-    uint32_t ops;          // in flight, of all parts
+    uint32_t ops; // in flight, of all parts
     bool quiesced;
-    uint32_t fd_count;     // opening, open, closing
+    uint32_t fd_count; // opening, open, closing
     struct list open_files;
 
     uint64_t checkpoints_begun;
@@ -140,7 +145,8 @@ void archives_live_set(struct archives *archives, struct archive *archive, uint6
 
 /* ---- archive_open.c ---- */
 
-/* Footer against what the row says; fills index_offset and index_bytes. 0, CORRUPT, FOREIGN, NEWER. */
+/* Footer against what the row says; fills index_offset and index_bytes. 0, CORRUPT, FOREIGN,
+ * NEWER. */
 MUST_USE int archive_footer_check(const struct archives_options *options, const uint8_t *block,
                                   struct archive *archive, const char **why);
 

@@ -1,11 +1,12 @@
 /* Reading archive files: descriptors on demand, the least recently used closed first.
  *
- * Happy path: the file is open, and a read is one io_read(). Otherwise the read waits in the file's list while
- * it is opened; when there are too many descriptors an idle one is closed at the same time. When all are busy the limit is
- * passed by as many as are being read at once, which the number of read slots bounds.
+ * Happy path: the file is open, and a read is one io_read(). Otherwise the read waits in the file's
+ * list while it is opened; when there are too many descriptors an idle one is closed at the same
+ * time. When all are busy the limit is passed by as many as are being read at once, which the
+ * number of read slots bounds.
  *
- * Failure modes: a file that can't be opened fails all reads that wait for it, and the next read tries again. A
- * read that ends early is damage: the size was right at start. */
+ * Failure modes: a file that can't be opened fails all reads that wait for it, and the next read
+ * tries again. A read that ends early is damage: the size was right at start. */
 #include "storage/archive_private.h"
 
 #include <fcntl.h>

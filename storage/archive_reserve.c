@@ -1,10 +1,11 @@
 /* reserve.tmp: blocks kept back from a disk that fills up.
  *
- * Rewriting a file that is mostly dead gives space back, but needs space first. So blocks for one run are taken when
- * there is room, and given back in the moment a run finds none. Taken in calm moments, a stretch at a time; taken again
- * when the caller says that there is room.
+ * Rewriting a file that is mostly dead gives space back, but needs space first. So blocks for one
+ * run are taken when there is room, and given back in the moment a run finds none. Taken in calm
+ * moments, a stretch at a time; taken again when the caller says that there is room.
  *
- * Failure modes: no space for it, or an I/O error: what there is of it is deleted, and there is no reserve. */
+ * Failure modes: no space for it, or an I/O error: what there is of it is deleted, and there is no
+ * reserve. */
 #include "storage/archive_private.h"
 
 #include <fcntl.h>

@@ -1,12 +1,13 @@
 /* The survey: how much of each archive file is still live, after log starts moved.
  *
- * One file at a time, oldest first: its directory is held against the log starts. A partition that is wholly above or
- * below costs one look; where the log start lies inside, the entries from there on are summed. A file without a live
- * batch is dropped. A round begins at most every SURVEY_ROUND_NS and goes over a file each SURVEY_FILE_NS, since a
- * file that is dead some seconds longer costs nothing and an image of a file may be megabytes to read.
+ * One file at a time, oldest first: its directory is held against the log starts. A partition that
+ * is wholly above or below costs one look; where the log start lies inside, the entries from there
+ * on are summed. A file without a live batch is dropped. A round begins at most every
+ * SURVEY_ROUND_NS and goes over a file each SURVEY_FILE_NS, since a file that is dead some seconds
+ * longer costs nothing and an image of a file may be megabytes to read.
  *
- * Not in a moment of pressure: groups come first. A file that can't be read keeps its number; the damage is told
- * by archive_image.c. */
+ * Not in a moment of pressure: groups come first. A file that can't be read keeps its number; the
+ * damage is told by archive_image.c. */
 #include "storage/archive_private.h"
 
 #include "base/log.h"
@@ -19,8 +20,8 @@ static void look_at(struct archives *archives, struct archive *archive);
 static void image_done(struct archive_image_load *load);
 static void count_live(struct archives *archives, struct archive *archive,
                        const struct index_image *image);
-static uint64_t live_bytes_of(const struct index_image *image,
-                              const struct disk_index_partition *p, uint64_t log_start);
+static uint64_t live_bytes_of(const struct index_image *image, const struct disk_index_partition *p,
+                              uint64_t log_start);
 
 int archive_survey_turn(struct archives *archives)
 {
@@ -94,21 +95,19 @@ static void count_live(struct archives *archives, struct archive *archive,
     uint64_t live = 0;
     for (uint32_t i = 0; i < image->partition_count; i++) {
         const struct disk_index_partition *p = &image->directory[i];
-        uint64_t log_start =
-            archives->options.log_start(archives->options.context, le32_get(p->topic_id),
-                                        le32_get(p->partition));
+        uint64_t log_start = archives->options.log_start(
+            archives->options.context, le32_get(p->topic_id), le32_get(p->partition));
         live += live_bytes_of(image, p, log_start);
     }
     archives_live_set(archives, archive, min_u64(live, archive->data_bytes));
     if (live > 0)
         return;
-    LOG_INFO("archive.dead", LOG_STR("path", archive->path),
-             LOG_U64("bytes", archive->file_bytes));
+    LOG_INFO("archive.dead", LOG_STR("path", archive->path), LOG_U64("bytes", archive->file_bytes));
     archives_drop(archives, archive);
 }
 
-static uint64_t live_bytes_of(const struct index_image *image,
-                              const struct disk_index_partition *p, uint64_t log_start)
+static uint64_t live_bytes_of(const struct index_image *image, const struct disk_index_partition *p,
+                              uint64_t log_start)
 {
     if (log_start <= le64_get(p->first_offset))
         return le64_get(p->bytes);

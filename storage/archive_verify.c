@@ -1,8 +1,9 @@
 /* A whole archive file, checked from its first byte to its last: for tools. Blocking, never writes.
  *
- * Header and footer, that the parts lie where the footer says, the index with its checksums, then each batch where its
- * entry says: without gaps, with the right offset and count, its CRC-32C right; zeros in between. The first thing that is
- * wrong is reported with its offset in the file. */
+ * Header and footer, that the parts lie where the footer says, the index with its checksums, then
+ * each batch where its entry says: without gaps, with the right offset and count, its CRC-32C
+ * right; zeros in between. The first thing that is wrong is reported with its offset in the
+ * file. */
 #include "storage/archive_private.h"
 
 #include <fcntl.h>
@@ -205,14 +206,14 @@ static int verify_zeros(struct verify *verify, uint64_t from, uint64_t to)
 
 static int window_get(struct verify *verify, uint64_t offset, uint32_t len, const uint8_t **bytes)
 {
-    bool inside = offset >= verify->window_at &&
-                  offset + len <= verify->window_at + verify->window_len;
+    bool inside =
+        offset >= verify->window_at && offset + len <= verify->window_at + verify->window_len;
     if (!inside) {
         int status = len > verify->window_capacity ? window_grow(verify, len) : 0;
         if (status != 0)
             return status;
-        int got = io_read_wait(verify->io, verify->fd, verify->window, verify->window_capacity,
-                               offset);
+        int got =
+            io_read_wait(verify->io, verify->fd, verify->window, verify->window_capacity, offset);
         if (got < 0)
             return got;
         verify->window_at = offset;

@@ -1,19 +1,21 @@
 /* Writing a checkpoint beside everything else a shard does.
  *
- * The happy path: checkpoint_begin() freezes the tables; then one short step a turn, each the answer to the
- * completion of the one before:
+ * The happy path: checkpoint_begin() freezes the tables; then one short step a turn, each the
+ * answer to the completion of the one before:
  *
- *     OPEN -> BODY (256 KiB a step) -> GROW -> HEADER -> SYNC -> DURABLE -> RENAME -> SYNC_DIR -> CLOSE
- *          -> RETIRE -> SYNC_RETIRED -> done
+ *     OPEN -> BODY (256 KiB a step) -> GROW -> HEADER -> SYNC -> DURABLE -> RENAME -> SYNC_DIR
+ *          -> CLOSE -> RETIRE -> SYNC_RETIRED -> done
  *
- * DURABLE waits until the log is durable up to the checkpoint's LSN: a checkpoint ahead of the log would prove
- * bytes that were never safe. RETIRE turns the third newest into the next spare and syncs the directory
- * before that spare is written to, so a power cut can't show old name and new bytes together.
+ * DURABLE waits until the log is durable up to the checkpoint's LSN: a checkpoint ahead of the log
+ * would prove bytes that were never safe. RETIRE turns the third newest into the next spare and
+ * syncs the directory before that spare is written to, so a power cut can't show old name and new
+ * bytes together.
  *
- * Failure modes: NO_SPACE (no spare, or the state outgrew it by more than a quarter while the disk is full):
- * the spare stays, the caller tries again later. NO_MEMORY: a page of state could not be copied aside, the frozen view
- * is lost; same. IO: final; the old checkpoints are untouched. A failed fdatasync is not repeated on what was written:
- * another attempt writes every byte again. Trouble while retiring only leaves a file too many: a warning. */
+ * Failure modes: NO_SPACE (no spare, or the state outgrew it by more than a quarter while the disk
+ * is full): the spare stays, the caller tries again later. NO_MEMORY: a page of state could not be
+ * copied aside, the frozen view is lost; same. IO: final; the old checkpoints are untouched. A
+ * failed fdatasync is not repeated on what was written: another attempt writes every byte again.
+ * Trouble while retiring only leaves a file too many: a warning. */
 #include "storage/checkpoint.h"
 
 #include <stdlib.h>
@@ -23,7 +25,8 @@
 #include "base/log.h"
 #include "storage/checkpoint_private.h"
 
-/* A table is read into at least this much room, so a piece may overhang: the rest opens the next one. */
+/* A table is read into at least this much room, so a piece may overhang: the rest opens the next
+ * one. */
 #define TABLE_READ_MIN ((uint32_t)sizeof(struct disk_table))
 #define BUFFER_BYTES (CHECKPOINT_PIECE_BYTES + DISK_BLOCK)
 static_assert(BUFFER_BYTES - CHECKPOINT_PIECE_BYTES >= TABLE_READ_MIN, "room for the overhang");
@@ -66,8 +69,8 @@ struct checkpoint_writer {
     uint64_t file_at;    // where the next write goes
     uint64_t file_end;   // size the file shall have
     uint64_t hash;
-    uint32_t filled;     // of the buffer
-    uint32_t piece;      // of the buffer, in flight
+    uint32_t filled; // of the buffer
+    uint32_t piece;  // of the buffer, in flight
     int failure;
     checkpoint_done_fn done;
     void *context;
@@ -162,12 +165,18 @@ bool checkpoint_is_running(const struct checkpoint_writer *writer)
 int checkpoint_turn(struct checkpoint_writer *writer, uint64_t durable_lsn)
 {
     static void (*const steps[])(struct checkpoint_writer *) = {
-        [STEP_OPEN] = step_open,         [STEP_BODY] = step_body,
-        [STEP_GROW] = step_grow,         [STEP_HEADER] = step_header,
-        [STEP_SYNC] = step_sync,         [STEP_DURABLE] = step_rename,
-        [STEP_RENAME] = step_sync_dir,   [STEP_SYNC_DIR] = step_close,
-        [STEP_CLOSE] = step_retire,      [STEP_RETIRE] = step_retired,
-        [STEP_SYNC_RETIRED] = step_retired, [STEP_FAIL_CLOSE] = step_retired,
+        [STEP_OPEN] = step_open,
+        [STEP_BODY] = step_body,
+        [STEP_GROW] = step_grow,
+        [STEP_HEADER] = step_header,
+        [STEP_SYNC] = step_sync,
+        [STEP_DURABLE] = step_rename,
+        [STEP_RENAME] = step_sync_dir,
+        [STEP_SYNC_DIR] = step_close,
+        [STEP_CLOSE] = step_retire,
+        [STEP_RETIRE] = step_retired,
+        [STEP_SYNC_RETIRED] = step_retired,
+        [STEP_FAIL_CLOSE] = step_retired,
     };
     if (writer->step == STEP_IDLE || io_op_is_active(&writer->op))
         return 0;
@@ -177,7 +186,8 @@ int checkpoint_turn(struct checkpoint_writer *writer, uint64_t durable_lsn)
     return 1;
 }
 
-/* The next turn looks at op.result: so a step runs where the caller expects work, not inside any io_poll(). */
+/* The next turn looks at op.result: so a step runs where the caller expects work, not inside any
+ * io_poll(). */
 static void op_done(struct io_op *op)
 {
     (void)op;
@@ -191,7 +201,8 @@ static void step_open(struct checkpoint_writer *writer)
         fail(writer, writer->op.result);
         return;
     }
-    /* A write of a process that was killed may still be on its way into this very file; it holds the lock. */
+    /* A write of a process that was killed may still be on its way into this very file; it holds
+     * the lock. */
     writer->fd = writer->op.result;
     if (io_lock_fd(writer->io, writer->fd) == E_LOCKED)
         return;
@@ -325,7 +336,8 @@ static void fail(struct checkpoint_writer *writer, int status)
              LOG_I64("errno", writer->op.os_error));
     snapshots_end(writer);
     writer->failure = status;
-    /* How far it goes is not known any more, nor, after a rename, whether it still has this name. */
+    /* How far it goes is not known any more, nor, after a rename, whether it still has this
+     * name. */
     writer->files.spare_bytes[writer->spare] = 0;
     if (writer->fd < 0) {
         finish(writer, status);
@@ -391,8 +403,8 @@ static void body_write(struct checkpoint_writer *writer)
 
 /* ---- room for the future ---- */
 
-/* The file of a true spare is not shorter than what lies in it; one that had to be grown gets room at once, while
- * there is space. */
+/* The file of a true spare is not shorter than what lies in it; one that had to be grown gets room
+ * at once, while there is space. */
 static void grow_begin(struct checkpoint_writer *writer)
 {
     uint64_t has = writer->files.spare_bytes[writer->spare];
@@ -407,8 +419,7 @@ static void grow_begin(struct checkpoint_writer *writer)
 
 static void grow_write(struct checkpoint_writer *writer)
 {
-    uint32_t len =
-        (uint32_t)min_u64(writer->file_end - writer->file_at, CHECKPOINT_PIECE_BYTES);
+    uint32_t len = (uint32_t)min_u64(writer->file_end - writer->file_at, CHECKPOINT_PIECE_BYTES);
     io_write(writer->io, &writer->op, writer->fd, writer->buffer, len, writer->file_at, op_done);
     writer->file_at += len;
 }

@@ -1,13 +1,16 @@
-/* The checkpoint directory: which files there are, and the spares that future checkpoints are written into.
+/* The checkpoint directory: which files there are, and the spares that future checkpoints are
+ * written into.
  *
- *     0000000000000007.ckpt   kept      0000000000000006.ckpt   kept      spare-1.tmp   blocks for the next one
+ *     0000000000000007.ckpt   kept
+ *     0000000000000006.ckpt   kept
+ *     spare-1.tmp             blocks for the next one
  *
- * There are CHECKPOINT_FILES in all from the start, so that a checkpoint can be made on a full disk: it
- * overwrites the spare and needs no new blocks. (Rejected: a reserve that is deleted when space runs out. What is
- * given back to the file system in that moment may be taken by anyone.)
+ * There are CHECKPOINT_FILES in all from the start, so that a checkpoint can be made on a full
+ * disk: it overwrites the spare and needs no new blocks. (Rejected: a reserve that is deleted when
+ * space runs out. What is given back to the file system in that moment may be taken by anyone.)
  *
- * Failure modes: no space for a spare is a warning; it is tried again at the next start, and the writer makes a
- * file of its own when there is none. */
+ * Failure modes: no space for a spare is a warning; it is tried again at the next start, and the
+ * writer makes a file of its own when there is none. */
 #include "storage/checkpoint_private.h"
 
 #include <stdlib.h>
@@ -49,8 +52,8 @@ int checkpoint_tidy(struct io *io, const char *dir, const struct checkpoint_iden
 {
     struct checkpoint_dir files = {0};
     struct listing listing;
-    /* A rename that a killed process did not sync may be visible and yet not durable: what is about to be
-     * retired could be needed after a power cut. */
+    /* A rename that a killed process did not sync may be visible and yet not durable: what is about
+     * to be retired could be needed after a power cut. */
     int status = io_sync_dir_wait(io, dir);
     if (status == 0)
         status = listing_read(io, dir, &listing);
@@ -175,7 +178,8 @@ static int tidy_entry(struct io *io, const char *dir, const struct entry *entry,
         files->spare_bytes[entry->number] = entry->bytes;
         return 0;
     }
-    /* Deleted, not renamed to a spare: this happens once in a blue moon, and a new spare is then made. */
+    /* Deleted, not renamed to a spare: this happens once in a blue moon, and a new spare is then
+     * made. */
     char path[CHECKPOINT_PATH_MAX];
     snprintf(path, sizeof(path), "%s/%s", dir, entry->name);
     int status = io_unlink_wait(io, path);
@@ -218,7 +222,8 @@ static int spare_fill(struct io *io, int fd)
         return E_NO_MEMORY;
     memset(zeros, 0, CHECKPOINT_PIECE_BYTES);
     int status = 0;
-    for (uint64_t at = 0; at < CHECKPOINT_CAPACITY_STEP && status >= 0; at += CHECKPOINT_PIECE_BYTES)
+    for (uint64_t at = 0; at < CHECKPOINT_CAPACITY_STEP && status >= 0;
+         at += CHECKPOINT_PIECE_BYTES)
         status = io_write_wait(io, fd, zeros, CHECKPOINT_PIECE_BYTES, at);
     free(zeros);
     return status < 0 ? status : io_fdatasync_wait(io, fd);

@@ -1,4 +1,5 @@
-/* What the three parts of the checkpoints share: names, the body's checksum, the set of spare files.
+/* What the three parts of the checkpoints share: names, the body's checksum, the set of spare
+ * files.
  *
  *     checkpoint.c       the writer
  *     checkpoint_read.c  scan and load
@@ -15,7 +16,7 @@
 
 #define CHECKPOINT_PATH_MAX 4200
 #define CHECKPOINT_KEPT 2
-#define CHECKPOINT_FILES 3                      // kept and spare: all that ever exist
+#define CHECKPOINT_FILES 3                       // kept and spare: all that ever exist
 #define CHECKPOINT_CAPACITY_STEP ((uint64_t)MIB) // file sizes are multiples of it
 
 struct checkpoint_file {
@@ -40,8 +41,9 @@ char *checkpoint_spare_path(char path[CHECKPOINT_PATH_MAX], const char *dir, uin
 /* Size that a file gets when `needed` bytes don't fit into it: a quarter more, in whole steps. */
 uint64_t checkpoint_capacity_for(uint64_t needed);
 
-/* The body's checksum: 0, then for each piece of CHECKPOINT_PIECE_BYTES (the last may be shorter) of the body
- * with its padding to a block the XXH3-64 of the piece, seeded with the checksum so far. */
+/* The body's checksum: 0, then for each piece of CHECKPOINT_PIECE_BYTES (the last may be shorter)
+ * of the body with its padding to a block the XXH3-64 of the piece, seeded with the checksum so
+ * far. */
 static inline uint64_t checkpoint_chain(uint64_t so_far, const void *piece, size_t len)
 {
     return hash_xxh3_seeded(piece, len, so_far);

@@ -1,12 +1,13 @@
 /* Reading checkpoints: at start-up and by tools, blocking.
  *
- * checkpoint_scan() looks at every checkpoint file wholly: header, structure of the body, checksum over all of it, in
- * pieces of CHECKPOINT_PIECE_BYTES. checkpoint_load() walks the same way and hands each table its rows; it checks
- * everything again, since the file may have changed in between.
+ * checkpoint_scan() looks at every checkpoint file wholly: header, structure of the body, checksum
+ * over all of it, in pieces of CHECKPOINT_PIECE_BYTES. checkpoint_load() walks the same way and
+ * hands each table its rows; it checks everything again, since the file may have changed in
+ * between.
  *
- * Failure modes: a file that fails a check is counted, and named, and the scan goes on; what to do when too few are
- * left is the caller's business. A file of another store or of a newer format ends the scan: nothing may be
- * touched then. Nothing here writes. */
+ * Failure modes: a file that fails a check is counted, and named, and the scan goes on; what to do
+ * when too few are left is the caller's business. A file of another store or of a newer format ends
+ * the scan: nothing may be touched then. Nothing here writes. */
 #include "storage/checkpoint.h"
 
 #include <stdlib.h>
@@ -19,10 +20,10 @@ struct stream { // the body, read piece by piece
     struct io *io;
     int fd;
     uint8_t *buffer;
-    uint32_t at, end;     // of the buffer
+    uint32_t at, end; // of the buffer
     uint64_t file_at;
-    uint64_t file_left;   // not yet read
-    uint64_t body_left;   // not yet consumed, without padding
+    uint64_t file_left; // not yet read
+    uint64_t body_left; // not yet consumed, without padding
     uint64_t hash;
 };
 
@@ -83,7 +84,8 @@ int checkpoint_load(struct io *io, const char *dir, uint64_t number,
     return status;
 }
 
-/* Keeps the highest numbers, sorted. More files than there is room for are older than any of use. */
+/* Keeps the highest numbers, sorted. More files than there is room for are older than any of
+ * use. */
 static int visit(void *context, const char *name, uint64_t size_bytes)
 {
     struct numbers *numbers = context;

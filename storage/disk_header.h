@@ -1,4 +1,5 @@
-/* The header block that every file but a table page begins with: made, sealed and checked in one place. */
+/* The header block that every file but a table page begins with: made, sealed and checked in one
+ * place. */
 #ifndef SLUICE_STORAGE_DISK_HEADER_H
 #define SLUICE_STORAGE_DISK_HEADER_H
 
@@ -17,8 +18,9 @@ void disk_header_make(struct disk_common *common, const struct disk_expect *expe
 /* Puts the checksum into the block's last 8 bytes. */
 void disk_header_seal(void *block);
 
-/* 0; CORRUPT: damaged, or it lies under another file's name; NEWER; FOREIGN. *why is static text. The
- * checksum comes first: of a block that fails it nothing is believed, not even that it is newer. */
+/* 0; CORRUPT: damaged, or it lies under another file's name; NEWER; FOREIGN. *why is static text.
+ * The checksum comes first: of a block that fails it nothing is believed, not even that it is
+ * newer. */
 MUST_USE int disk_header_check(const void *block, const struct disk_expect *expect,
                                const char **why);
 

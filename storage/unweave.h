@@ -1,5 +1,5 @@
-/* Unweaving: the background job that makes one archive file of the oldest closed segments. See unweave.c.
- * Used by archive.c only. */
+/* Unweaving: the background job that makes one archive file of the oldest closed segments. See
+ * unweave.c. Used by archive.c only. */
 #ifndef SLUICE_STORAGE_UNWEAVE_H
 #define SLUICE_STORAGE_UNWEAVE_H
 

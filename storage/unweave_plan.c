@@ -1,14 +1,14 @@
 /* The plan: a merge of the sources' directories, and the places of one band at a time.
  *
- * All sources are sorted the same way, so the output's order is a merge by (topic, partition); within a partition the
- * sources are taken in LSN order, which is offset order. Two passes: the first counts what is still wanted
- * and notes the log starts it saw, so that the second, which fills the new index and lays out the bands, decides the
- * same although log starts move meanwhile.
+ * All sources are sorted the same way, so the output's order is a merge by (topic, partition);
+ * within a partition the sources are taken in LSN order, which is offset order. Two passes: the
+ * first counts what is still wanted and notes the log starts it saw, so that the second, which
+ * fills the new index and lays out the bands, decides the same although log starts move meanwhile.
  *
  * Steps are bounded: some hundred partitions or some thousand batches, below 100 us.
  *
- * Failure modes: a source's index that contradicts itself or another one (overlapping offsets, a position outside of
- * the file, an impossible size): CORRUPT. */
+ * Failure modes: a source's index that contradicts itself or another one (overlapping offsets, a
+ * position outside of the file, an impossible size): CORRUPT. */
 #include "storage/unweave_private.h"
 
 #include <stdlib.h>
@@ -79,7 +79,8 @@ static bool merge_next(struct unweave *unweave)
     return found;
 }
 
-/* Sets each source's cursor on what it holds of the partition at or above log_start. Returns how many batches. */
+/* Sets each source's cursor on what it holds of the partition at or above log_start. Returns how
+ * many batches. */
 static uint32_t merge_enter(struct unweave *unweave, uint64_t log_start)
 {
     uint32_t wanted = 0;
@@ -159,7 +160,8 @@ static bool partition_enter(struct unweave *unweave)
     while (merge_next(unweave)) {
         if (merge_enter(unweave, unweave->log_starts[merge->key_index++]) == 0)
             continue;
-        struct disk_index_partition *p = &index_image_directory(&unweave->out)[merge->partition_out];
+        struct disk_index_partition *p =
+            &index_image_directory(&unweave->out)[merge->partition_out];
         p->topic_id = le32_make((uint32_t)(merge->key >> 32));
         p->partition = le32_make((uint32_t)merge->key);
         p->entry_start = le32_make(merge->entry_out);

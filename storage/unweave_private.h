@@ -1,19 +1,22 @@
 /* What the parts of the unweaving job share.
  *
- *     unweave.c         begin, the table of steps, pace, end
+ *     unweave.c         the table of steps, pace, end
+ *     unweave_begin.c   what goes into a run
  *     unweave_plan.c    what goes into the run, in which order, and where it lies now
  *     unweave_read.c    fetching one band of it
  *     unweave_write.c   the output file
+ *     unweave_end.c     into the set with it, or away
  *
  * A band is a stretch of the output file as large as the job's buffer:
  *
  *     output  [header|..batches, by partition and offset...................|index|footer]
  *             |<-- band 0 -->|<-- band 1 -->|<-- band 2 -->|
  *
- * Sources are cut into pieces of UNWEAVE_PIECE_BYTES. Planning a band hangs each batch, or its part, into the list of
- * the piece where it lies now; reading goes through the pieces in order, takes of each the stretch from its first to
- * its last wanted byte, and copies the fragments to their places. So reads are few and in file order, and what no
- * band needs of a source is passed over. */
+ * Sources are cut into pieces of UNWEAVE_PIECE_BYTES. Planning a band hangs each batch, or its
+ * part, into the list of the piece where it lies now; reading goes through the pieces in order,
+ * takes of each the stretch from its first to its last wanted byte, and copies the fragments to
+ * their places. So reads are few and in file order, and what no band needs of a source is passed
+ * over. */
 #ifndef SLUICE_STORAGE_UNWEAVE_PRIVATE_H
 #define SLUICE_STORAGE_UNWEAVE_PRIVATE_H
 
@@ -31,15 +34,15 @@
 
 enum unweave_step {
     UNWEAVE_IDLE,
-    UNWEAVE_LOAD,     // images of archive files that are rewritten
-    UNWEAVE_COUNT,    // partitions and batches that are still wanted
+    UNWEAVE_LOAD,  // images of archive files that are rewritten
+    UNWEAVE_COUNT, // partitions and batches that are still wanted
     UNWEAVE_OPEN,
-    UNWEAVE_PLAN,     // one band
+    UNWEAVE_PLAN, // one band
     UNWEAVE_READ,
     UNWEAVE_VERIFY,
     UNWEAVE_WRITE,
-    UNWEAVE_RESERVE,  // the disk is full: waits until the reserve is given back
-    UNWEAVE_INDEX,    // the index goes through the buffer too
+    UNWEAVE_RESERVE, // the disk is full: waits until the reserve is given back
+    UNWEAVE_INDEX,   // the index goes through the buffer too
     UNWEAVE_SYNC,
     UNWEAVE_CLOSE,
     UNWEAVE_RENAME,
@@ -71,7 +74,7 @@ struct unweave_fragment { // a batch, or the part of it that lies in one piece
     uint32_t next;
     uint32_t from; // in the piece
     uint32_t len;
-    uint32_t to;   // in the band
+    uint32_t to; // in the band
 };
 
 enum unweave_read_state { UNWEAVE_READ_FREE, UNWEAVE_READ_FLYING, UNWEAVE_READ_DONE };
@@ -84,7 +87,7 @@ struct unweave_read {
     int status;
     int os_error;
     uint32_t piece;
-    uint32_t low;                // of the piece, where the buffer begins
+    uint32_t low; // of the piece, where the buffer begins
     uint32_t len;
     uint8_t *buffer;
 };
@@ -96,19 +99,19 @@ struct unweave_write {
 };
 
 struct unweave_merge { // cursor over the output order
-    uint64_t key;          // of the partition that is merged
+    uint64_t key;      // of the partition that is merged
     bool in_partition;
-    uint32_t key_index;    // of the key, in log_starts
-    uint32_t input;        // whose entries come next
-    uint64_t end_offset;   // of the last batch taken
+    uint32_t key_index;  // of the key, in log_starts
+    uint32_t input;      // whose entries come next
+    uint64_t end_offset; // of the last batch taken
     uint32_t partition_out, entry_out;
 };
 
 struct unweave {
     struct archives *archives;
     enum unweave_step step;
-    bool is_rewrite;      // of archive files only: nobody asked for it
-    bool rewrite_wanted;  // a run went well: look for files that are mostly dead
+    bool is_rewrite;     // of archive files only: nobody asked for it
+    bool rewrite_wanted; // a run went well: look for files that are mostly dead
     uint64_t begun_ns;
     uint64_t number;
     uint64_t base_lsn, end_lsn, append_ms_last;
@@ -121,7 +124,7 @@ struct unweave {
     struct archive_image_load load;
 
     struct unweave_merge merge;
-    uint64_t *log_starts;      // of each partition, as seen by the count
+    uint64_t *log_starts;                  // of each partition, as seen by the count
     uint32_t partition_count, entry_count; // of the output
     struct index_image out;
 
@@ -130,11 +133,11 @@ struct unweave {
     struct unweave_fragment *fragments;
     uint32_t fragment_count, fragment_max;
 
-    uint8_t *band;             // arena
+    uint8_t *band; // arena
     uint32_t band_capacity;
-    uint64_t band_at;          // offset in the file of band[0]
+    uint64_t band_at; // offset in the file of band[0]
     uint32_t band_fill;
-    uint32_t band_entry;       // first of the output's entries in this band
+    uint32_t band_entry; // first of the output's entries in this band
     uint32_t verify_next;
     bool all_planned;
     uint64_t data_bytes;
@@ -156,7 +159,7 @@ struct unweave {
     uint64_t pause_until_ns;
 
     int fd;
-    struct io_op op;           // open, fdatasync, close, rename, sync dir, unlink
+    struct io_op op; // open, fdatasync, close, rename, sync dir, unlink
     char tmp_path[ARCHIVE_PATH_MAX];
     char path[ARCHIVE_PATH_MAX];
 };
@@ -167,7 +170,20 @@ struct unweave {
 uint32_t unweave_room(struct unweave *unweave, uint32_t calm, uint32_t most);
 void unweave_io_begin(struct unweave *unweave);
 void unweave_io_end(struct unweave *unweave);
+
+/* ---- unweave_end.c ---- */
+
+/* The file is durable under its name: into the set with it. */
+void unweave_install(struct unweave *unweave);
+/* Begins to fail: what is in flight ends first. */
 void unweave_fail(struct unweave *unweave, int status);
+/* Lets go of everything and tells. */
+void unweave_report(struct unweave *unweave, int status);
+
+/* ---- unweave_begin.c ---- */
+
+/* Starts a run over archive files that are mostly dead. False: there are none. */
+bool unweave_rewrite_begin(struct unweave *unweave);
 
 /* ---- unweave_plan.c ---- */
 

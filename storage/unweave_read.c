@@ -1,17 +1,18 @@
 /* Fetching one band, and checking it.
  *
- * Happy path: for each piece of a source of which something is wanted one read of that stretch (O_DIRECT from segments),
- * some at a time; what arrives is copied to its places in the band. When all is there each batch is checked against its
- * own CRC-32C and against the index, before a byte of it is written: a run never spreads damage.
+ * Happy path: for each piece of a source of which something is wanted one read of that stretch
+ * (O_DIRECT from segments), some at a time; what arrives is copied to its places in the band. When
+ * all is there each batch is checked against its own CRC-32C and against the index, before a byte
+ * of it is written: a run never spreads damage.
  *
- * Failure modes: a read error or a damaged batch ends the run; file, place and partition are logged. Nothing is lost by
- * it: the sources stay. */
+ * Failure modes: a read error or a damaged batch ends the run; file, place and partition are
+ * logged. Nothing is lost by it: the sources stay. */
 #include "storage/unweave_private.h"
 
 #include "base/log.h"
 #include "proto/batch.h"
 
-#define COPIES_MAX 2u                        // reads dealt out in one step: below 100 us
+#define COPIES_MAX 2u                      // reads dealt out in one step: below 100 us
 #define VERIFY_BYTES ((uint32_t)(1 * MIB)) // checked in one step: about 50 us
 
 static int reads_collect(struct unweave *unweave, int *work);

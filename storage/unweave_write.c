@@ -1,11 +1,14 @@
-/* The output file of a run: header, batches band by band, index, footer, in one sequential O_DIRECT write.
+/* The output file of a run: header, batches band by band, index, footer, in one sequential O_DIRECT
+ * write.
  *
- * At most ARCHIVE_UNSYNCED_BYTES are not yet synced: what a device has buffered is what the log's next fdatasync waits
- * for. What of a band does not fill a block is carried to the front of the next one.
+ * At most ARCHIVE_UNSYNCED_BYTES are not yet synced: what a device has buffered is what the log's
+ * next fdatasync waits for. What of a band does not fill a block is carried to the front of the
+ * next one.
  *
- * Failure modes: a full disk: the reserve is given back, once, and the writes are repeated (they failed, so nothing is
- * known of them); without a reserve the run ends with NO_SPACE. A failed fdatasync is final for this file: the run ends,
- * the file is deleted, another run starts from the sources. */
+ * Failure modes: a full disk: the reserve is given back, once, and the writes are repeated (they
+ * failed, so nothing is known of them); without a reserve the run ends with NO_SPACE. A failed
+ * fdatasync is final for this file: the run ends, the file is deleted, another run starts from the
+ * sources. */
 #include "storage/unweave_private.h"
 
 #include "base/log.h"
@@ -77,8 +80,8 @@ static void writes_start(struct unweave *unweave, int *work)
             return;
         write->at = unweave->write_at;
         unweave_io_begin(unweave);
-        io_write(unweave->archives->options.io, &write->op, unweave->fd,
-                 unweave->band + write->at, len, unweave->band_at + write->at, write_done);
+        io_write(unweave->archives->options.io, &write->op, unweave->fd, unweave->band + write->at,
+                 len, unweave->band_at + write->at, write_done);
         unweave->write_at += len;
         unweave->unsynced += len;
         (*work)++;
@@ -101,8 +104,7 @@ static void write_done(struct io_op *op)
     if (op->result >= 0)
         return;
     LOG_WARN("archive.write_failed", LOG_STR("path", unweave->tmp_path),
-             LOG_U64("offset", op->offset), LOG_STATUS(op->result),
-             LOG_I64("errno", op->os_error));
+             LOG_U64("offset", op->offset), LOG_STATUS(op->result), LOG_I64("errno", op->os_error));
     if (unweave->write_status == 0 || op->result != E_NO_SPACE)
         unweave->write_status = op->result;
     unweave->write_failed_at = (uint32_t)min_u64(unweave->write_failed_at, write->at);
@@ -120,7 +122,8 @@ static void sync_done(struct io_op *op)
     unweave_io_end(unweave);
     unweave->unsynced = 0;
     if (op->result < 0) {
-        /* Never taken for a full disk: what it was about must not be written over and synced again. */
+        /* Never taken for a full disk: what it was about must not be written over and synced
+         * again. */
         unweave->write_status = E_IO;
         LOG_WARN("archive.sync_failed", LOG_STR("path", unweave->tmp_path), LOG_STATUS(op->result),
                  LOG_I64("errno", op->os_error));

@@ -1,15 +1,17 @@
-/* The archive when the power goes at any moment: every batch that is wanted lies in a file that a checkpoint names, or
- * in a segment that was not given back; by the newest checkpoint and, should that be damaged, by the older one. */
+/* The archive when the power goes at any moment: every batch that is wanted lies in a file that a
+ * checkpoint names, or in a segment that was not given back; by the newest checkpoint and, should
+ * that be damaged, by the older one. */
 #include <errno.h>
 
 #include "storage/checkpoint.h"
 #include "tests/unit/storage/archive_fixture.h"
 
-/* A shard's storage in small: segments, archive, checkpoints; the rule of recycling is the store's. */
+/* A shard's storage in small: segments, archive, checkpoints; the rule of recycling is the
+ * store's. */
 struct shard {
     struct checkpoint_writer *writer;
-    uint64_t newest;      // checkpoint
-    uint32_t first_live;  // segments below were given back
+    uint64_t newest;     // checkpoint
+    uint32_t first_live; // segments below were given back
     bool checkpoint_due;
     uint64_t runs, unlinked, checkpoints; // over all lives: that the test tests what it says
 };

@@ -1,4 +1,5 @@
-/* A shard's archive with a model beside it: batches are made, put into segment files at random, and remembered. */
+/* A shard's archive with a model beside it: batches are made, put into segment files at random, and
+ * remembered. */
 #ifndef SLUICE_TESTS_ARCHIVE_FIXTURE_H
 #define SLUICE_TESTS_ARCHIVE_FIXTURE_H
 
@@ -178,8 +179,7 @@ DISK_UNUSED static uint32_t world_make_batch(struct world *world, uint8_t *out, 
                             .value = {.bytes = value, .len = value_len}};
     cr_assert_eq(batch_builder_add(&builder, &record), 0);
     uint8_t *batch;
-    uint32_t len =
-        batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, 0, 0, NULL, 0, &batch);
+    uint32_t len = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, 0, 0, NULL, 0, &batch);
     batch_set_head(batch, world->next_offset[p], 5);
     memcpy(out, batch, len);
     free(value);
@@ -191,8 +191,7 @@ DISK_UNUSED static void world_note(struct world *world, const struct world_batch
 {
     if (world->batch_count == world->batch_capacity) {
         world->batch_capacity = world->batch_capacity ? 2 * world->batch_capacity : 1024;
-        world->batches =
-            realloc(world->batches, world->batch_capacity * sizeof(*world->batches));
+        world->batches = realloc(world->batches, world->batch_capacity * sizeof(*world->batches));
     }
     world->batches[world->batch_count++] = *batch;
 }
@@ -213,14 +212,14 @@ DISK_UNUSED static struct world_segment *world_add_segment(struct world *world, 
     uint64_t at = DISK_SEGMENT_DATA;
     cr_assert_lt(world->segment_count, WORLD_SEGMENTS_MAX);
     memset(file, 0, align_up(DISK_SEGMENT_DATA + bytes, DISK_BLOCK));
-    *segment = (struct segment){.number = world->segment_count + 1,
-                                .base_lsn = world->lsn,
-                                .state = SEGMENT_CLOSED};
+    *segment = (struct segment){
+        .number = world->segment_count + 1, .base_lsn = world->lsn, .state = SEGMENT_CLOSED};
     snprintf(segment->path, sizeof(segment->path), "%s/%016x.wal",
              world->sim ? "/wal" : world->disk.dir, (unsigned)segment->number);
     while (true) {
-        uint32_t size = world->size_min +
-                        (uint32_t)random_below(&world->random, world->size_max - world->size_min + 1);
+        uint32_t size =
+            world->size_min +
+            (uint32_t)random_below(&world->random, world->size_max - world->size_min + 1);
         uint32_t p = (uint32_t)random_below(&world->random, world->partition_count);
         at += 16 + random_below(&world->random, 8) * 8; // entry header, other entries
         if (at + size + 100 > DISK_SEGMENT_DATA + bytes)
@@ -356,8 +355,7 @@ static inline void world_read_done(struct archive_read *read)
 DISK_UNUSED static const struct index_image *world_image(struct world *world,
                                                          struct archive *archive, int *status)
 {
-    struct archive_image_load load = {
-        .archive = archive, .done = world_load_done, .status = 1};
+    struct archive_image_load load = {.archive = archive, .done = world_load_done, .status = 1};
     if (archive_image_start(world->archives, &load) == 0) {
         load.status = 1;
         while (load.status == 1)
@@ -388,8 +386,8 @@ static inline bool world_is_wanted(const struct world *world, const struct world
            world->log_start[p] != UINT64_MAX;
 }
 
-/* Each batch below end_lsn that is still wanted lies in exactly one file in use, byte for byte; when `exact`, nothing
- * else lies there. */
+/* Each batch below end_lsn that is still wanted lies in exactly one file in use, byte for byte;
+ * when `exact`, nothing else lies there. */
 DISK_UNUSED static void world_check(struct world *world, uint64_t end_lsn, bool exact)
 {
     uint64_t found = 0, held = 0;

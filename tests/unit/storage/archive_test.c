@@ -1,5 +1,5 @@
-/* Archive files on a real file system: what segments held comes back from them, batch by batch; what expired does not;
- * damage is named; files come and go with the checkpoints. */
+/* Archive files on a real file system: what segments held comes back from them, batch by batch;
+ * what expired does not; damage is named; files come and go with the checkpoints. */
 #include <errno.h>
 
 #include "tests/unit/storage/archive_fixture.h"
@@ -238,12 +238,13 @@ Test(archive, a_start_finds_what_the_checkpoint_names_and_deletes_the_rest)
     run_all(1); // made again
     world_check(&world, world.lsn, true);
     world_checkpoint(&world);
-    cr_assert_eq(archives_safe_lsn(world.archives), end_lsn, "the loaded checkpoint is the older one now");
+    cr_assert_eq(archives_safe_lsn(world.archives), end_lsn, "what was loaded is the older one");
     free(rows);
     world_deinit(&world);
 }
 
-/* Two files, and the second in the state that `change` leaves it in: refused, the file named, nothing deleted. */
+/* Two files, and the second in the state that `change` leaves it in: refused, the file named,
+ * nothing deleted. */
 static void refused(void (*change)(const char *name), int expected)
 {
     uint64_t len;
@@ -480,7 +481,8 @@ Test(archive, sources_whose_offsets_overlap_stop_the_run)
     world_deinit(&world);
 }
 
-/* But the leader epochs, which are no one's business here. Of long rows of zeros every 16th is tried. */
+/* But the leader epochs, which are no one's business here. Of long rows of zeros every 16th is
+ * tried. */
 Test(archive, each_flipped_byte_of_a_file_is_found)
 {
     int status;

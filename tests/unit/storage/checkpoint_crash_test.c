@@ -1,4 +1,5 @@
-/* Checkpoints when the power goes at any moment: what was reported as done is there, and what is there is whole. */
+/* Checkpoints when the power goes at any moment: what was reported as done is there, and what is
+ * there is whole. */
 #include <errno.h>
 
 #include <criterion/criterion.h>
@@ -76,8 +77,8 @@ static void begin(void)
     lives.begun = lives.newest + 1;
     cr_assert_lt(lives.begun, NUMBERS_MAX);
     lives.digests[lives.begun] = table_digest(lives.table);
-    struct checkpoint_head head = {
-        .number = lives.begun, .position = {.lsn = 100 * lives.begun, .file_number = 1}};
+    struct checkpoint_head head = {.number = lives.begun,
+                                   .position = {.lsn = 100 * lives.begun, .file_number = 1}};
     checkpoint_begin(lives.writer, &head, &lives.table, 1, on_done, NULL);
 }
 
@@ -166,8 +167,8 @@ Test(checkpoint_crash, a_kill_at_any_step_leaves_the_newest_that_was_done)
         crash_at_every_step(seed, io_sim_kill);
 }
 
-/* After a sync that failed the next one answers 0 although the bytes are gone: another attempt must write them
- * again, all of them. */
+/* After a sync that failed the next one answers 0 although the bytes are gone: another attempt must
+ * write them again, all of them. */
 static void fail_then_crash(enum io_kind kind, int os_error, uint64_t seed, uint64_t hit)
 {
     lives_init(seed);

@@ -1,4 +1,5 @@
-/* Checkpoints on a real file system: what is written comes back, the rest is refused or passed over. */
+/* Checkpoints on a real file system: what is written comes back, the rest is refused or passed
+ * over. */
 #include <errno.h>
 
 #include "base/hash.h"
@@ -37,8 +38,8 @@ struct shard {
 
 static struct table *new_table(enum table_id id, uint32_t row_bytes)
 {
-    struct table *table = table_new(&(struct table_options){
-        .id = id, .row_bytes = row_bytes, .row_count_max = 200000});
+    struct table *table = table_new(
+        &(struct table_options){.id = id, .row_bytes = row_bytes, .row_count_max = 200000});
     cr_assert_not_null(table);
     return table;
 }
@@ -217,7 +218,8 @@ Test(checkpoint, empty_tables_and_the_clean_mark_come_back)
     shard_deinit(&shard);
 }
 
-/* The first table ends 8 bytes before the end of a piece: the next one's header does not fit there. */
+/* The first table ends 8 bytes before the end of a piece: the next one's header does not fit
+ * there. */
 Test(checkpoint, a_table_header_may_lie_across_a_piece_border)
 {
     struct shard shard;
@@ -367,7 +369,8 @@ Test(checkpoint, both_damaged_leaves_none)
 
 Test(checkpoint, truncated_and_empty_files_are_bad)
 {
-    static const off_t lengths[] = {2 * DISK_BLOCK - 1, DISK_BLOCK + 1, DISK_BLOCK, 4095, 512, 1, 0};
+    static const off_t lengths[] = {
+        2 * DISK_BLOCK - 1, DISK_BLOCK + 1, DISK_BLOCK, 4095, 512, 1, 0};
     two_small_checkpoints();
     for (size_t i = 0; i < ARRAY_COUNT(lengths); i++) {
         disk_truncate(&disk, name_of(2), lengths[i]);
@@ -483,8 +486,8 @@ Test(checkpoint, a_table_that_nobody_takes_is_damage_and_one_that_is_lacking_sta
 {
     two_small_checkpoints();
     struct checkpoint_identity identity = our_identity();
-    struct table *tables[3] = {new_table(TABLE_PARTITIONS, ROW_BYTES),
-                               new_table(TABLE_TOPICS, 128), new_table(TABLE_PRODUCERS, 64)};
+    struct table *tables[3] = {new_table(TABLE_PARTITIONS, ROW_BYTES), new_table(TABLE_TOPICS, 128),
+                               new_table(TABLE_PRODUCERS, 64)};
     const char *why;
     cr_assert_eq(checkpoint_load(disk.io, disk.dir, 2, &identity, tables, 2, &why), E_CORRUPT);
     table_free(tables[0]);
@@ -501,7 +504,8 @@ Test(checkpoint, a_file_that_changed_since_the_scan_is_not_loaded)
 {
     two_small_checkpoints();
     struct checkpoint_identity identity = our_identity();
-    struct table *tables[2] = {new_table(TABLE_PARTITIONS, ROW_BYTES), new_table(TABLE_PRODUCERS, 64)};
+    struct table *tables[2] = {new_table(TABLE_PARTITIONS, ROW_BYTES),
+                               new_table(TABLE_PRODUCERS, 64)};
     const char *why;
     cr_assert_eq(scan()->count, 2);
     disk_flip(&disk, name_of(2), DISK_BLOCK + 16 + 21);
@@ -534,8 +538,8 @@ Test(checkpoint, tidying_removes_what_is_bad_old_or_half_made_and_nothing_else)
 
 /* ---- failures while writing ---- */
 
-/* Every I/O of a checkpoint fails once, in each way that it can: what was there stays good, and the next attempt
- * succeeds. */
+/* Every I/O of a checkpoint fails once, in each way that it can: what was there stays good, and the
+ * next attempt succeeds. */
 static void sweep(enum fault_point point, int os_error, int expected, bool ends_well)
 {
     uint32_t failures = 0;

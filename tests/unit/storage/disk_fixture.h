@@ -1,4 +1,5 @@
-/* A directory on the real file system, and files in it that a test may read and damage behind the code's back. */
+/* A directory on the real file system, and files in it that a test may read and damage behind the
+ * code's back. */
 #ifndef SLUICE_TESTS_DISK_FIXTURE_H
 #define SLUICE_TESTS_DISK_FIXTURE_H
 
@@ -26,8 +27,7 @@ static const uint8_t disk_store_id[16] = "the store itself";
 
 DISK_UNUSED static void disk_setup(struct disk_fixture *disk)
 {
-    struct io_options options = {
-        .backend = IO_BACKEND_EPOLL, .ops_max = 256, .file_threads = 2};
+    struct io_options options = {.backend = IO_BACKEND_EPOLL, .ops_max = 256, .file_threads = 2};
     log_set_level(LOG_LEVEL_ERROR + 1); // damage is the point of many tests
     cr_assert_eq(io_new(&options, &disk->io), 0);
     snprintf(disk->dir, sizeof(disk->dir), "/tmp/sluice-test-XXXXXX");
@@ -125,8 +125,8 @@ DISK_UNUSED static void disk_truncate(struct disk_fixture *disk, const char *nam
     cr_assert_eq(truncate(path, len), 0);
 }
 
-/* Byte by byte against a file in tests/format. With SLUICE_GOLDEN_WRITE set it is written instead: a change of the format
- * is then a change of that file, which a reader of the change sees. */
+/* Byte by byte against a file in tests/format. With SLUICE_GOLDEN_WRITE set it is written instead:
+ * a change of the format is then a change of that file, which a reader of the change sees. */
 DISK_UNUSED static void disk_golden(const char *name, const uint8_t *bytes, size_t len)
 {
     char path[256];
