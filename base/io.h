@@ -194,7 +194,7 @@ MUST_USE int io_lock_file(struct io *io, const char *path);
 
 /* The same lock on a file that is open already. A write of a process that was killed may still be on its way to
  * the device; it holds its open file, and so the lock, until it has ended. Returns 0 or LOCKED. */
-MUST_USE int io_lock_fd(struct io *io, int fd);
+int io_lock_fd(struct io *io, int fd);
 
 /* Takes blocks for the file's first size_bytes, and makes it at least so long; what was not written reads as zeros.
  * Returns 0 or NO_SPACE, IO, ... */
