@@ -118,8 +118,8 @@ static void reserve_mind(struct store *store)
 /* On a full disk the file of a segment that was unwoven gives its blocks back: they are what the next run needs. */
 static void discard_mind(struct store *store)
 {
-    bool can_run = store->room.free_bytes >= run_bytes(store) ||
-                   archives_stats(store->archives).has_reserve;
+    bool can_run =
+        store->room.free_bytes >= run_bytes(store) || archives_stats(store->archives).has_reserve;
     if (upkeep_has_reserve(store) || !can_run)
         wal_discard_next(store->wal);
     store->room.next_poll_ns = 0;
@@ -317,8 +317,8 @@ static void checkpoint_done(void *context, int status, const struct checkpoint_h
     LOG_ERROR("store.checkpoint_failed", LOG_STR("dir", store->checkpoint_dir), LOG_STATUS(status));
     upkeep->checkpoint_wanted = true;
     upkeep->retry_ns = store->now_ns + RETRY_NS;
-    if (status == E_NO_SPACE || status == E_NO_MEMORY)
-        return;
+    if (status == E_NO_SPACE || status == E_NO_MEMORY || status == E_FULL || status == E_AGAIN)
+        return; // descriptors and memory come back
     struct wal_failure failure = {.status = status,
                                   .what = "checkpoint",
                                   .path = store->checkpoint_dir,
@@ -372,8 +372,7 @@ static int unweave_turn(struct store *store)
 static bool is_high(const struct store *store)
 {
     return live_bytes(store) > store->options.wal_bytes_budget / 4 * 3 ||
-           store->room.room == STORE_ROOM_FULL || wal_is_starved(store->wal) ||
-           store->append_waits;
+           store->room.room == STORE_ROOM_FULL || wal_is_starved(store->wal) || store->append_waits;
 }
 
 /* As many as brings the log down to half of its budget, within one run; only what is durable and visible. */
