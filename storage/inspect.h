@@ -66,8 +66,8 @@ MUST_USE int inspect_run(struct io *io, const struct inspect_options *options, c
 
 /* Gives up the LSNs [from, to) of a shard's log that recovery refuses, and writes that down in a CUT; the next start
  * goes on behind it. dry_run: only says what would be. *result: E, D and lost_bytes as they are then; when it is
- * refused, what is (still) damaged. Returns 0; INVALID: the log is intact, the range is none, or it does not begin at
- * the damage; CORRUPT: behind `to` there is more damage; LOCKED, NOT_FOUND, FOREIGN, NEWER, NO_SPACE, IO. `text` says
+ * refused, what is (still) damaged. Returns 0; INVALID: the range is none, does not begin at the damage, or lies behind
+ * the end of an intact log; CORRUPT: behind `to` there is more damage; LOCKED, NOT_FOUND, FOREIGN, NEWER, NO_SPACE, IO. `text` says
  * what was done or why not. */
 MUST_USE int inspect_salvage(struct io *io, const char *dir, uint32_t shard, uint64_t from_lsn,
                              uint64_t to_lsn, bool dry_run, struct recover_result *result,

@@ -5,8 +5,9 @@
  * What is lost is exactly the entries that lay in [from, to), and what depended on them; docs/disk-format.md
  * says what that means for partitions, transactions and producers.
  *
- * It refuses to do more than is needed: an intact log, a range that does not begin where the damage does, and
- * damage that no hole can cure (files of another store or of a newer version: take those away first). */
+ * It refuses a range that does not begin where the damage does, one that would give up what lies behind an intact
+ * log's end, and damage that no hole can cure (files of another store or of a newer version: take those away
+ * first). Of an intact log it gives up groups all the same: their entries may be what the broker refuses. */
 #include "storage/inspect_private.h"
 
 #include <stdio.h>
@@ -65,13 +66,14 @@ static int salvage_shard(const struct inspect_dir *place, uint32_t shard,
     random_init(&random, random_seed_system());
     options.random = &random;
     status = run(&options, &recover, NULL, true, &before);
-    if (status == 0) {
-        snprintf(text, 512, "the log of shard %u is intact up to LSN %llu: nothing to give up",
+    *result = before;
+    /* Its groups are; what the entries in them say may still be what the broker refuses. */
+    if (status == 0 && hole->to_lsn > before.end_lsn) {
+        snprintf(text, 512, "the log of shard %u is intact up to LSN %llu: nothing to give up behind",
                  shard, (unsigned long long)before.end_lsn);
         return E_INVALID;
     }
-    *result = before;
-    if (status != E_CORRUPT) {
+    if (status < 0 && status != E_CORRUPT) {
         snprintf(text, 512, "%.380s: %.120s", before.path, before.text);
         return status;
     }

@@ -100,6 +100,8 @@ int recover_run(const struct wal_options *options, const struct recover_options 
         status = recover_walk(&recover);
     if (status == 0)
         status = act(&recover, decide(recover.facts));
+    else if (recover.facts & FACT_BAD_ENTRY) // apply said no: its status, our description
+        (void)act(&recover, decide(recover.facts));
     if (status == 0)
         status = finish(&recover, log);
     recover_files_free(&recover);

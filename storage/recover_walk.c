@@ -185,7 +185,10 @@ static int step_cut(struct recover *recover, struct wal_file *cut)
 static int step_hole(struct recover *recover, const struct hole *hole)
 {
     struct place *place = &recover->place;
+    const struct recover_options *options = recover->options;
     recover->result->lost_bytes += hole->to_lsn - hole->from_lsn;
+    if (options->on_hole)
+        options->on_hole(options->context, hole->from_lsn, hole->to_lsn);
     if (hole->to_file == 0) {
         if (place->file)
             place->file->pub.end_lsn = place->lsn;

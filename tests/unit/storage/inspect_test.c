@@ -171,15 +171,40 @@ Test(inspect, verify_finds_damage_that_a_start_does_not_read)
 
 /* ---- salvage ---- */
 
-Test(salvage, an_intact_log_has_nothing_to_give_up)
+/* Takes entries [from, from + count) out of the model, as the hole did with the log. */
+static void model_remove(struct fixture *f, uint32_t from, uint32_t count)
+{
+    memmove(&f->entries[from], &f->entries[from + count],
+            (f->count - from - count) * sizeof(*f->entries));
+    f->count -= count;
+}
+
+Test(salvage, an_intact_log_has_nothing_to_give_up_behind_its_end)
 {
     struct site s;
     site_init(&s, 1);
     site_fill(&s, 10, 1000);
     uint64_t before = sim_disk_hash(s.f.disk);
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, 0, DISK_BLOCK, false, &s.result, s.text), E_INVALID);
+    uint64_t end = 10 * DISK_BLOCK;
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, end, end + 40 * DISK_BLOCK, false, &s.result, s.text),
+                 E_INVALID);
     cr_assert_not_null(strstr(s.text, "intact"));
     cr_assert_eq(sim_disk_hash(s.f.disk), before);
+    site_deinit(&s);
+}
+
+/* The way past a group whose checksums are right and whose entries the broker refuses. */
+Test(salvage, a_good_group_is_given_up_when_the_operator_names_it)
+{
+    struct site s;
+    site_init(&s, 1);
+    site_fill(&s, 10, 1000);
+    uint64_t from = align_down(s.f.entries[4].lsn, DISK_BLOCK);
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, from, from + DISK_BLOCK, false, &s.result, s.text), 0, "%s",
+                 s.text);
+    model_remove(&s.f, 4, 1);
+    cr_assert_eq(fixture_open(&s.f), 0, "%s %s", s.f.result.path, s.f.result.text);
+    cr_assert_eq(s.f.count, 9);
     site_deinit(&s);
 }
 
@@ -199,14 +224,6 @@ Test(salvage, the_range_must_be_a_range_and_begin_at_the_damage)
                  E_INVALID);
     cr_assert_eq(sim_disk_hash(s.f.disk), before);
     site_deinit(&s);
-}
-
-/* Takes entries [from, from + count) out of the model, as the hole did with the log. */
-static void model_remove(struct fixture *f, uint32_t from, uint32_t count)
-{
-    memmove(&f->entries[from], &f->entries[from + count],
-            (f->count - from - count) * sizeof(*f->entries));
-    f->count -= count;
 }
 
 Test(salvage, loses_exactly_the_group_that_was_named)
