@@ -115,6 +115,7 @@ static int make_producer(struct lane *lane)
     const struct bench_options *options = lane->load->options;
     struct sluice_producer_options po = {
         .size = sizeof(po),
+        .not_idempotent = options->not_idempotent,
         .compression = options->compression_lz4 ? SLUICE_COMPRESSION_LZ4 : SLUICE_COMPRESSION_NONE,
         .batch_bytes = (uint32_t)options->batch_bytes,
         .batch_records = options->own_request ? 1 : 0,

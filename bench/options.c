@@ -62,8 +62,11 @@ static const struct option_row rows[] = {
      "each record is a batch and a request of its own; the library still coalesces"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat"},
-    {"in-flight", COUNT, BENCH_PUBLISH, AT(batches_in_flight), 1, 5, "N",
-     "unacked batches of a partition; default the library's"},
+    {"in-flight", COUNT, BENCH_PUBLISH, AT(batches_in_flight), 1, 64, "N",
+     "unacked batches of a producer in a partition; default 5, more only with\n"
+     "                       --not-idempotent"},
+    {"not-idempotent", FLAG, BENCH_PUBLISH, AT(not_idempotent), 0, 0, NULL,
+     "without producer ids and sequence numbers: a retry may store twice"},
     {"buffer", SIZE, BENCH_PUBLISH, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
      "records not yet acked, of a producer; default the library's"},
     {"linger-us", COUNT, BENCH_PUBLISH, AT(linger_us), 0, 10000000, "N",
@@ -132,7 +135,6 @@ static void set_defaults(struct bench_options *options, const char *name)
         .driver = "sluice",
         .topic = "bench",
         .limits_dir = limits ? "." : NULL,
-        .partition_count = 1,
         .record_bytes = KIB,
         .batch_bytes = 256 * KIB,
         .producer_count = 1,
@@ -252,6 +254,9 @@ static int check(struct bench_options *options)
     if (options->client_count > options->producer_count)
         return usage(options, "--clients %u: more than --producers %u", options->client_count,
                      options->producer_count);
+    if (options->batches_in_flight > 5 && !options->not_idempotent)
+        return usage(options, "--in-flight %u: allowed 1..5, with --not-idempotent 1..64",
+                     options->batches_in_flight);
     if (options->command == BENCH_PUBLISH && options->verify && options->record_bytes < 32)
         return usage(options, "--verify: the stamp needs --record-size 32 or more");
     if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)

@@ -26,7 +26,7 @@ struct bench_options {
     const char *output_path; // NULL: no JSON; "-": standard output
 
     /* ---- load ---- */
-    uint32_t partition_count; // of the topic when it is made
+    uint32_t partition_count; // of the topic when it is made; 0: not said, 1
     uint64_t record_bytes;    // of a value
     uint64_t batch_bytes;
     uint32_t producer_count; // threads, each with a producer object of its own
@@ -40,6 +40,7 @@ struct bench_options {
     uint32_t sample_stride; // time every n-th record; 0: chosen by the command
     bool compression_lz4;
     bool compressible;
+    bool not_idempotent;
     bool own_request; // every record its own batch
     bool lone;        // send one, wait for its ack, repeat
     bool verify;      // stamp records (publish) or check the stamps (consume)

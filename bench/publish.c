@@ -70,6 +70,8 @@ static int measure(struct report *report)
         run_load(&session, load, report) == 0) {
         check_growth(&session, ends, load_totals(load).acked, report);
         status = 0;
+        if (report->records == 0)
+            anomaly(report, "nothing was acked in the measured time");
     }
     if (load)
         load_free(load);

@@ -8,8 +8,6 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "base/units.h"
-
 static const double quantiles[] = {0.5, 0.9, 0.99, 0.999, 0.9999};
 static const char *const quantile_names[] = {"p50", "p90", "p99", "p99_9", "p99_99"};
 
@@ -22,7 +20,7 @@ static void json_text(FILE *file, const char *text);
 static void json_load(struct report *report, FILE *file);
 static void json_latency(struct report *report, FILE *file);
 static void json_groups(struct report *report, FILE *file);
-static void json_settings(const struct bench_options *options, FILE *file);
+static void json_settings(const struct report *report, FILE *file);
 static void json_anomalies(const struct anomalies *anomalies, FILE *file);
 
 void anomaly(struct report *report, const char *format, ...)
@@ -88,12 +86,11 @@ static double rate_of(const struct report *report, uint64_t amount)
 
 static void print_load(struct report *report)
 {
-    char size[UNITS_TEXT_MAX];
     if (!report->has_load)
         return;
-    printf("%-11s %llu records of %s in %.2f s\n", report->options->command_name,
-           (unsigned long long)report->records,
-           units_format_size(report->options->record_bytes, size), report->seconds);
+    double each = report->records > 0 ? (double)report->bytes / (double)report->records : 0;
+    printf("%-11s %llu records of %.4g B in %.2f s\n", report->options->command_name,
+           (unsigned long long)report->records, each, report->seconds);
     printf("rate        %.3f GB/s   %.0f records/s\n", rate_of(report, report->bytes) / 1e9,
            rate_of(report, report->records));
 }
@@ -156,7 +153,7 @@ void report_json(struct report *report, FILE *file)
     json_load(report, file);
     json_latency(report, file);
     json_groups(report, file);
-    json_settings(report->options, file);
+    json_settings(report, file);
     json_anomalies(&report->anomalies, file);
     fprintf(file, "}\n");
 }
@@ -209,22 +206,28 @@ static void json_groups(struct report *report, FILE *file)
     fprintf(file, "},\n ");
 }
 
-/* What was asked for, so that a file explains itself and comparisons can refuse unequal runs. */
-static void json_settings(const struct bench_options *options, FILE *file)
+static const char *word(bool value)
 {
+    return value ? "true" : "false";
+}
+
+/* What was asked for, so that a file explains itself and comparisons can refuse unequal runs. */
+static void json_settings(const struct report *report, FILE *file)
+{
+    const struct bench_options *options = report->options;
     fprintf(file, "\"settings\": {\"topic\": ");
     json_text(file, options->topic);
     fprintf(file,
             ", \"partitions\": %u, \"record_bytes\": %llu, \"batch_bytes\": %llu, "
             "\"producers\": %u, \"clients\": %u, \"rate\": %llu, \"warm_up_s\": %g, "
-            "\"compression\": \"%s\", \"compressible\": %s, \"own_request\": %s, \"lone\": %s, "
-            "\"verify\": %s},\n ",
-            options->partition_count, (unsigned long long)options->record_bytes,
+            "\"compression\": \"%s\", \"compressible\": %s, \"idempotent\": %s, "
+            "\"own_request\": %s, \"lone\": %s, \"verify\": %s},\n ",
+            report->partition_count, (unsigned long long)options->record_bytes,
             (unsigned long long)options->batch_bytes, options->producer_count,
             options->client_count, (unsigned long long)options->rate,
             (double)options->warm_up_ns / 1e9, options->compression_lz4 ? "lz4" : "none",
-            options->compressible ? "true" : "false", options->own_request ? "true" : "false",
-            options->lone ? "true" : "false", options->verify ? "true" : "false");
+            word(options->compressible), word(!options->not_idempotent), word(options->own_request),
+            word(options->lone), word(options->verify));
 }
 
 static void json_anomalies(const struct anomalies *anomalies, FILE *file)

@@ -59,7 +59,8 @@ struct anomalies {
 
 struct report {
     const struct bench_options *options;
-    bool has_load; // records .. bytes_per_s
+    uint32_t partition_count; // that the topic has; 0: no topic was used
+    bool has_load;            // records .. bytes_per_s
     uint64_t records;
     uint64_t bytes;
     double seconds;

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Starts a broker of its own, measures it and the machine's bare limits, prints one table.
+#   run.sh BIN_DIR [--seconds S] [--quick] [--out DIR]
+# JSON of each run: DIR/NAME.json, default build/bench. The broker has one core (which it pins to processor 0), a full set
+# of prepared log files, and topics that expire within the log's budget.
+# Exit: 0 measured, 1 a run failed, 2 usage.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+bin= out=build/bench seconds=5 warm_up=2 wal_set=1GiB
+while [ $# -gt 0 ]; do
+  case $1 in
+  --seconds) seconds=${2:?}; shift ;;
+  --quick) seconds=1 warm_up=0.5 wal_set=256MiB ;;
+  --out) out=${2:?}; shift ;;
+  -*) usage ;;
+  *) [ -z "$bin" ] || usage; bin=$1 ;;
+  esac
+  shift
+done
+[ -n "$bin" ] && [ -x "$bin/sluiced" ] && [ -x "$bin/sluice-bench" ] || usage
+mkdir -p "$out"
+work=$(mktemp -d "$out/run.XXXXXX")
+broker_pid=
+finish() {
+  [ -z "$broker_pid" ] || { kill "$broker_pid" 2>/dev/null || true; wait "$broker_pid" 2>/dev/null || true; }
+  rm -rf "$work"
+}
+trap finish EXIT
+
+# ---- broker ----
+
+start_broker() {
+  local i
+  "$bin/sluiced" --data-dir "$work/data" --listen 127.0.0.1:0 --http off --kafka off --cores 1 \
+    --set retention_bytes=64MiB 2>"$work/broker.log" &
+  broker_pid=$!
+  for ((i = 0; i < 400; i++)); do
+    server=$(sed -nE 's/^ready listen=([^ ]+).*/\1/p' "$work/broker.log")
+    [ -z "$server" ] || return 0
+    kill -0 "$broker_pid" 2>/dev/null || break
+    sleep 0.05
+  done
+  echo "run.sh: the broker did not start:" >&2
+  cat "$work/broker.log" >&2
+  exit 1
+}
+
+status_value() { "$bin/sluicectl" --server "$server" status | awk -v name="$1" '$1 == name {print $2}'; }
+
+# Until their number has not changed for a second: then all that the budget allows are there.
+wait_for_spares() {
+  local spares=-1 before=-2 i
+  for ((i = 0; i < 120; i++)); do
+    before=$spares
+    spares=$(status_value segments_spare)
+    [ -n "$spares" ] || return 0 # a broker that does not tell
+    [ "$spares" -gt 1 ] && [ "$spares" = "$before" ] && return 0
+    sleep 1
+  done
+  echo "run.sh: log files are still being prepared after 120 s" >&2
+}
+
+# ---- measuring ----
+
+# measure NAME COMMAND [OPTION...]
+measure() {
+  local name=$1 command=$2
+  shift 2
+  wait_for_spares
+  echo "== $name: sluice-bench $command $*"
+  "$bin/sluice-bench" "$command" --server "$server" --duration "$seconds" --warm-up "$warm_up" \
+    --output "$out/$name.json" "$@" | sed 's/^/   /'
+}
+
+# number NAME KEY [SCALE [DECIMALS]]: a figure, or - where it is null
+number() {
+  sed -nE "s/.*\"$2\": ([^,}]+).*/\1/p" "$out/$1.json" | head -n 1 |
+    awk -v scale="${3:-1}" -v decimals="${4:-1}" \
+      '{print ($1 == "null" ? "-" : sprintf("%.*f", decimals, $1 / scale))}'
+}
+row() { # row NAME TEXT
+  printf '%-34s %8s %12s %9s %11s %11s\n' "$2" "$(number "$1" bytes_per_s 1e9 3)" \
+    "$(number "$1" records_per_s 1e3 0)" "$(number "$1" fraction 0.01)" "$(number "$1" p50)" "$(number "$1" p99)"
+}
+
+start_broker
+around=(--limits-dir "$work" --wal-set "$wal_set")
+echo "== limits"
+"$bin/sluice-bench" limits "${around[@]}" --duration 2 --output "$out/limits.json" | sed 's/^/   /'
+measure publish-1k publish --topic b1k --partitions 4 --producers 2 --record-size 1KiB --batch-size 256KiB "${around[@]}"
+measure publish-100 publish --topic b100 --partitions 4 --producers 2 --record-size 100 --batch-size 256KiB "${around[@]}"
+measure publish-100-own publish --topic own --partitions 16 --producers 16 --record-size 100 --own-request "${around[@]}"
+measure publish-lone publish --topic lone --lone --record-size 1KiB
+"$bin/sluicectl" --server "$server" topic create kept --partitions 4 --set retention_bytes=none >/dev/null
+measure fill publish --topic kept --partitions 4 --producers 2 --record-size 1KiB --rate 300000
+measure consume-first consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
+measure consume-again consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
+rss=$(awk '/^VmHWM/ {printf "%.0f", $2 / 1024}' "/proc/$broker_pid/status")
+
+printf '\n%-34s %8s %12s %9s %11s %11s\n' "" GB/s "1000 rec/s" "% of pipe" "p50 us" "p99 us"
+row publish-1k "publish 1 KiB in 256 KiB batches"
+row publish-100 "publish 100 B in 256 KiB batches"
+row publish-100-own "publish 100 B, own requests"
+row publish-lone "publish 1 KiB, one at a time"
+row consume-first "consume 1 KiB, first time"
+row consume-again "consume 1 KiB, again"
+printf 'bare: socket %s GB/s, log %s, pipeline %s; 4 KiB write+fdatasync p50 %s p99 %s us, round trip p50 %s p99 %s us\n' \
+  "$(number limits socket_bytes_per_s 1e9 2)" "$(number limits wal_bytes_per_s 1e9 2)" \
+  "$(number limits pipeline_bytes_per_s 1e9 2)" "$(number limits write_sync_p50)" "$(number limits write_sync_p99)" \
+  "$(number limits round_trip_p50)" "$(number limits round_trip_p99)"
+printf 'broker: RSS at most %s MiB\n' "$rss"
+for file in "$out"/publish-*.json "$out"/consume-*.json; do
+  grep -q '"anomalies": \[\]' "$file" || echo "$(basename "$file" .json): $(grep -o '"anomalies":.*' "$file")"
+done

@@ -1,0 +1,102 @@
+/* The command line of sluice-bench: what is taken, and that what is not allowed is refused. */
+#include "bench/options.h"
+
+#include <criterion/criterion.h>
+
+#define PARSE(which, ...) parse(which, (const char *[]){"x", __VA_ARGS__, NULL})
+
+static struct bench_options options;
+
+static int parse(enum bench_command command, const char **argv)
+{
+    int argc = 0;
+    while (argv[argc])
+        argc++;
+    options = (struct bench_options){.command = command};
+    return options_parse(&options, argc, (char **)argv);
+}
+
+Test(bench_options, units_of_sizes_and_times_are_understood)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--record-size", "2KiB", "--batch-size=1MiB", "--duration",
+                       "0.5", "--warm-up", "250ms", "--rate", "1000"),
+                 OPTIONS_OK);
+    cr_expect_eq(options.record_bytes, 2048);
+    cr_expect_eq(options.batch_bytes, MIB);
+    cr_expect_eq(options.duration_ns, NS_PER_S / 2);
+    cr_expect_eq(options.warm_up_ns, NS_PER_S / 4);
+    cr_expect_eq(options.rate, 1000);
+}
+
+Test(bench_options, plain_numbers_of_times_are_seconds)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--duration", "3"), OPTIONS_OK);
+    cr_expect_eq(options.duration_ns, 3 * NS_PER_S);
+}
+
+Test(bench_options, rate_max_is_no_rate)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--rate", "5", "--rate", "max"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 0);
+}
+
+Test(bench_options, processors_are_two_numbers_or_any)
+{
+    cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", "3,2"), OPTIONS_OK);
+    cr_expect_eq(options.cpu_receive, 3);
+    cr_expect_eq(options.cpu_send, 2);
+    cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", "any"), OPTIONS_OK);
+    cr_expect_eq(options.cpu_send, CPU_ANY);
+    cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "1"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "1,-2"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "1,2x"), OPTIONS_USAGE);
+}
+
+Test(bench_options, what_is_out_of_range_is_refused)
+{
+    static const char *const bad[][2] = {
+        {"--partitions", "0"},    {"--partitions", "16385"}, {"--partitions", "-1"},
+        {"--record-size", "0"},   {"--record-size", "5MiB"}, {"--record-size", "1KB"},
+        {"--batch-size", "1023"}, {"--producers", "0"},      {"--producers", "1025"},
+        {"--rate", "0"},          {"--rate", "fast"},        {"--duration", "0"},
+        {"--duration", "-1"},     {"--duration", "nan"},     {"--compression", "zstd"},
+        {"--driver", "other"},    {"--sample", "0"},         {"--in-flight", "0"},
+        {"--wal-set", "1MiB"},    {"--unknown", "1"},        {"--partitions", ""},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
+        cr_expect_eq(PARSE(BENCH_PUBLISH, bad[i][0], bad[i][1]), OPTIONS_USAGE, "%s %s", bad[i][0],
+                     bad[i][1]);
+}
+
+Test(bench_options, an_option_of_another_command_is_refused)
+{
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--lone"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--from", "end"), OPTIONS_USAGE);
+}
+
+Test(bench_options, the_common_options_are_taken_by_every_command)
+{
+    static const enum bench_command commands[] = {BENCH_LIMITS, BENCH_PUBLISH, BENCH_CONSUME};
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        cr_expect_eq(PARSE(commands[i], "--server", "127.0.0.1:1", "--driver", "sluice", "--topic",
+                           "t", "--partitions", "2", "--record-size", "100", "--batch-size",
+                           "64KiB", "--producers", "3", "--rate", "max", "--duration", "1",
+                           "--warm-up", "0", "--limits-dir", "/tmp", "--output", "-"),
+                     OPTIONS_OK);
+}
+
+Test(bench_options, contradictions_are_refused)
+{
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--lone", "--producers", "2"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--clients", "2"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6", "--not-idempotent"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--verify", "--record-size", "31"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);
+}
+
+Test(bench_options, reading_from_the_end_ends_by_itself)
+{
+    cr_assert_eq(PARSE(BENCH_CONSUME, "--from", "end"), OPTIONS_OK);
+    cr_expect_gt(options.duration_ns, 0);
+}

@@ -1,0 +1,100 @@
+/* The JSON of a report: its keys are an interface, and what was not measured is null. */
+#include "bench/report.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct bench_options options = {
+    .command_name = "publish", .driver = "sluice", .topic = "t\"1"};
+static struct report report;
+
+static char *json(void)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    report_json(&report, file);
+    fclose(file);
+    return text;
+}
+
+static void reset(void)
+{
+    report = (struct report){.options = &options};
+}
+
+static void expect_has(const char *part)
+{
+    char *text = json();
+    cr_expect_not_null(strstr(text, part), "%s is not in\n%s", part, text);
+    free(text);
+}
+
+Test(bench_report, what_was_not_measured_is_null, .init = reset)
+{
+    expect_has("\"command\": \"publish\", \"driver\": \"sluice\"");
+    expect_has("\"records\": null, \"bytes\": null, \"seconds\": null, \"records_per_s\": null, "
+               "\"bytes_per_s\": null");
+    expect_has("\"latency_us\": {\"p50\": null, \"p90\": null, \"p99\": null, \"p99_9\": null, "
+               "\"p99_99\": null, \"max\": null}");
+    expect_has("\"limits\": {\"socket_bytes_per_s\": null, \"wal_bytes_per_s\": null, "
+               "\"pipeline_bytes_per_s\": null, \"fraction\": null}");
+    expect_has("\"broker\": {\"cpu_s\": null, \"rss_bytes\": null, \"fdatasyncs\": null, "
+               "\"device_bytes\": null}");
+    expect_has("\"anomalies\": []");
+}
+
+Test(bench_report, rates_are_amounts_by_time, .init = reset)
+{
+    report.has_load = true;
+    report.records = 3000;
+    report.bytes = 6000000000;
+    report.seconds = 1.5;
+    expect_has(
+        "\"records\": 3000, \"bytes\": 6000000000, \"seconds\": 1.5, \"records_per_s\": 2000, "
+        "\"bytes_per_s\": 4000000000");
+}
+
+Test(bench_report, fraction_is_of_the_pipeline, .init = reset)
+{
+    report.has_load = true;
+    report.bytes = 3000;
+    report.seconds = 1;
+    cr_expect_not(report_fraction(&report).known);
+    report.limits.pipeline_bytes_per_s = figure_of(12000);
+    expect_has("\"fraction\": 0.25");
+}
+
+Test(bench_report, latencies_are_microseconds, .init = reset)
+{
+    static struct histogram latency_ns;
+    histogram_add(&latency_ns, 10);
+    report.latency_ns = &latency_ns;
+    expect_has("\"p50\": 0.01,");
+    expect_has("\"max\": 0.01}");
+}
+
+Test(bench_report, texts_are_escaped, .init = reset)
+{
+    anomaly(&report, "a \"b\"\n\\");
+    expect_has("\"topic\": \"t\\\"1\"");
+    expect_has("\"anomalies\": [\"a \\\"b\\\"\\u000a\\\\\"]");
+}
+
+Test(bench_report, too_many_anomalies_are_counted, .init = reset)
+{
+    for (int i = 0; i < ANOMALIES_MAX + 3; i++)
+        anomaly(&report, "number %d", i);
+    expect_has("\"number 31\", \"and 3 more\"]");
+}
+
+Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
+{
+    static struct bench_options bad = {.command_name = "publish",
+                                       .driver = "sluice",
+                                       .topic = "t",
+                                       .output_path = "/no/such/dir/x"};
+    report.options = &bad;
+    cr_expect_eq(report_write_json(&report), 1);
+}
