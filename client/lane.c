@@ -13,8 +13,7 @@
 
 #include "base/status.h"
 
-static int add_record(struct lane *lane, const struct record *record, void *opaque,
-                      struct parcel **closed);
+static int add_record(struct lane *lane, const struct lane_record *record, struct parcel **closed);
 static int open_parcel(struct lane *lane, const struct record *record);
 static bool grow_open(struct lane *lane, const struct record *record);
 static struct parcel *close_open(struct lane *lane);
@@ -47,15 +46,25 @@ void lane_free(struct lane *lane)
     free(lane);
 }
 
-int lane_append(struct lane *lane, const struct record *record, void *opaque, bool *signal)
+int lane_append(struct lane *lane, const struct lane_record *records, uint32_t count,
+                uint32_t *taken, bool *signal)
 {
     struct parcel *closed = NULL;
+    int status = SLUICE_OK;
+    uint32_t i = 0;
     spinlock_take(&lane->lock);
-    int status = add_record(lane, record, opaque, &closed);
-    *signal = signal_needed(lane, closed && !closed->compressing);
+    while (i < count && status == SLUICE_OK && !closed) {
+        status = add_record(lane, &records[i], &closed);
+        i += status == SLUICE_OK;
+    }
+    /* Once the lock is free, what was closed may be sent, acked and gone; unless it has to be
+     * compressed. */
+    bool compressing = closed && closed->compressing;
+    *signal = signal_needed(lane, closed && !compressing);
     spinlock_release(&lane->lock);
-    if (closed && closed->compressing)
+    if (compressing)
         *signal |= finish_compression(lane, closed);
+    *taken = i;
     return status;
 }
 
@@ -120,20 +129,19 @@ void lane_release(struct lane *lane, struct parcel *parcel)
 
 /* ---- under the lane's lock ---- */
 
-static int add_record(struct lane *lane, const struct record *record, void *opaque,
-                      struct parcel **closed)
+static int add_record(struct lane *lane, const struct lane_record *record, struct parcel **closed)
 {
     const struct sluice_producer *producer = lane->producer;
+    uint32_t bytes_max = producer->batch_bytes;
     if (lane->closed)
         return SLUICE_E_CLOSED;
-    uint32_t bytes_max = producer->batch_bytes;
-    while (!lane->open ||
-           parcel_add(lane->open, record, opaque, producer->opaques, bytes_max) < 0) {
-        if (lane->open && grow_open(lane, record))
+    while (!lane->open || parcel_add(lane->open, &record->record, record->opaque, producer->opaques,
+                                     bytes_max) < 0) {
+        if (lane->open && grow_open(lane, &record->record))
             continue;
         if (lane->open)
             *closed = close_open(lane);
-        int status = open_parcel(lane, record);
+        int status = open_parcel(lane, &record->record);
         if (status != SLUICE_OK)
             return status;
         bytes_max = UINT32_MAX; // a single record may exceed batch_bytes

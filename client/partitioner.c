@@ -16,29 +16,27 @@ uint32_t partitioner_by_key(struct slice key, uint32_t partition_count)
     return (uint32_t)(hash_xxh3(key.bytes, key.len) % partition_count);
 }
 
-void partitioner_init(struct topic *topic, struct random *random)
+void partitioner_init(struct topic *topic, uint32_t partition_count, struct random *random)
 {
-    uint32_t first = random_u32(random); // many producers do not begin at the same place
+    uint64_t first =
+        random_below(random, partition_count); // many producers do not begin at one place
     for (uint32_t i = 0; i < STICKY_COUNT; i++)
-        atomic_init(&topic->sticky[i], first + i);
+        atomic_init(&topic->sticky[i], (uint32_t)((first + i) % partition_count));
 }
 
-uint32_t partitioner_sticky(struct topic *topic, uint32_t partition_count)
+uint32_t partitioner_sticky(struct topic *topic)
 {
-    uint32_t place = thread_place();
-    uint32_t sticky = atomic_load_explicit(&topic->sticky[place], memory_order_relaxed);
-    return sticky < partition_count ? sticky : sticky % partition_count;
+    return atomic_load_explicit(&topic->sticky[thread_place()], memory_order_relaxed);
 }
 
 /* Relaxed, and a race may step twice or not at all: each partition is as good as the next. */
 void partitioner_moved_on(struct topic *topic, uint32_t partition)
 {
     struct lanes *lanes = atomic_load_explicit(&topic->lanes, memory_order_acquire);
-    for (uint32_t i = 0; i < STICKY_COUNT && lanes->count > 1; i++) {
-        uint32_t sticky = atomic_load_explicit(&topic->sticky[i], memory_order_relaxed);
-        if (sticky % lanes->count == partition)
-            atomic_store_explicit(&topic->sticky[i], (partition + 1) % lanes->count,
-                                  memory_order_relaxed);
+    uint32_t next = partition + 1 < lanes->count ? partition + 1 : 0;
+    for (uint32_t i = 0; i < STICKY_COUNT; i++) {
+        if (atomic_load_explicit(&topic->sticky[i], memory_order_relaxed) == partition)
+            atomic_store_explicit(&topic->sticky[i], next, memory_order_relaxed);
     }
 }
 

@@ -138,9 +138,16 @@ struct sluice_producer {
 struct lane *lane_new(struct sluice_producer *producer, struct topic *topic, uint32_t partition);
 void lane_free(struct lane *lane);
 
-/* Takes one record. Returns OK, FULL, TOO_LARGE, CLOSED. *signal: tell the I/O thread (after the
- * call, without a lock). Thread: any. */
-int lane_append(struct lane *lane, const struct record *record, void *opaque, bool *signal);
+struct lane_record {
+    struct record record;
+    void *opaque;
+};
+
+/* Takes records until one is refused, a batch is closed, or all are taken; *taken says how many.
+ * Returns OK, or for the first that was not taken FULL, TOO_LARGE, CLOSED. *signal: tell the I/O
+ * thread (after the call). Thread: any. */
+int lane_append(struct lane *lane, const struct lane_record *records, uint32_t count,
+                uint32_t *taken, bool *signal);
 
 /* Everything that lies ready but unsealed: the next closed batch, or the open one if it may go.
  * Thread: I/O. */
@@ -162,8 +169,8 @@ void lane_release(struct lane *lane, struct parcel *parcel);
 
 /* The lane for a record. key.bytes NULL: the thread's sticky one. */
 uint32_t partitioner_by_key(struct slice key, uint32_t partition_count);
-uint32_t partitioner_sticky(struct topic *topic, uint32_t partition_count);
-void partitioner_init(struct topic *topic, struct random *random);
+uint32_t partitioner_sticky(struct topic *topic);
+void partitioner_init(struct topic *topic, uint32_t partition_count, struct random *random);
 /* A batch of this partition was closed: keyless records go elsewhere from now on. */
 void partitioner_moved_on(struct topic *topic, uint32_t partition);
 
@@ -182,6 +189,13 @@ void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, v
 void identity_turn(struct sluice_producer *producer);
 void identity_renew(struct sluice_producer *producer, bool new_id);
 void identity_cancel(struct sluice_producer *producer); // no reply will come through
+
+/* ---- producer.c ---- */
+
+/* Waiting for memory or reports: what progress was seen, and until more is made. False: the
+ * deadline has passed. */
+uint64_t producer_progress(struct sluice_producer *producer);
+bool producer_wait_progress(struct sluice_producer *producer, uint64_t seen, uint64_t deadline_ns);
 
 /* ---- producer.c. Thread: I/O ---- */
 

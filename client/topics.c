@@ -114,6 +114,8 @@ static int ask(struct sluice_producer *producer, const char *name, uint32_t buck
     if (status == SLUICE_OK) {
         struct msg_metadata_topic known;
         read_metadata_topic(&reply, &known);
+        if (known.error == PE_NONE && known.partition_count == 0)
+            known.error = PE_UNKNOWN_PARTITION;
         status = known.error != PE_NONE ? error_from_broker(known.error)
                                         : learn(producer, &known, name, bucket, topic);
     }
@@ -154,7 +156,7 @@ static struct topic *topic_new(struct sluice_producer *producer, const char *nam
     topic->topic_id = known->topic_id;
     struct random random;
     random_init(&random, random_seed_system());
-    partitioner_init(topic, &random);
+    partitioner_init(topic, known->partition_count, &random);
     if (!topic->name || !add_lanes(producer, topic, known->partition_count)) {
         topic_free(topic);
         return NULL;

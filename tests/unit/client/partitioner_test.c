@@ -48,17 +48,17 @@ Test(partitioner, a_sticky_partition_lasts_until_a_batch_of_it_is_closed)
     lanes->count = 3;
     atomic_store(&topic.lanes, lanes);
     random_init(&random, 1);
-    partitioner_init(&topic, &random);
-    uint32_t first = partitioner_sticky(&topic, 3);
+    partitioner_init(&topic, 3, &random);
+    uint32_t first = partitioner_sticky(&topic);
     cr_expect(lt(u32, first, 3));
     for (int i = 0; i < 10; i++)
-        cr_expect(eq(u32, partitioner_sticky(&topic, 3), first));
+        cr_expect(eq(u32, partitioner_sticky(&topic), first));
     partitioner_moved_on(&topic, (first + 1) % 3); // another one's batch: no matter
-    cr_expect(eq(u32, partitioner_sticky(&topic, 3), first));
+    cr_expect(eq(u32, partitioner_sticky(&topic), first));
     partitioner_moved_on(&topic, first);
-    cr_expect(eq(u32, partitioner_sticky(&topic, 3), (first + 1) % 3));
+    cr_expect(eq(u32, partitioner_sticky(&topic), (first + 1) % 3));
     partitioner_moved_on(&topic, (first + 1) % 3);
-    cr_expect(eq(u32, partitioner_sticky(&topic, 3), (first + 2) % 3));
+    cr_expect(eq(u32, partitioner_sticky(&topic), (first + 2) % 3));
     free(lanes);
 }
 
@@ -70,8 +70,8 @@ Test(partitioner, one_partition_is_always_the_one)
     lanes->count = 1;
     atomic_store(&topic.lanes, lanes);
     random_init(&random, 1);
-    partitioner_init(&topic, &random);
+    partitioner_init(&topic, 1, &random);
     partitioner_moved_on(&topic, 0);
-    cr_expect(eq(u32, partitioner_sticky(&topic, 1), 0));
+    cr_expect(eq(u32, partitioner_sticky(&topic), 0));
     free(lanes);
 }

@@ -187,6 +187,71 @@ Test(publish, records_without_a_key_fill_one_partition_per_batch_and_reach_all)
     user_free(user);
 }
 
+/* ---- many at once ---- */
+
+static void send_in_chunks(struct user *user, uint32_t count, uint32_t chunk)
+{
+    static char values[4000][32];
+    static struct sluice_record records[4000];
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t number = user->sent + i;
+        int len = snprintf(values[i], sizeof(values[i]), "%07lu", number);
+        records[i] = (struct sluice_record){.topic = "t",
+                                            .value = values[i],
+                                            .value_len = (size_t)len,
+                                            .opaque = (void *)(uintptr_t)number};
+    }
+    for (uint32_t i = 0; i < count;) {
+        uint32_t taken, some = count - i < chunk ? count - i : chunk;
+        cr_assert(eq(int, sluice_producer_send_many(user->producer, &records[i], some, &taken),
+                     SLUICE_OK));
+        cr_assert(eq(u32, taken, some));
+        i += taken;
+        user->sent += taken;
+    }
+}
+
+Test(publish, many_records_at_once_are_taken_in_their_order)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){
+                           .batch_bytes = 2048, .buffer_bytes = 8192, .send_waits = true});
+    send_in_chunks(user, 4000, 1000);
+    send_in_chunks(user, 3000, 7);
+    send_in_chunks(user, 100, 1);
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
+Test(publish, many_at_once_stops_at_the_first_that_is_not_taken)
+{
+    struct user *user = user_new(&plain, 3);
+    user_produce(user, (struct sluice_producer_options){0});
+    struct sluice_header header = {.key = "h", .value = "v", .value_len = 1};
+    struct sluice_record records[] = {
+        {.topic = "t", .partition = 0, .value = "a", .value_len = 1},
+        {.topic = "t", .partition = 1, .value = "b", .value_len = 1},
+        {.topic = "t", .partition = 1, .headers = &header, .header_count = 1},
+        {.topic = "t", .partition = 1, .value = "c", .value_len = 1},
+        {.topic = "t", .partition = 3},
+        {.topic = "t", .partition = 2},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(records); i++)
+        records[i].opaque = (void *)(uintptr_t)i;
+    uint32_t taken;
+    cr_expect(eq(int, sluice_producer_send_many(user->producer, records, 6, &taken),
+                 SLUICE_E_UNKNOWN_PARTITION));
+    cr_expect(eq(u32, taken, 4));
+    user_flush(user);
+    cr_expect(eq(u64, user->report_count, 4));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 1));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 1), 3));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 2), 0));
+    cr_expect(eq(int, sluice_producer_send_many(user->producer, records, 0, &taken), SLUICE_OK));
+    user_free(user);
+}
+
 /* ---- what is not taken ---- */
 
 Test(publish, bad_records_are_refused_and_nothing_is_taken)
