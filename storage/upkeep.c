@@ -368,11 +368,14 @@ static int unweave_turn(struct store *store)
     return 1;
 }
 
-/* On a full disk everything is unwoven: only behind what is still needed do segments without batches come back. */
+/* A log that waits for spares is no reason as long as more of them can be made. On a full disk everything is unwoven:
+ * only behind what is still needed do segments without batches come back. */
 static bool is_high(const struct store *store)
 {
-    return live_bytes(store) > store->options.wal_bytes_budget / 4 * 3 ||
-           store->room.room == STORE_ROOM_FULL || wal_is_starved(store->wal) || store->append_waits;
+    uint64_t live = live_bytes(store), budget = store->options.wal_bytes_budget;
+    bool waits = wal_is_starved(store->wal) || store->append_waits;
+    return live > budget / 4 * 3 || (waits && (live >= budget / 2 || store->upkeep.is_tight)) ||
+           store->room.room == STORE_ROOM_FULL;
 }
 
 /* As many as brings the log down to half of its budget, within one run; only what is durable and visible. */
