@@ -73,7 +73,8 @@ int broker_run(struct config *config, int argc, char *const argv[])
         status = start(&process);
     if (status == 0)
         status = serve(&process);
-    http_stop(TAKE(broker.http));
+    if (status == EXIT_DRAINED)
+        http_stop(TAKE(broker.http));
     exit_now(status); // threads of cores that failed to start may still be there
 }
 

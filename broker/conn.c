@@ -164,7 +164,7 @@ enum conn_step conn_fail(struct conn *conn, uint16_t error, uint16_t op, uint64_
         counter_add(&conn->core->counters.connections_malformed_total, 1);
     }
     (void)conn_send_error(conn, op, correlation, error, text); // without a buffer: just the end
-    conn_end(conn, text);
+    conn_end(conn, proto_error_name(error)); // text is the caller's
     return CONN_ENDS;
 }
 
@@ -508,6 +508,12 @@ bool conns_are_quiet(const struct conns *conns)
             return false;
     }
     return true;
+}
+
+void conns_end_all(struct conns *conns)
+{
+    for (uint32_t i = 0; i < conns->slot_count; i++)
+        conn_end(&conns->slots[i], "the broker stops");
 }
 
 void conns_close_all(struct conns *conns)

@@ -143,7 +143,9 @@ uint64_t conns_deadline_ns(const struct conns *conns);
 /* Tells every connection GOAWAY. */
 void conns_drain(struct conns *conns);
 bool conns_are_quiet(const struct conns *conns); // draining: no answer is owed or on its way
-/* Closes all at once; then turn until conns->open_count is 0. */
+/* Ends all as conn_end() does, so that acks on their way aren't lost to a reset; or closes all at once. Then turn
+ * until conns->open_count is 0. */
+void conns_end_all(struct conns *conns);
 void conns_close_all(struct conns *conns);
 
 /* ---- conn.c: ending ---- */

@@ -18,6 +18,7 @@ static int open_all(struct core *core);
 static int open_shard(struct core *core, uint16_t id);
 static void run(struct core *core);
 static void stop(struct core *core);
+static void turn_until_closed(struct core *core, uint64_t timeout_ns);
 static void set_state(struct core *core, enum core_state state);
 static void on_request(void *context, struct request *request);
 static void on_reply(void *context, struct request *request);
@@ -28,7 +29,8 @@ static void publish(struct core *core);
 static uint64_t sleep_ns(struct core *core, int work);
 
 #define CORE_STACK_BYTES ((size_t)MIB)
-#define CONNS_CLOSE_NS (2 * NS_PER_S) // how long connections may take to close at the end
+#define CONNS_END_NS (NS_PER_S / 2) // for clients to take what they were sent and to close
+#define CONNS_CLOSE_NS NS_PER_S     // for operations in flight to be cancelled
 
 /* ---- start ---- */
 
@@ -230,6 +232,8 @@ int core_turn(struct core *core)
     core->now_wall_ms = clock_wall_ms(clock_system());
     int work = mailbox_drain(&core->mailbox, &handler);
     work += step_shards(core);
+    if (core_state(core) == CORE_FAILED)
+        return work; // a log has failed: nothing more leaves this core
     work += mailbox_drain(&core->mailbox, &handler); // our own shards' answers leave in this turn
     work += conns_turn(&core->conns);
     mailbox_flush(&core->mailbox);
@@ -386,20 +390,12 @@ static void check_drained(struct core *core)
  * say to our shards was said: main waits for all cores to be drained. */
 static void stop(struct core *core)
 {
-    const struct mailbox_handler handler = {core, on_request, on_reply, on_inbox};
-    uint64_t close_deadline_ns =
-        min_u64(core->exit_deadline_ns, clock_mono_ns(clock_system()) + CONNS_CLOSE_NS);
     int status = 0;
     acceptor_stop(&core->acceptor);
+    conns_end_all(&core->conns);
+    turn_until_closed(core, CONNS_END_NS);
     conns_close_all(&core->conns);
-    do {
-        core->now_ns = clock_mono_ns(clock_system());
-        int work = mailbox_drain(&core->mailbox, &handler);
-        work += step_shards(core);
-        work += conns_turn(&core->conns);
-        mailbox_flush(&core->mailbox);
-        (void)io_poll(core->io, work > 0 ? 0 : NS_PER_MS);
-    } while (core->conns.open_count > 0 && core->now_ns < close_deadline_ns);
+    turn_until_closed(core, CONNS_CLOSE_NS);
     for (uint16_t i = 0; i < core->shard_count; i++) {
         int closed = shard_close(core->shards[i], core->exit_deadline_ns);
         if (closed != 0) {
@@ -410,4 +406,19 @@ static void stop(struct core *core)
     }
     core->start_status = status;
     set_state(core, CORE_STOPPED);
+}
+
+static void turn_until_closed(struct core *core, uint64_t timeout_ns)
+{
+    const struct mailbox_handler handler = {core, on_request, on_reply, on_inbox};
+    uint64_t deadline_ns =
+        min_u64(core->exit_deadline_ns, clock_mono_ns(clock_system()) + timeout_ns);
+    do {
+        core->now_ns = clock_mono_ns(clock_system());
+        int work = mailbox_drain(&core->mailbox, &handler);
+        work += step_shards(core);
+        work += conns_turn(&core->conns);
+        mailbox_flush(&core->mailbox);
+        (void)io_poll(core->io, work > 0 ? 0 : NS_PER_MS);
+    } while (core->conns.open_count > 0 && core->now_ns < deadline_ns);
 }

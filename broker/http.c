@@ -1,4 +1,5 @@
-/* Three pages. A request's body is read and dropped up to its bound, beyond it the connection ends. */
+/* Three pages. A request that announces too large a body is refused before it sends it; one that doesn't say how
+ * much is cut off at the bound. */
 #include "broker/http.h"
 
 #include <microhttpd.h>
@@ -79,6 +80,13 @@ struct request_state {
     uint64_t body_bytes;
 };
 
+static uint64_t announced_bytes(struct MHD_Connection *connection)
+{
+    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+                                                     MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return length ? strtoull(length, NULL, 10) : 0;
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
                                   const char *url, const char *method, const char *version,
                                   const char *body, size_t *body_bytes, void **state)
@@ -88,6 +96,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (!request) {
         request = calloc(1, sizeof(*request));
         *state = request;
+        if (announced_bytes(connection) > HTTP_BODY_BYTES_MAX)
+            return answer(connection, MHD_HTTP_CONTENT_TOO_LARGE, "at most 64 KiB\n");
         return request ? MHD_YES : MHD_NO;
     }
     if (*body_bytes > 0) {
