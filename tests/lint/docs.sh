@@ -52,7 +52,7 @@ while read -r text; do
     grep -vE 'NAME|FOLDER|MODULE' | sort -u || true)
   while read -r name; do
     grep -qxF -- "$name(" "$sources.names" || offence "$text" "\`$name()\`: there is no such function"
-  done < <(prose "$text" | grep -oE '`[a-z][a-z0-9_]*\(\)`' | tr -d '`()' | sort -u || true)
+  done < <(prose "$text" | grep -oE '`[a-z][a-z0-9]*_[a-z0-9_]*\(\)`' | tr -d '`()' | sort -u || true)
 done < <(texts)
 
 # ---- man pages: every option and every function
