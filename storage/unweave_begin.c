@@ -150,7 +150,8 @@ static void run_begin(struct unweave *unweave, bool is_rewrite)
     unweave->failure = 0;
     unweave->input_count = unweave->load_next = 0;
     unweave->partition_count = unweave->entry_count = unweave->piece_count = 0;
-    unweave->data_bytes = unweave->unsynced = 0;
+    unweave->data_bytes = 0;
+    unweave->unsynced = unweave->written = unweave->syncing = 0;
     unweave->all_planned = unweave->footer_done = false;
     unweave->write_status = 0;
     unweave->write_failed_at = UINT32_MAX;

@@ -148,8 +148,9 @@ struct unweave {
     struct unweave_write writes[UNWEAVE_WRITES_MAX];
     uint32_t write_at, write_end; // in the band
     uint32_t write_failed_at;
-    uint64_t unsynced;
-    bool syncing;
+    uint64_t unsynced; // bytes given to write and not yet known to be safe
+    uint64_t written;  // of these: ended, and no sync was started since
+    uint64_t syncing;  // of these: covered by the sync in flight
     int write_status;
 
     /* ---- pace ---- */

@@ -13,9 +13,12 @@
 
 #include "base/log.h"
 
-#define INDEX_COPY_BYTES ((uint64_t)(1 * MIB)) // in one step
+#define SYNC_BYTES (ARCHIVE_UNSYNCED_BYTES / 2) // the other half is written meanwhile
+#define INDEX_COPY_BYTES ((uint64_t)(1 * MIB))  // in one step
 
 static void writes_start(struct unweave *unweave, int *work);
+static uint32_t write_len(const struct unweave *unweave);
+static void write_start(struct unweave *unweave, struct unweave_write *write, uint32_t len);
 static struct unweave_write *write_free(struct unweave *unweave);
 static void write_done(struct io_op *op);
 static void sync_start(struct unweave *unweave);
@@ -61,31 +64,41 @@ int unweave_write_step(struct unweave *unweave, int *work)
     return 1;
 }
 
-/* Smaller writes while groups are queued: what is in front of them at the device is this. */
+/* Syncs go beside the writes: what one covers is what had ended when it was started. */
 static void writes_start(struct unweave *unweave, int *work)
+{
+    uint32_t room = unweave_room(unweave, 2, UNWEAVE_WRITES_MAX + 1);
+    for (; room > 0; room--, (*work)++) {
+        uint32_t len = write_len(unweave);
+        bool has_window = unweave->unsynced + len <= ARCHIVE_UNSYNCED_BYTES;
+        struct unweave_write *write = len > 0 && has_window ? write_free(unweave) : NULL;
+        if (unweave->syncing == 0 &&
+            (unweave->written >= SYNC_BYTES || (unweave->written > 0 && !has_window)))
+            sync_start(unweave);
+        else if (write)
+            write_start(unweave, write, len);
+        else
+            return;
+    }
+}
+
+/* Smaller writes while groups are queued: what is in front of them at the device is this. */
+static uint32_t write_len(const struct unweave *unweave)
 {
     bool is_busy = unweave->archives->pressure == ARCHIVE_BUSY;
     uint32_t most = is_busy ? UNWEAVE_PIECE_BYTES : UNWEAVE_WRITE_BYTES;
-    uint32_t room = unweave_room(unweave, 2, UNWEAVE_WRITES_MAX);
-    for (struct unweave_write *write; room > 0 && unweave->write_at < unweave->write_end; room--) {
-        uint32_t len = (uint32_t)min_u64(unweave->write_end - unweave->write_at, most);
-        if (unweave->unsynced + len > ARCHIVE_UNSYNCED_BYTES) {
-            if (unweave->in_flight == 0) {
-                sync_start(unweave);
-                (*work)++;
-            }
-            return;
-        }
-        if (!(write = write_free(unweave)))
-            return;
-        write->at = unweave->write_at;
-        unweave_io_begin(unweave);
-        io_write(unweave->archives->options.io, &write->op, unweave->fd, unweave->band + write->at,
-                 len, unweave->band_at + write->at, write_done);
-        unweave->write_at += len;
-        unweave->unsynced += len;
-        (*work)++;
-    }
+    return (uint32_t)min_u64(unweave->write_end - unweave->write_at, most);
+}
+
+static void write_start(struct unweave *unweave, struct unweave_write *write, uint32_t len)
+{
+    write->at = unweave->write_at;
+    unweave_io_begin(unweave);
+    io_write(unweave->archives->options.io, &write->op, unweave->fd, unweave->band + write->at, len,
+             unweave->band_at + write->at, write_done);
+    unweave->write_at += len;
+    unweave->unsynced += len;
+    ASSERT(unweave->unsynced <= ARCHIVE_UNSYNCED_BYTES);
 }
 
 static struct unweave_write *write_free(struct unweave *unweave)
@@ -101,8 +114,10 @@ static void write_done(struct io_op *op)
     struct unweave_write *write = CONTAINER_OF(op, struct unweave_write, op);
     struct unweave *unweave = write->unweave;
     unweave_io_end(unweave);
-    if (op->result >= 0)
+    if (op->result >= 0) {
+        unweave->written += op->len;
         return;
+    }
     LOG_WARN("archive.write_failed", LOG_STR("path", unweave->tmp_path),
              LOG_U64("offset", op->offset), LOG_STATUS(op->result), LOG_I64("errno", op->os_error));
     if (unweave->write_status == 0 || op->result != E_NO_SPACE)
@@ -112,6 +127,8 @@ static void write_done(struct io_op *op)
 
 static void sync_start(struct unweave *unweave)
 {
+    unweave->syncing = unweave->written;
+    unweave->written = 0;
     unweave_io_begin(unweave);
     io_fdatasync(unweave->archives->options.io, &unweave->op, unweave->fd, sync_done);
 }
@@ -120,7 +137,8 @@ static void sync_done(struct io_op *op)
 {
     struct unweave *unweave = CONTAINER_OF(op, struct unweave, op);
     unweave_io_end(unweave);
-    unweave->unsynced = 0;
+    unweave->unsynced -= unweave->syncing;
+    unweave->syncing = 0;
     if (op->result < 0) {
         /* Never taken for a full disk: what it was about must not be written over and synced
          * again. */
@@ -136,6 +154,7 @@ static int writes_failed(struct unweave *unweave)
     int status = unweave->write_status;
     if (status != E_NO_SPACE || !archive_reserve_release(unweave->archives))
         return status;
+    unweave->unsynced = unweave->written;
     unweave->write_at = unweave->write_failed_at;
     unweave->write_failed_at = UINT32_MAX;
     unweave->write_status = 0;
