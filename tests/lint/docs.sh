@@ -57,13 +57,13 @@ done < <(texts)
 
 # ---- man pages: every option and every function
 
-in_page() { # in_page PAGE WORD...: options are written "Fl -name" there
+in_page() { # in_page PAGE WORD...: options are written "Fl -name" there, functions "Fn name" or "Fo name"
   local page=$1 word written
   shift
   [ -f "$page" ] || return 0
-  written=$(tr -s ' |,' '\n' <"$page")
+  written=$({ grep -oE '(Fl -|F[no] )[a-z0-9_-]+' "$page" || true; } | sed -E 's/^(Fl -|F[no] )//')
   for word in "$@"; do
-    grep -qxE -- "-?$word" <<<"$written" || offence "$page" "lacks $word"
+    grep -qxF -- "$word" <<<"$written" || offence "$page" "lacks $word"
   done
 }
 words() { # words FILE EXPRESSION: the first group of each match

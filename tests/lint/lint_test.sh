@@ -45,9 +45,10 @@ page() { # page NAME LINE...: a man page
   printf '.Dd November 21, 2026\n.Dt X %s\n.Os\n.Sh NAME\n.Nm x\n.Nd y\n' "${1#*.}" >"$temporary/docs/man/$1"
   printf '%s\n' "${@:2}" >>"$temporary/docs/man/$1"
 }
-page sluiced.8 '.Fl -cores Ar n' 'config check set version help'
+common=('.Fl -config , Fl -check , Fl -set' '.Fl -version' '.Fl -help')
+page sluiced.8 '.Fl -cores Ar n' "${common[@]}"
 text CLEAN ''
-page sluiced.8 '.Fl -cpus Ar n' 'config check set version help'
+page sluiced.8 '.Fl -cpus Ar n' 'No cores.' "${common[@]}"
 text FOUND ''
 rm "$temporary/docs/man/sluiced.8"
 echo 'SLUICE_API int sluice_client_wait(struct sluice_client *client);' >"$temporary/client/include/sluice.h"

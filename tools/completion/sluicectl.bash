@@ -36,7 +36,7 @@ _sluicectl() {
   wal)
     case $sub in
     "") COMPREPLY=($(compgen -W "inspect salvage $options" -- "$word")); return ;;
-    inspect) options+=" --shard --verify" ;;
+    inspect) options+=" --shard --verify --groups" ;;
     salvage) options+=" --shard --from --to --yes" ;;
     esac
     if [[ $word != -* ]]; then COMPREPLY=($(compgen -d -- "$word")); return; fi ;;
