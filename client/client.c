@@ -21,6 +21,7 @@
 
 #define COMMANDS_PER_TURN 4096
 #define OPS_MAX 64u
+#define REFRESH_INTERVAL_NS (60 * NS_PER_S)
 #define TICK_NS (1 * NS_PER_MS) // how old the senders' clock may get while records are on their way
 #define EXPIRE_INTERVAL_NS (50 * NS_PER_MS)
 
@@ -63,6 +64,7 @@ int sluice_client_new(const struct sluice_client_options *options,
     list_init(&client->reports);
     list_init(&client->consumers);
     client->clock = clock_system();
+    client->refresh_interval_ns = REFRESH_INTERVAL_NS;
     client->connect_status = SLUICE_E_CONNECT;
     random_init(&client->random, random_seed_system());
 
@@ -230,7 +232,7 @@ static void turn(struct sluice_client *client)
     wake_ns = min_u64(wake_ns, connection_wake_ns(&client->connection));
     wake_ns = min_u64(wake_ns, calls_wake_ns(client));
     wake_ns = min_u64(wake_ns, client->producers_at_ns);
-    if (!list_is_empty(&client->producers))
+    if (producers_are_busy(client))
         wake_ns = min_u64(wake_ns, client->expire_at_ns);
     wait_for_events(client, wake_ns);
 }

@@ -50,6 +50,7 @@ struct sluice_client {
     uint32_t backoff_max_ms;
     void (*on_log)(void *context, const char *line);
     void *context;
+    uint64_t refresh_interval_ns; // how often producers look whether their topics have changed
     struct clock *clock;
     struct io *io;
     struct ring_mpsc *commands;

@@ -10,6 +10,8 @@
 #include "client/inflight.h"
 #include "client/producer_private.h"
 
+#define REMOVE_WAIT_NS (1 * NS_PER_S) // for a send in the middle of a batch
+
 static int read_options(struct sluice_producer *producer,
                         const struct sluice_producer_options *options);
 static int check_range(const char *name, uint64_t value, uint64_t min, uint64_t max);
@@ -49,6 +51,7 @@ int sluice_producer_new(struct sluice_client *client, const struct sluice_produc
     list_init(&producer->ready);
     list_init(&producer->delayed);
     list_init(&producer->identity_call.link);
+    list_init(&producer->refresh_call.link);
     producer->delayed_until_ns = UINT64_MAX;
     producer->producer_id = PRODUCER_NONE;
     producer->identity = producer->idempotent ? IDENTITY_NONE : IDENTITY_NOT_WANTED;
@@ -225,6 +228,7 @@ static void add_pending(struct lane *lane, void *sum)
 void producer_add(struct sluice_producer *producer)
 {
     list_push_back(&producer->client->producers, &producer->link);
+    producer->refresh_at_ns = producer->client->now_ns + producer->client->refresh_interval_ns;
     if (connection_is_up(&producer->client->connection))
         inflight_connected(producer);
 }
@@ -232,20 +236,28 @@ void producer_add(struct sluice_producer *producer)
 void producer_remove(struct sluice_producer *producer)
 {
     producer->removing = true;
+    producer->removing_until_ns = producer->client->now_ns + REMOVE_WAIT_NS;
     topics_each_lane(producer, close_lane, NULL);
     atomic_store(&producer->fatal, SLUICE_E_CLOSED);
     identity_cancel(producer);
+    topics_cancel(producer);
     client_producers_at(producer->client, 0);
 }
 
 uint64_t producer_turn(struct sluice_producer *producer)
 {
     if (LIKELY(atomic_load(&producer->fatal) == SLUICE_OK))
-        return inflight_turn(producer);
+        return min_u64(inflight_turn(producer), topics_turn(producer));
+    struct sluice_client *client = producer->client;
     inflight_fail_all(producer);
-    reports_run(producer->client);
-    if (!producer->removing || !list_is_empty(&producer->active))
-        return UINT64_MAX; // a batch is being sent: the end of that brings the next turn
+    reports_run(client);
+    if (!producer->removing)
+        return UINT64_MAX;
+    if (!list_is_empty(&producer->active)) { // a batch is being sent; its end brings the next turn
+        if (client->now_ns >= producer->removing_until_ns)
+            connection_close(client, "a batch of a freed producer can't be sent to its end");
+        return max_u64(producer->removing_until_ns, client->now_ns + 1);
+    }
     list_remove(&producer->link);
     list_remove(&producer->ready_link);
     list_remove(&producer->progress_link);

@@ -130,7 +130,11 @@ struct sluice_producer {
     uint8_t identity_meta[32];
     uint32_t on_wire_count; // batches
     uint32_t maybe_stored_count;
+    struct call refresh_call; // what the topics have become
+    uint8_t *refresh_meta;
+    uint64_t refresh_at_ns;
     bool removing;
+    uint64_t removing_until_ns;
 };
 
 /* ---- lane.c: filling ---- */
@@ -181,6 +185,10 @@ void partitioner_moved_on(struct topic *topic, uint32_t partition);
 int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
                 struct topic **topic);
 void topics_free(struct sluice_producer *producer);
+/* Asks now and then whether topics got more partitions or are gone. Returns when to come back.
+ * Thread: I/O. */
+uint64_t topics_turn(struct sluice_producer *producer);
+void topics_cancel(struct sluice_producer *producer); // no reply will come through
 typedef void (*topics_visit_fn)(struct lane *lane, void *context);
 void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, void *context);
 

@@ -12,6 +12,12 @@
 
 #include "base/hash.h"
 
+#define REFRESH_TOPICS_MAX 1000u
+
+static uint32_t names_bytes(struct sluice_producer *producer, uint32_t *count);
+static void refresh(struct sluice_producer *producer);
+static void refresh_done(struct call *call, int status, const struct frame *reply);
+static void refresh_topic(struct sluice_producer *producer, const struct msg_metadata_topic *known);
 static struct topic *find(struct sluice_producer *producer, const char *name, uint32_t bucket);
 static int ask(struct sluice_producer *producer, const char *name, uint32_t bucket,
                struct topic **topic);
@@ -47,6 +53,7 @@ int topics_find(struct sluice_producer *producer, const char *name, uint32_t par
 
 void topics_free(struct sluice_producer *producer)
 {
+    free(producer->refresh_meta);
     for (uint32_t i = 0; i < TOPIC_BUCKET_COUNT; i++) {
         struct topic *topic = atomic_load(&producer->buckets[i]);
         while (topic) {
@@ -68,6 +75,99 @@ void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, v
         }
     }
 }
+
+/* ---- looking again ---- */
+
+uint64_t topics_turn(struct sluice_producer *producer)
+{
+    struct sluice_client *client = producer->client;
+    if (client->now_ns < producer->refresh_at_ns || call_is_active(&producer->refresh_call))
+        return producer->refresh_at_ns;
+    producer->refresh_at_ns = client->now_ns + client->refresh_interval_ns;
+    if (connection_is_up(&client->connection))
+        refresh(producer);
+    return producer->refresh_at_ns;
+}
+
+void topics_cancel(struct sluice_producer *producer)
+{
+    calls_cancel(&producer->refresh_call);
+}
+
+static uint32_t names_bytes(struct sluice_producer *producer, uint32_t *count)
+{
+    uint32_t bytes = 0;
+    *count = 0;
+    for (uint32_t i = 0; i < TOPIC_BUCKET_COUNT; i++) {
+        struct topic *topic = atomic_load_explicit(&producer->buckets[i], memory_order_acquire);
+        for (; topic && *count < REFRESH_TOPICS_MAX; topic = topic->next, (*count)++)
+            bytes += 2 + (uint32_t)strlen(topic->name);
+    }
+    return bytes;
+}
+
+static void refresh(struct sluice_producer *producer)
+{
+    uint32_t count;
+    uint32_t bytes = 16 + names_bytes(producer, &count);
+    free(producer->refresh_meta);
+    producer->refresh_meta = malloc(bytes);
+    if (count == 0 || !producer->refresh_meta)
+        return;
+    struct writer w = writer_make(producer->refresh_meta, bytes);
+    write_metadata_begin(&w, (uint16_t)count, (struct slice){0});
+    for (uint32_t i = 0; i < TOPIC_BUCKET_COUNT; i++) {
+        struct topic *topic = atomic_load_explicit(&producer->buckets[i], memory_order_acquire);
+        for (; topic && count > 0; topic = topic->next, count--)
+            write_text(&w, topic->name);
+    }
+    if (count > 0 || w.failed)
+        return; // a topic came in between: next time
+    producer->refresh_call = (struct call){
+        .op = OP_METADATA,
+        .deadline_ns = producer->client->now_ns + producer->client->refresh_interval_ns,
+        .meta = producer->refresh_meta,
+        .meta_bytes = writer_length(&w),
+        .done = refresh_done,
+    };
+    list_init(&producer->refresh_call.link);
+    calls_start(producer->client, &producer->refresh_call);
+}
+
+static void refresh_done(struct call *call, int status, const struct frame *frame)
+{
+    struct sluice_producer *producer = CONTAINER_OF(call, struct sluice_producer, refresh_call);
+    struct msg_metadata_reply reply;
+    if (status != SLUICE_OK || read_metadata_reply(frame, &reply) != PE_NONE)
+        return; // next time
+    for (uint16_t i = 0; i < reply.topic_count; i++) {
+        struct msg_metadata_topic known;
+        read_metadata_topic(&reply, &known);
+        refresh_topic(producer, &known);
+    }
+}
+
+/* What is gone or made anew is looked up by the next send to it, which can tell its caller. */
+static void refresh_topic(struct sluice_producer *producer, const struct msg_metadata_topic *known)
+{
+    char name[TOPIC_NAME_BYTES_MAX + 1];
+    if (known->name.len > TOPIC_NAME_BYTES_MAX)
+        return;
+    memcpy(name, known->name.bytes, known->name.len);
+    name[known->name.len] = '\0';
+    struct topic *topic = find(producer, name, bucket_of(name));
+    if (!topic)
+        return;
+    pthread_mutex_lock(&producer->topics_mutex);
+    bool same = known->error == PE_NONE && known->topic_id == topic->topic_id;
+    if (same)
+        same = add_lanes(producer, topic, known->partition_count);
+    pthread_mutex_unlock(&producer->topics_mutex);
+    if (!same)
+        atomic_store_explicit(&topic->stale, true, memory_order_relaxed);
+}
+
+/* ---- finding and asking ---- */
 
 static struct topic *find(struct sluice_producer *producer, const char *name, uint32_t bucket)
 {

@@ -34,9 +34,9 @@
  * Threads. A client has one I/O thread of its own; producers and consumers of the client share it.
  * Every function may be called from any thread, except that one consumer is polled by one thread at
  * a time and an object is freed once, when no other call on it is running. Delivery reports are
- * called from the I/O thread (or, with report_poll, from sluice_producer_poll()), never
- * while a lock of the library is held; from a report one may call sluice_producer_send() (it then
- * never waits) but no call that waits or frees.
+ * called from the I/O thread (or, with report_poll, from sluice_producer_poll(), _flush() and
+ * _free()), one at a time, never while a lock of the library is held. From a report one may send
+ * (it then never waits: FULL instead), but make no call that waits or frees.
  *
  * Guarantees, by default (idempotent producer, broker with durability = sync):
  *
@@ -81,10 +81,10 @@ SLUICE_API const char *sluice_version(void);
 enum sluice_status {
     SLUICE_OK = 0,
     SLUICE_E_FULL = -1,      // the producer's buffer is full: wait for reports, then send again
-    SLUICE_E_TIMED_OUT = -2, // the deadline has passed
+    SLUICE_E_TIMED_OUT = -2, // the deadline has passed; the request may still be carried out
     SLUICE_E_CONNECT = -3,   // no connection could be made before the deadline
-    SLUICE_E_CLOSED = -4,    // the object is being freed, or the connection broke for good
-    SLUICE_E_INVALID = -5,   // an argument is not allowed
+    SLUICE_E_CLOSED = -4,  // freed, or the connection broke before an answer that isn't asked twice
+    SLUICE_E_INVALID = -5, // an argument is not allowed
     SLUICE_E_TOO_LARGE = -6, // the record is larger than the broker takes
     SLUICE_E_NO_MEMORY = -7,
     SLUICE_E_PROTOCOL = -8,     // the peer is no Sluice broker or speaks another version
@@ -103,7 +103,7 @@ enum sluice_status {
 SLUICE_API const char *sluice_text(int status);  // a sentence; static, never NULL
 SLUICE_API const char *sluice_name(int status);  // "UNKNOWN_TOPIC"; static, never NULL
 SLUICE_API bool sluice_is_retriable(int status); // the same call may succeed later
-SLUICE_API bool sluice_is_fatal(int status);     // this producer can't go on: free it
+SLUICE_API bool sluice_is_fatal(int status);     // this producer or client can't go on: free it
 
 /* ---- client: the connection and its I/O thread ---- */
 
@@ -127,7 +127,8 @@ struct sluice_client_options {
 SLUICE_API int sluice_client_new(const struct sluice_client_options *options,
                                  struct sluice_client **client);
 
-/* Waits until a connection is up. Returns SLUICE_OK, CONNECT, PROTOCOL. */
+/* Waits until a connection is up. Returns SLUICE_OK; CONNECT: none in time, the library goes on
+ * trying; PROTOCOL: somebody answers there, but no broker that this library can talk to. */
 SLUICE_API int sluice_client_wait(struct sluice_client *client, uint32_t timeout_ms);
 
 /* Its producers and consumers must have been freed. */
@@ -142,9 +143,9 @@ struct sluice_producer;
 #define SLUICE_PARTITION_ANY UINT32_MAX
 
 struct sluice_header {
-    const char *key; // UTF-8, NUL-terminated
-    const void *value;
-    size_t value_len; // value NULL: null
+    const char *key;   // UTF-8, NUL-terminated
+    const void *value; // NULL: null
+    size_t value_len;
 };
 
 struct sluice_record {
@@ -156,7 +157,7 @@ struct sluice_record {
     size_t value_len;
     const struct sluice_header *headers;
     uint32_t header_count;
-    int64_t timestamp_ms; // 0: now
+    int64_t timestamp_ms; // since the epoch; 0: now, right to some milliseconds
     void *opaque;         // given back in the report
 };
 
@@ -190,17 +191,27 @@ struct sluice_producer_options {
     void *context;
 };
 
-/* Returns SLUICE_OK, INVALID, NO_MEMORY. Needs no connection. */
+/* Needs no connection. Takes address space for buffer_bytes, and memory as it is used. With LZ4
+ * there is a scratch buffer of batch_bytes besides for each thread that compresses at the same
+ * time. Returns SLUICE_OK, INVALID (sluice_last_error() names option and range), UNSUPPORTED,
+ * NO_MEMORY. */
 SLUICE_API int sluice_producer_new(struct sluice_client *client,
                                    const struct sluice_producer_options *options,
                                    struct sluice_producer **producer);
 
 /* Hands one record over; asynchronous. Key, value, headers and topic are copied before it returns.
- * Returns SLUICE_OK: exactly one report will follow. FULL: nothing was taken, try again after
- * reports (or poll). INVALID, TOO_LARGE, CLOSED, NO_MEMORY: nothing was taken. The first send to a
- * topic asks the broker for its partitions and may wait for that (request_timeout): then also
- * TIMED_OUT, CONNECT, or UNKNOWN_TOPIC of the broker. On failure everything the record points at is
- * still the caller's concern only. Thread: any. */
+ *
+ * Returns SLUICE_OK: exactly one report will follow. Otherwise nothing was taken, and all that the
+ * record points at is the caller's as before:
+ *   FULL        the buffer is used up: send again after reports (or a poll)
+ *   TIMED_OUT   with send_waits: it still is after delivery_timeout
+ *   INVALID, TOO_LARGE, NO_MEMORY, UNKNOWN_PARTITION
+ *   CLOSED, or what sluice_is_fatal()   the producer can't go on
+ * The first send to a topic, and one after the broker said that it is gone, asks for its partitions
+ * and waits for the answer: then also CONNECT, TIMED_OUT, UNKNOWN_TOPIC. From a report, where it
+ * can't wait, it returns FULL for a topic that isn't known yet.
+ *
+ * Memory: a record larger than batch_bytes is a batch of its own. Thread: any. */
 SLUICE_API int sluice_producer_send(struct sluice_producer *producer,
                                     const struct sluice_record *record);
 
@@ -210,8 +221,9 @@ SLUICE_API int sluice_producer_send_many(struct sluice_producer *producer,
                                          const struct sluice_record *records, uint32_t count,
                                          uint32_t *taken);
 
-/* Sends what is batched and waits until every record accepted before has its report.
- * Returns SLUICE_OK, or TIMED_OUT. With report_poll it runs the reports itself. */
+/* Ends all lingering and waits until every record accepted before the call has its report; what
+ * other threads send meanwhile does not hold it up. With report_poll it runs the reports itself.
+ * Returns SLUICE_OK, TIMED_OUT, INVALID (from a report). */
 SLUICE_API int sluice_producer_flush(struct sluice_producer *producer, uint32_t timeout_ms);
 
 /* report_poll only: runs up to `max` waiting reports, waiting up to timeout_ms for a first one.
@@ -221,7 +233,9 @@ SLUICE_API int sluice_producer_poll(struct sluice_producer *producer, int max, u
 /* Records accepted and not reported yet. */
 SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
 
-/* Reports SLUICE_E_CLOSED for what is still pending: flush first. */
+/* Reports SLUICE_E_CLOSED for what is still pending: flush first. Returns when the last report ran;
+ * a send that is stuck in the middle of a batch is given a second, then the connection is made
+ * anew. */
 SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
 
 /* ---- consumer ---- */
@@ -230,8 +244,10 @@ struct sluice_consumer;
 
 struct sluice_consumer_options {
     size_t size; // sizeof(struct sluice_consumer_options)
-    uint64_t
-        buffer_bytes; // 0: 16 MiB; >= 5 MiB. Credit given to the broker: what it may send ahead
+    /* 0: 16 MiB; >= 5 MiB. Credit given to the broker: what it may send ahead. As received frames
+     * lie in blocks of a power of two, the memory in use may come to twice that, a quarter for what
+     * is kept of paused partitions, and one batch decompressed. */
+    uint64_t buffer_bytes;
 };
 
 enum sluice_start {
@@ -258,10 +274,11 @@ SLUICE_API int sluice_consumer_new(struct sluice_client *client,
                                    const struct sluice_consumer_options *options,
                                    struct sluice_consumer **consumer);
 
-/* Starts reading a partition, or with SLUICE_PARTITION_ANY each partition the topic has now. Waits
- * for the broker's answer. Returns SLUICE_OK, or the broker's UNKNOWN_TOPIC, UNKNOWN_PARTITION,
- * OFFSET_OUT_OF_RANGE; CONNECT, TIMED_OUT. Survives reconnects: reading goes on behind the last
- * record returned. */
+/* Starts reading a partition, or with SLUICE_PARTITION_ANY each partition the topic has now. Asks
+ * the broker where the start lies and waits for that (request_timeout). A partition that is being
+ * read already is moved, as by seek. Returns SLUICE_OK; UNKNOWN_TOPIC, UNKNOWN_PARTITION,
+ * OFFSET_OUT_OF_RANGE; CONNECT, TIMED_OUT, INVALID (more than 16,384 partitions). Survives
+ * reconnects: reading goes on behind the last record returned. */
 SLUICE_API int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topic,
                                          uint32_t partition, enum sluice_start start,
                                          uint64_t value);
@@ -269,10 +286,15 @@ SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, con
                                            uint32_t partition);
 
 /* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid
- * until the next poll or free. Returns how many (0: none in time), or an error: of a partition
- * (e.g. OFFSET_OUT_OF_RANGE after retention passed it; sluice_consumer_error() says which; the
- * other partitions go on), or CORRUPT, CLOSED. A lost connection is no error: it is made again.
- * Thread: one at a time. */
+ * until the next poll or free. Order holds within a partition.
+ *
+ * Returns how many (0: none in time), or an error. An error about a partition comes once, says
+ * which by sluice_consumer_error(), and stops that partition until a seek; the others go on:
+ *   OFFSET_OUT_OF_RANGE   retention has passed the position
+ *   UNKNOWN_TOPIC         it was deleted
+ *   CORRUPT, UNSUPPORTED  a batch fails its checksum, is malformed, or is compressed in a way that
+ *                         this library doesn't know
+ * A lost connection is no error: it is made again. Thread: one at a time. */
 SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
                                     struct sluice_message *messages, int max, uint32_t timeout_ms);
 
@@ -285,23 +307,31 @@ SLUICE_API int sluice_message_header(const struct sluice_message *message, uint3
 SLUICE_API void sluice_consumer_error(struct sluice_consumer *consumer, const char **topic,
                                       uint32_t *partition);
 
-/* Goes on at another place; what was received ahead is dropped. As subscribe for the result. */
+/* Goes on at another place; what was received ahead is dropped. Results as of subscribe, and
+ * INVALID when the partition isn't subscribed. The next poll returns nothing from before. */
 SLUICE_API int sluice_consumer_seek(struct sluice_consumer *consumer, const char *topic,
                                     uint32_t partition, enum sluice_start start, uint64_t value);
 
-/* Stops or goes on returning a partition's records; what was received ahead is kept. */
+/* Stops or goes on returning a partition's records (SLUICE_PARTITION_ANY: all of the topic's). What
+ * was received ahead is kept, up to a quarter of the buffer for all that is paused; the rest is
+ * asked for again after resume, so a paused partition never holds up the others. */
 SLUICE_API int sluice_consumer_pause(struct sluice_consumer *consumer, const char *topic,
                                      uint32_t partition);
 SLUICE_API int sluice_consumer_resume(struct sluice_consumer *consumer, const char *topic,
                                       uint32_t partition);
 
-/* Offset behind the last record returned, and the visible end as last heard of. */
+/* Offset behind the last record returned, and the visible end as last heard of (0: nothing heard
+ * yet). Either pointer may be NULL. */
 SLUICE_API int sluice_consumer_position(struct sluice_consumer *consumer, const char *topic,
                                         uint32_t partition, uint64_t *position,
                                         uint64_t *visible_end);
 SLUICE_API void sluice_consumer_free(struct sluice_consumer *consumer);
 
-/* ---- administration: each waits for the broker's answer (request_timeout) ---- */
+/* ---- administration: each waits for the broker's answer (request_timeout) ---- Results:
+ * SLUICE_OK, the broker's errors (with its words in sluice_last_error()), CONNECT, TIMED_OUT,
+ * INVALID, NO_MEMORY. Questions are asked again when the connection breaks; create and delete are
+ * not, as their repetition would find their own work: they return CLOSED, and whether they were
+ * carried out is then for the caller to look up. */
 
 struct sluice_setting {
     const char *key;
@@ -330,7 +360,8 @@ SLUICE_API int sluice_topic_list(struct sluice_client *client, const char *const
                                  uint32_t *count);
 SLUICE_API void sluice_topics_free(struct sluice_topic *topics, uint32_t count);
 
-/* Resolves a start to an offset, e.g. BEGINNING and END for the visible range. */
+/* Resolves a start to an offset, e.g. BEGINNING and END for the visible range. TIMESTAMP gives the
+ * beginning of the batch that holds the first record at or after it. */
 SLUICE_API int sluice_offset(struct sluice_client *client, const char *topic, uint32_t partition,
                              enum sluice_start start, uint64_t value, uint64_t *offset);
 
@@ -349,8 +380,9 @@ struct sluice_broker_status { // freed with sluice_status_free()
 SLUICE_API int sluice_status(struct sluice_client *client, struct sluice_broker_status *status);
 SLUICE_API void sluice_status_free(struct sluice_broker_status *status);
 
-/* The broker's own words about the last failed call of this thread ("partition 9, allowed 0..7");
- * "" when there are none. Valid until the thread's next call. */
+/* More words about the last failed call of this thread ("partition 9, allowed 0..7"), the broker's
+ * where it was the broker that refused; "" when there are none. Valid until the thread's next call.
+ */
 SLUICE_API const char *sluice_last_error(void);
 
 #ifdef __cplusplus

@@ -872,6 +872,13 @@ void fake_topic(struct fake_broker *broker, const char *name, uint32_t partition
     pthread_mutex_unlock(&broker->mutex);
 }
 
+void fake_add_partition(struct fake_broker *broker, const char *name)
+{
+    pthread_mutex_lock(&broker->mutex);
+    fake_store_add_partition(fake_store_topic(&broker->store, name));
+    pthread_mutex_unlock(&broker->mutex);
+}
+
 void fake_delete_topic(struct fake_broker *broker, const char *name)
 {
     pthread_mutex_lock(&broker->mutex);

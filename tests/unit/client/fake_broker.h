@@ -50,6 +50,7 @@ void fake_drop_connections(struct fake_broker *broker);
 void fake_goaway(struct fake_broker *broker, uint32_t deadline_ms);
 
 void fake_topic(struct fake_broker *broker, const char *name, uint32_t partition_count);
+void fake_add_partition(struct fake_broker *broker, const char *name);
 void fake_delete_topic(struct fake_broker *broker, const char *name);
 
 /* The first `skip` frames of `op` pass, the next `count` are struck. Rules of one operation are

@@ -45,6 +45,15 @@ struct fake_topic *fake_store_add_topic(struct fake_store *store, const char *na
     return NULL;
 }
 
+void fake_store_add_partition(struct fake_topic *topic)
+{
+    topic->partition_count++;
+    topic->partitions =
+        realloc(topic->partitions, topic->partition_count * sizeof(*topic->partitions));
+    ASSERT(topic->partitions);
+    topic->partitions[topic->partition_count - 1] = (struct fake_partition){0};
+}
+
 void fake_store_remove_topic(struct fake_topic *topic)
 {
     for (uint32_t p = 0; p < topic->partition_count; p++) {

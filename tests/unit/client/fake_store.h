@@ -61,6 +61,7 @@ struct fake_store {
 struct fake_topic *fake_store_topic(struct fake_store *store, const char *name);
 struct fake_topic *fake_store_add_topic(struct fake_store *store, const char *name,
                                         uint32_t partition_count); // NULL: exists, or no room
+void fake_store_add_partition(struct fake_topic *topic);
 void fake_store_remove_topic(struct fake_topic *topic);
 struct fake_partition *fake_store_partition(struct fake_store *store, uint32_t topic_id,
                                             uint32_t partition, uint16_t *error);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/client_private.h"
 #include "proto/messages.h"
 #include "tests/unit/client/user.h"
 
@@ -68,7 +69,7 @@ Test(publish, batch_records_of_one_gives_each_record_a_frame_of_its_own)
     user_free(user);
 }
 
-Test(publish, records_gather_into_one_batch_while_there_is_no_connection)
+Test(publish, records_gather_into_few_batches_while_there_is_no_connection)
 {
     struct user *user = user_new(&plain, 1);
     user_produce(user, (struct sluice_producer_options){0});
@@ -79,7 +80,7 @@ Test(publish, records_gather_into_one_batch_while_there_is_no_connection)
     fake_come_back(user->broker);
     user_flush(user);
     user_expect_all_stored(user);
-    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 3));
+    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 1 + 5 + 1)); // window, and the rest
     user_free(user);
 }
 
@@ -472,6 +473,44 @@ Test(publish, a_topic_made_anew_is_found_under_its_new_id)
     cr_expect(eq(u64, user->failed_count, 1));
     cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 50));
     user_expect_values(user, 0, 101, 151);
+    user_free(user);
+}
+
+Test(publish, a_partition_that_was_added_is_found_when_it_is_asked_for)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    user_send_many(user, 0, 10);
+    cr_expect(eq(int, user_send(user, 1), SLUICE_E_UNKNOWN_PARTITION));
+    fake_add_partition(user->broker, "t");
+    user_send_many(user, 1, 10);
+    user_send_many(user, 0, 10);
+    user_flush(user);
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 20));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 1), 10));
+    cr_expect(eq(u64, user->failed_count, 0));
+    user_free(user);
+}
+
+Test(publish, added_partitions_and_topics_made_anew_are_noticed_in_time)
+{
+    struct user *user = user_new(&plain, 1);
+    user->client->refresh_interval_ns = 20 * NS_PER_MS; // before there is a producer to read it
+    user_produce(user, (struct sluice_producer_options){.batch_records = 5});
+    user_send_many(user, SLUICE_PARTITION_ANY, 10);
+    user_flush(user);
+    fake_add_partition(user->broker, "t");
+    cr_assert(fake_wait_seen(user->broker, OP_METADATA, fake_seen(user->broker, OP_METADATA) + 2));
+    user_send_many(user, SLUICE_PARTITION_ANY, 100);
+    user_flush(user);
+    cr_expect(gt(u64, fake_record_count(user->broker, "t", 1), 0));
+    fake_delete_topic(user->broker, "t");
+    fake_topic(user->broker, "t", 1);
+    cr_assert(fake_wait_seen(user->broker, OP_METADATA, fake_seen(user->broker, OP_METADATA) + 2));
+    user_send_many(user, SLUICE_PARTITION_ANY, 10);
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 10));
     user_free(user);
 }
 
