@@ -125,7 +125,8 @@ static bool place(struct acceptor *acceptor, int fd)
     return true;
 }
 
-/* Counted when handed over, so that a burst doesn't all go to the one core that was emptiest at its begin. */
+/* Counted when handed over, so that a burst doesn't all go to the one core that was emptiest at its
+ * begin. */
 static struct core *emptiest_core(struct broker *broker, uint32_t *conn_count)
 {
     struct core *emptiest = &broker->cores[0];

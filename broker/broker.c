@@ -3,13 +3,15 @@
  * Start, in this order, each with its reason:
  *   1. signals blocked (threads inherit that), descriptor limit raised, log
  *   2. data directory locked: before the port, so that a second broker fails for the right reason
- *   3. listening socket and HTTP: a wrong address is found before a long recovery; clients wait in the backlog
+ *   3. listening socket and HTTP: a wrong address is found before a long recovery; clients wait in
+ *   the backlog
  *   4. cores: each recovers its shards; all together
  *   5. what only the whole store can tell: slot table, partitions known to shard 0
  *   6. cores serve; the ready line
  *
- * Then it waits for signals and for cores that fail. A failed log ends the process at once, without cleaning up: the next
- * start recovers, and every moment longer could only show clients what is not durable.
+ * Then it waits for signals and for cores that fail. A failed log ends the process at once, without
+ * cleaning up: the next start recovers, and every moment longer could only show clients what is not
+ * durable.
  *
  * The memory of a broker is not given back at the end: the process ends with it. */
 #include "broker/broker.h"
@@ -133,7 +135,8 @@ static void block_signals(struct process *process)
     ASSERT(process->signal_fd >= 0 && process->broker->event_fd >= 0);
 }
 
-/* A connection takes a descriptor; some are never given to connections, or the log couldn't go on. */
+/* A connection takes a descriptor; some are never given to connections, or the log couldn't go
+ * on. */
 static void raise_descriptor_limit(struct broker *broker)
 {
     struct rlimit limit;
@@ -142,8 +145,9 @@ static void raise_descriptor_limit(struct broker *broker)
         return;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
-    uint64_t left = limit.rlim_cur > 2 * DESCRIPTORS_RESERVED ? limit.rlim_cur - DESCRIPTORS_RESERVED
-                                                              : limit.rlim_cur / 2;
+    uint64_t left = limit.rlim_cur > 2 * DESCRIPTORS_RESERVED
+                        ? limit.rlim_cur - DESCRIPTORS_RESERVED
+                        : limit.rlim_cur / 2;
     if (left >= broker->connections_max)
         return;
     broker->connections_max = (uint32_t)left;
@@ -234,7 +238,8 @@ static int listen_patiently(const struct address *address)
 {
     int fd = address_listen(address, LISTEN_BACKLOG, false);
     struct io *io; // only to wait on
-    if (fd != E_EXISTS || io_new(&(struct io_options){.backend = IO_BACKEND_EPOLL, .ops_max = 64}, &io))
+    if (fd != E_EXISTS ||
+        io_new(&(struct io_options){.backend = IO_BACKEND_EPOLL, .ops_max = 64}, &io))
         return fd;
     for (int tries = 0; fd == E_EXISTS && tries < LISTEN_TRIES; tries++) {
         io_poll(io, LISTEN_RETRY_NS);
@@ -302,7 +307,8 @@ static int start_cores(struct broker *broker)
     return 0;
 }
 
-/* Until all cores are that far. SIGTERM meanwhile: nothing is served yet, recovery may end anywhere. */
+/* Until all cores are that far. SIGTERM meanwhile: nothing is served yet, recovery may end
+ * anywhere. */
 static int wait_for_cores(struct process *process, enum core_state state)
 {
     struct broker *broker = process->broker;
@@ -340,8 +346,7 @@ static void tell_ready(struct broker *broker)
     LOG_INFO("broker.ready", LOG_STR("listen", broker->listen_text),
              LOG_STR("http", broker->http_text), LOG_STR("io", io_name(broker->cores[0].io)),
              LOG_U64("cores", broker->core_count), LOG_U64("shards", broker->shard_count),
-             LOG_U64("took_ms",
-                     (clock_mono_ns(clock_system()) - broker->started_ns) / NS_PER_MS));
+             LOG_U64("took_ms", (clock_mono_ns(clock_system()) - broker->started_ns) / NS_PER_MS));
     snprintf(line, sizeof(line), "ready listen=%s http=%s kafka=off", broker->listen_text,
              broker->http_text);
     log_direct(line);
@@ -421,7 +426,7 @@ static int drain(struct process *process)
 void broker_notify(struct broker *broker)
 {
     uint64_t one = 1;
-    while (write(broker->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+    while (write(broker->event_fd, &one, sizeof(one)) < 0 && errno == EINTR) // seam: wakes main
         continue;
 }
 
@@ -432,10 +437,10 @@ static int take_signal(struct process *process, int timeout_ms)
                               {.fd = process->broker->event_fd, .events = POLLIN}};
     struct signalfd_siginfo info;
     uint64_t count;
-    (void)poll(polled, ARRAY_COUNT(polled), timeout_ms);
+    (void)poll(polled, ARRAY_COUNT(polled), timeout_ms); // seam: main waits for signals
     if (polled[1].revents & POLLIN)
-        (void)!read(process->broker->event_fd, &count, sizeof(count));
-    if (read(process->signal_fd, &info, sizeof(info)) != sizeof(info))
+        (void)!read(process->broker->event_fd, &count, sizeof(count)); // seam: woken
+    if (read(process->signal_fd, &info, sizeof(info)) != sizeof(info)) // seam: signals
         return 0;
     return (int)info.ssi_signo;
 }
@@ -458,7 +463,8 @@ static bool have_reached(struct broker *broker, enum core_state state)
     return true;
 }
 
-/* The inbox has room for 256; a core that takes none for so long is seen by its deadline, not by us. */
+/* The inbox has room for 256; a core that takes none for so long is seen by its deadline, not by
+ * us. */
 static void post_all(struct broker *broker, enum inbox_kind kind, uint64_t value)
 {
     struct inbox_message message = {.kind = kind, .value = value};

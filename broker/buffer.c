@@ -1,8 +1,9 @@
-/* Buffers of a core: four free lists, newest first, so that the buffer used last is warm in the cache.
+/* Buffers of a core: four free lists, newest first, so that the buffer used last is warm in the
+ * cache.
  *
- * The happy path of an acquire is: the smallest class that holds the bytes, its head. It fails when that
- * class and the larger ones are empty, or down to what this use must leave to others. JUMBO is the only
- * way for the largest requests to make progress, so it serves nothing else. */
+ * The happy path of an acquire is: the smallest class that holds the bytes, its head. It fails when
+ * that class and the larger ones are empty, or down to what this use must leave to others. JUMBO is
+ * the only way for the largest requests to make progress, so it serves nothing else. */
 #include "broker/buffer.h"
 
 #include "broker/limits.h"

@@ -1,7 +1,8 @@
 /* The table of keys: parsing of one value, its range, and what several keys together must satisfy.
  *
- * A default is text like a user's and goes through the same function, so it can't be outside its range. All
- * errors have one shape: place, key, the value as it was written, and what would be allowed. */
+ * A default is text like a user's and goes through the same function, so it can't be outside its
+ * range. All errors have one shape: place, key, the value as it was written, and what would be
+ * allowed. */
 #include "broker/config.h"
 
 #include <inttypes.h>
@@ -146,7 +147,7 @@ static int parse_number(const struct config_key *key, const char *value, uint64_
     }
     int status = key->kind == KIND_SIZE       ? units_parse_size(value, &parsed)
                  : key->kind == KIND_DURATION ? units_parse_duration(value, &parsed)
-                                         : units_parse_u64(value, &parsed);
+                                              : units_parse_u64(value, &parsed);
     if (status != 0 || parsed < key->min || parsed > key->max)
         return E_INVALID;
     *number = parsed;
@@ -289,10 +290,11 @@ static int check_loopback(const struct config *config, enum config_index index,
 {
     bool allowed =
         address->off || config->allow_unauthenticated || address_is_loopback(&address->address);
-    return check_value(config, index, allowed,
-                       "loopback addresses, since nobody has to log in (allow_unauthenticated = true "
-                       "lifts this)",
-                       error);
+    return check_value(
+        config, index, allowed,
+        "loopback addresses, since nobody has to log in (allow_unauthenticated = true "
+        "lifts this)",
+        error);
 }
 
 void config_reload(struct config *config, const struct config *next,

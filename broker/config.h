@@ -1,8 +1,9 @@
-/* The configuration: defaults < file < --set < options. One table (config.def) is parser, ranges, and
- * sluiced.conf.example.
+/* The configuration: defaults < file < --set < options. One table (config.def) is parser, ranges,
+ * and sluiced.conf.example.
  *
- * Everything is read before the broker starts (and again at SIGHUP, by the main thread), with stdio: this is
- * the one place that reads a file outside the I/O interface. Thread: main writes; afterwards all may read. */
+ * Everything is read before the broker starts (and again at SIGHUP, by the main thread), with
+ * stdio: this is the one place that reads a file outside the I/O interface. Thread: main writes;
+ * afterwards all may read. */
 #ifndef SLUICE_BROKER_CONFIG_H
 #define SLUICE_BROKER_CONFIG_H
 
@@ -13,8 +14,9 @@
 #include "base/address.h"
 
 #define CONFIG_TEXT_MAX 4096
-#define CONFIG_FILE_BYTES_MAX ((size_t)(1 * MIB)) // a configuration has some 30 lines; this stops a mistake
-#define CONFIG_FILE_LINES_MAX 65535               // libconfig counts lines in 16 bits
+#define CONFIG_FILE_BYTES_MAX                                                                      \
+    ((size_t)(1 * MIB))             // a configuration has some 30 lines; this stops a mistake
+#define CONFIG_FILE_LINES_MAX 65535 // libconfig counts lines in 16 bits
 
 struct config_address {
     bool off;
@@ -59,20 +61,22 @@ struct config_error {
     char text[1024]; // one line: FILE:LINE: key: value V, allowed A..B
 };
 
-/* From the command line (and the file it names). Returns 0 with *wish, or INVALID with *error. With HELP and
- * VERSION nothing else was looked at. */
+/* From the command line (and the file it names). Returns 0 with *wish, or INVALID with *error. With
+ * HELP and VERSION nothing else was looked at. */
 MUST_USE int config_load(struct config *config, int argc, char *const argv[],
                          enum config_wish *wish, struct config_error *error);
 
 /* ---- the parts of config_load(), each usable alone ---- */
 
 void config_defaults(struct config *config);
-/* Reads a libconfig file. INVALID with *error, also when it can't be opened. `path` must outlive config. */
+/* Reads a libconfig file. INVALID with *error, also when it can't be opened. `path` must outlive
+ * config. */
 MUST_USE int config_load_file(struct config *config, const char *path, struct config_error *error);
 /* Sets one key from text; `place` is for messages. */
 MUST_USE int config_set(struct config *config, const char *key, const char *value,
                         struct config_place place, struct config_error *error);
-/* What one key alone can't say: relations between keys, loopback addresses without authentication. */
+/* What one key alone can't say: relations between keys, loopback addresses without
+ * authentication. */
 MUST_USE int config_check(const struct config *config, struct config_error *error);
 
 /* ---- the table ---- */
@@ -87,11 +91,11 @@ enum config_kind {
     KIND_CHOICE
 };
 enum config_flags {
-    CONFIG_OPTION = 1,     // has a long option
-    CONFIG_LIVE = 2,       // SIGHUP applies it
-    CONFIG_FIXED = 4,      // a property of the store
-    CONFIG_WORD_ZERO = 8,  // the word stands for 0
-    CONFIG_WORD_MAX = 16,  // the word stands for UINT64_MAX
+    CONFIG_OPTION = 1,    // has a long option
+    CONFIG_LIVE = 2,      // SIGHUP applies it
+    CONFIG_FIXED = 4,     // a property of the store
+    CONFIG_WORD_ZERO = 8, // the word stands for 0
+    CONFIG_WORD_MAX = 16, // the word stands for UINT64_MAX
 };
 struct config_key {
     const char *name;
@@ -115,7 +119,8 @@ char *config_range(const struct config_key *key, char *text);
 void config_write_example(FILE *file);
 void config_write_help(FILE *file);
 
-/* Applies the CONFIG_LIVE keys of `next` to `config`; calls on_ignored for each other key that differs. */
+/* Applies the CONFIG_LIVE keys of `next` to `config`; calls on_ignored for each other key that
+ * differs. */
 void config_reload(struct config *config, const struct config *next,
                    void (*on_ignored)(const struct config_key *key));
 

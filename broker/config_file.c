@@ -1,9 +1,10 @@
 /* Reading a configuration file: libconfig parses, the table decides.
  *
- * The happy path is: read the whole file, let libconfig parse the text, set each top-level setting. Refused,
- * with the line: what libconfig refuses (syntax, a key twice), groups and lists, fractions, unknown keys, values outside
- * their range. Refused before parsing: files that are no text (NUL bytes, of which libconfig would see only what
- * stands before), too long ones, and @include, since a line number says nothing without its file. */
+ * The happy path is: read the whole file, let libconfig parse the text, set each top-level setting.
+ * Refused, with the line: what libconfig refuses (syntax, a key twice), groups and lists,
+ * fractions, unknown keys, values outside their range. Refused before parsing: files that are no
+ * text (NUL bytes, of which libconfig would see only what stands before), too long ones, and
+ * @include, since a line number says nothing without its file. */
 #include <errno.h>
 #include <libconfig.h>
 #include <stdlib.h>
@@ -66,8 +67,7 @@ static int read_text(const char *path, char **text, struct config_error *error)
     return status;
 }
 
-static int check_text(const char *path, const char *text, size_t length,
-                      struct config_error *error)
+static int check_text(const char *path, const char *text, size_t length, struct config_error *error)
 {
     const char *why = NULL;
     uint32_t line = 1;

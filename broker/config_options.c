@@ -1,8 +1,9 @@
-/* The command line: options are the keys flagged CONFIG_OPTION, with - for _, plus a few words of their own.
+/* The command line: options are the keys flagged CONFIG_OPTION, with - for _, plus a few words of
+ * their own.
  *
- * Two passes: the first finds --config, --set and questions (--help, --version, --check), so that precedence does
- * not depend on the order of arguments; the second applies the options. "--key value" and "--key=value"
- * are the same; an option given twice counts as it was given last. */
+ * Two passes: the first finds --config, --set and questions (--help, --version, --check), so that
+ * precedence does not depend on the order of arguments; the second applies the options. "--key
+ * value" and "--key=value" are the same; an option given twice counts as it was given last. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "base/status.h"
 #include "broker/config.h"
 
-struct argument { // one option of the command line, taken apart
+struct argument {        // one option of the command line, taken apart
     char name[64];       // as written, without "--"
     const char *written; // the argument itself, for messages
     const char *value;   // NULL: none was given

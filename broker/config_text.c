@@ -1,4 +1,5 @@
-/* What people read about the configuration: sluiced.conf.example and --help, both from the table. */
+/* What people read about the configuration: sluiced.conf.example and --help, both from the
+ * table. */
 #include <string.h>
 
 #include "broker/config.h"
@@ -8,9 +9,12 @@ static const char *unit_of(const struct config_key *key);
 
 void config_write_example(FILE *file)
 {
-    fputs("# Configuration of sluiced. Every key with its default; what is commented out is what holds\n"
-          "# anyway. Sizes take B, KiB, MiB, GiB, TiB; durations ms, s, m, h, d (both in quotes); bare numbers\n"
-          "# are bytes and ms. Precedence: defaults < this file < --set key=value < options. Check a file with\n"
+    fputs("# Configuration of sluiced. Every key with its default; what is commented out is what "
+          "holds\n"
+          "# anyway. Sizes take B, KiB, MiB, GiB, TiB; durations ms, s, m, h, d (both in quotes); "
+          "bare numbers\n"
+          "# are bytes and ms. Precedence: defaults < this file < --set key=value < options. Check "
+          "a file with\n"
           "#     sluiced --config FILE --check\n",
           file);
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
@@ -61,12 +65,14 @@ void config_write_help(FILE *file)
 {
     fputs("usage: sluiced [OPTION]...\n"
           "\n"
-          "Sluice, a durable message broker: when an ack comes back the bytes are on stable storage.\n"
+          "Sluice, a durable message broker: when an ack comes back the bytes are on stable "
+          "storage.\n"
           "\n"
           "  --config FILE          read a configuration file (every key: sluiced.conf.example)\n"
-          "  --check                check the configuration, print the memory it adds up to, and exit\n"
+          "  --check                check the configuration, print the memory it adds up to, and "
+          "exit\n"
           "  --data-dir DIR         where the store is (./sluice-data, made when missing)\n"
-          "  --listen A:P           where clients connect (127.0.0.1:7650; port 0: any free one)\n"
+          "  --listen A:P           address for clients (127.0.0.1:7650; port 0: any free one)\n"
           "  --http A:P|off         /healthz, /readyz, /metrics (127.0.0.1:7651)\n"
           "  --kafka A:P|off        reserved (127.0.0.1:9092); this version reports off\n"
           "  --cores N              threads that serve (all)\n"
@@ -78,10 +84,13 @@ void config_write_help(FILE *file)
           "  --version              print the version and exit\n"
           "  --help                 print this and exit\n"
           "\n"
-          "Precedence: defaults < file < --set < options. When it serves, standard error has the line\n"
+          "Precedence: defaults < file < --set < options. When it serves, standard error has the "
+          "line\n"
           "  ready listen=A:P http=A:P kafka=off\n"
-          "SIGTERM and SIGINT drain within drain_timeout, a second one exits at once; SIGHUP reloads.\n"
-          "Exit status: 0 drained; 1 failed at run time; 2 usage or configuration; 3 refused (damaged,\n"
+          "SIGTERM and SIGINT drain within drain_timeout, a second one exits at once; SIGHUP "
+          "reloads.\n"
+          "Exit status: 0 drained; 1 failed at run time; 2 usage or configuration; 3 refused "
+          "(damaged,\n"
           "foreign or newer data, locked directory, no O_DIRECT).\n",
           file);
 }

@@ -1,8 +1,9 @@
 /* The table of connections: opening, ending, deadlines, and the connections' part of a core's turn.
  *
- * Happy path of a life: conn_open(), HELLO, frames, the peer closes, conn_end() lets what is owed leave,
- * conn_close(), the last operation completes, the slot is free. It ends early when a frame is not acceptable (conn_fail():
- * error frame, linger), when a deadline passes, or when a send or receive fails (conn_close()). */
+ * Happy path of a life: conn_open(), HELLO, frames, the peer closes, conn_end() lets what is owed
+ * leave, conn_close(), the last operation completes, the slot is free. It ends early when a frame
+ * is not acceptable (conn_fail(): error frame, linger), when a deadline passes, or when a send or
+ * receive fails (conn_close()). */
 #include "broker/conn.h"
 
 #include <stdlib.h>
@@ -26,7 +27,7 @@ static int tell_goaway(struct conns *conns);
 static int expire(struct conns *conns);
 static void turn(struct conn *conn);
 
-#define WAITING_TRIES_MAX 32  // per turn: each costs a look at its frame
+#define WAITING_TRIES_MAX 32 // per turn: each costs a look at its frame
 #define GOAWAY_PER_TURN 64
 
 static const uint64_t deadline_ns[CONN_DEADLINE_COUNT] = {
@@ -91,7 +92,8 @@ struct conn *conn_find(struct conns *conns, struct conn_id id)
 {
     ASSERT(id.core == conns->core->index && id.slot < conns->slot_count);
     struct conn *conn = &conns->slots[id.slot];
-    bool lives = conn->id.life == id.life && conn->phase != CONN_FREE && conn->phase != CONN_CLOSING;
+    bool lives =
+        conn->id.life == id.life && conn->phase != CONN_FREE && conn->phase != CONN_CLOSING;
     return lives ? conn : NULL;
 }
 
@@ -164,7 +166,7 @@ enum conn_step conn_fail(struct conn *conn, uint16_t error, uint16_t op, uint64_
         counter_add(&conn->core->counters.connections_malformed_total, 1);
     }
     (void)conn_send_error(conn, op, correlation, error, text); // without a buffer: just the end
-    conn_end(conn, proto_error_name(error)); // text is the caller's
+    conn_end(conn, proto_error_name(error));                   // text is the caller's
     return CONN_ENDS;
 }
 
@@ -204,8 +206,8 @@ void conn_close(struct conn *conn, const char *why)
     try_free(conn);
 }
 
-/* Everything is out: our side ends, the peer's end is awaited, so that nothing resets what it still has to
- * read. */
+/* Everything is out: our side ends, the peer's end is awaited, so that nothing resets what it still
+ * has to read. */
 static void linger(struct conn *conn)
 {
     ASSERT(conn->phase == CONN_ENDING);
@@ -351,7 +353,8 @@ uint64_t conns_deadline_ns(const struct conns *conns)
     return !list_is_empty(&conns->turns) || conns->retry ? 0 : due;
 }
 
-/* The heads of the lists: each list has one duration, so what is behind the first that is not due isn't. */
+/* The heads of the lists: each list has one duration, so what is behind the first that is not due
+ * isn't. */
 static int expire(struct conns *conns)
 {
     static const char *const whys[CONN_DEADLINE_COUNT] = {
@@ -425,8 +428,8 @@ static int turn_connections(struct conns *conns)
         list_push_back(&round, node);
     for (struct list *node; (node = list_pop_front(&round));)
         turn(CONTAINER_OF(node, struct conn, turn_link));
-    LIST_EACH (node, &conns->farewells)
-        try_free(CONTAINER_OF(node, struct conn, turn_link));
+    LIST_EACH(node, &conns->farewells)
+    try_free(CONTAINER_OF(node, struct conn, turn_link));
     return count;
 }
 
@@ -438,15 +441,15 @@ static void turn(struct conn *conn)
     if (conn->phase == CONN_HELLO || conn->phase == CONN_OPEN) {
         if (!list_is_linked(&conn->wait_link))
             conn_resume(conn);
-    } else if (conn->phase == CONN_ENDING && !conn_is_sending(conn) &&
-               list_is_empty(&conn->acks) && list_is_empty(&conn->answers) &&
+    } else if (conn->phase == CONN_ENDING && !conn_is_sending(conn) && list_is_empty(&conn->acks) &&
+               list_is_empty(&conn->answers) &&
                (!conn->at_end || conn->requests == conn->fetches)) {
         linger(conn);
     }
 }
 
-/* Round robin: who fails again goes to the end. A round in which nobody got on is not repeated before
- * something was given back. */
+/* Round robin: who fails again goes to the end. A round in which nobody got on is not repeated
+ * before something was given back. */
 static int retry_waiting(struct conns *conns)
 {
     uint64_t freed = conns->core->buffers.freed + conns->core->replies;
@@ -484,7 +487,8 @@ static int tell_goaway(struct conns *conns)
     uint64_t left_ns =
         core->drain_deadline_ns > core->now_ns ? core->drain_deadline_ns - core->now_ns : 0;
     int count = 0;
-    for (; conns->goaway_next < conns->slot_count && count < GOAWAY_PER_TURN; conns->goaway_next++) {
+    for (; conns->goaway_next < conns->slot_count && count < GOAWAY_PER_TURN;
+         conns->goaway_next++) {
         struct conn *conn = &conns->slots[conns->goaway_next];
         if (conn->phase != CONN_OPEN || conn->goaway_told)
             continue;

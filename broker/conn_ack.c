@@ -1,11 +1,13 @@
-/* Acks: what the shards answered about publishes becomes as few ACK frames as possible, once per turn.
+/* Acks: what the shards answered about publishes becomes as few ACK frames as possible, once per
+ * turn.
  *
- * The answered requests of a connection lie in `acks` by publish number. conn_flush_acks() walks their frames: publishes
- * that follow each other and went well join the open ACK; a publish with a refused batch gets a failure frame of its own,
- * with a result for each of its batches. Results are read from where the items were (struct produce_outcome).
+ * The answered requests of a connection lie in `acks` by publish number. conn_flush_acks() walks
+ * their frames: publishes that follow each other and went well join the open ACK; a publish with a
+ * refused batch gets a failure frame of its own, with a result for each of its batches. Results are
+ * read from where the items were (struct produce_outcome).
  *
- * No publish waits for one before it: acks of different shards may overtake. When no buffer is free the walk stops
- * and goes on at the same frame (request->progress) later. */
+ * No publish waits for one before it: acks of different shards may overtake. When no buffer is free
+ * the walk stops and goes on at the same frame (request->progress) later. */
 #include "broker/broker.h"
 
 struct ack { // the ACK frame being written; bytes == NULL: none
@@ -115,8 +117,8 @@ static bool ack_publish(struct conn *conn, struct ack *ack, const struct request
                         const struct publish *publish)
 {
     size_t room = (size_t)publish->batch_count * ZIGZAG_BYTES_MAX;
-    if (ack->bytes && (publish->number != ack->last + 1 ||
-                       (size_t)(ack->offsets.end - ack->offsets.at) < room))
+    if (ack->bytes &&
+        (publish->number != ack->last + 1 || (size_t)(ack->offsets.end - ack->offsets.at) < room))
         ack_end(conn, ack);
     if (!ack->bytes && !ack_begin(conn, ack, request, publish))
         return false;

@@ -1,12 +1,13 @@
 /* Frames: from received bytes to a request, or to an answer on the spot.
  *
- * The happy path: frame_peek() says that a whole frame is there, frame_decode() that it is intact, dispatch() what
- * becomes of it; publishes that follow each other are gathered and leave together at the end. HELLO, PING
- * and STATUS are answered here.
+ * The happy path: frame_peek() says that a whole frame is there, frame_decode() that it is intact,
+ * dispatch() what becomes of it; publishes that follow each other are gathered and leave together
+ * at the end. HELLO, PING and STATUS are answered here.
  *
- * What ends the connection, with an error frame: MALFORMED (lengths, checksum, flags, a meta that is not what its op wants),
- * REQUEST_TOO_LARGE, HELLO_REQUIRED, UNSUPPORTED_VERSION of the protocol, NOT_CONTIGUOUS. What is merely answered with an error:
- * unknown operations, versions of one operation, values. Nothing from the wire reaches an assertion. */
+ * What ends the connection, with an error frame: MALFORMED (lengths, checksum, flags, a meta that
+ * is not what its op wants), REQUEST_TOO_LARGE, HELLO_REQUIRED, UNSUPPORTED_VERSION of the
+ * protocol, NOT_CONTIGUOUS. What is merely answered with an error: unknown operations, versions of
+ * one operation, values. Nothing from the wire reaches an assertion. */
 #include <stdio.h>
 
 #include "broker/broker.h"
@@ -54,7 +55,8 @@ bool conn_parse(struct conn *conn)
     return step != CONN_WAITS;
 }
 
-/* The buffer that is being received to does not count: a request of any allowed size must get in. */
+/* The buffer that is being received to does not count: a request of any allowed size must get
+ * in. */
 bool conn_may_take(const struct conn *conn)
 {
     uint64_t behind = conn->pinned_bytes - (conn->buffer ? conn->buffer->capacity : 0);
@@ -87,7 +89,8 @@ static enum conn_step take_op(struct conn *conn, uint8_t *bytes, const struct fr
         return dispatch_produce(conn, bytes, frame);
     dispatch_run(conn);
     if (conn->phase == CONN_HELLO && frame->op != OP_HELLO)
-        return conn_fail(conn, PE_HELLO_REQUIRED, frame->op, frame->correlation, op_name(frame->op));
+        return conn_fail(conn, PE_HELLO_REQUIRED, frame->op, frame->correlation,
+                         op_name(frame->op));
     if (!op_is_known(frame->op))
         return answer_error(conn, frame, PE_UNKNOWN_OPERATION, NULL);
     if (!op_version_is_supported(frame->op, frame->version))
@@ -154,8 +157,8 @@ static bool send_hello_reply(struct conn *conn, const struct frame *frame, uint1
         .record_bytes_max = (uint32_t)config->record_bytes_max,
         .batch_bytes_max = batch,
         .publishes_max = CONN_PUBLISHES_MAX,
-        /* The credit of a subscription is divided among its shards, and each must be able to send the largest
-         * batch there can be. */
+        /* The credit of a subscription is divided among its shards, and each must be able to send
+         * the largest batch there can be. */
         .subscription_credit_min = (FRAME_HEADER_SIZE + DELIVER_META_FIXED +
                                     (uint32_t)sizeof(struct deliver_item) + batch) *
                                    broker->shard_count,
@@ -165,8 +168,8 @@ static bool send_hello_reply(struct conn *conn, const struct frame *frame, uint1
         writer_make(bytes + FRAME_HEADER_SIZE, HELLO_REPLY_BYTES_MAX - FRAME_HEADER_SIZE);
     write_hello_reply(&w, &m);
     ASSERT(!w.failed);
-    conn_out_commit(conn, frame_seal(bytes, OP_HELLO, FRAME_REPLY, frame->correlation,
-                                     writer_length(&w), 0));
+    conn_out_commit(
+        conn, frame_seal(bytes, OP_HELLO, FRAME_REPLY, frame->correlation, writer_length(&w), 0));
     return true;
 }
 
@@ -189,7 +192,7 @@ static enum conn_step take_status(struct conn *conn, const struct frame *frame)
     struct writer w = writer_make(bytes + FRAME_HEADER_SIZE, STATUS_BYTES_MAX);
     metrics_write_status(conn->core->broker, &w);
     ASSERT(!w.failed);
-    conn_out_commit(conn, frame_seal(bytes, OP_STATUS, FRAME_REPLY, frame->correlation,
-                                     writer_length(&w), 0));
+    conn_out_commit(
+        conn, frame_seal(bytes, OP_STATUS, FRAME_REPLY, frame->correlation, writer_length(&w), 0));
     return CONN_TAKEN;
 }

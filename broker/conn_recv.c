@@ -1,12 +1,13 @@
 /* Receiving: when to wait without a buffer, which buffer to lease, how much to ask for.
  *
- * The happy path for large frames: readable, lease MEDIUM, receive a little more than the last frame had, find one
- * whole frame and the begin of the next, pin the buffer, move the begin to the next one. For small ones: receive what is there,
- * take all whole frames, go on in the same buffer while it has room. Where bytes end with a frame, nothing may follow
- * for a long time: the buffer is given up, and io_readable() waits.
+ * The happy path for large frames: readable, lease MEDIUM, receive a little more than the last
+ * frame had, find one whole frame and the begin of the next, pin the buffer, move the begin to the
+ * next one. For small ones: receive what is there, take all whole frames, go on in the same buffer
+ * while it has room. Where bytes end with a frame, nothing may follow for a long time: the buffer
+ * is given up, and io_readable() waits.
  *
- * A frame that doesn't fit its buffer moves, once, as soon as its length is known. When no buffer is free the
- * connection waits in line; TCP tells the peer. */
+ * A frame that doesn't fit its buffer moves, once, as soon as its length is known. When no buffer
+ * is free the connection waits in line; TCP tells the peer. */
 #include <string.h>
 
 #include "broker/broker.h"
@@ -22,8 +23,9 @@ static void recv_done(struct io_op *op);
 static void drop_idle_buffer(struct conn *conn);
 static void watch_frame(struct conn *conn);
 
-#define EXACT_BYTES ((uint32_t)(32 * KIB)) // frames from here on are received to their end, not beyond
-#define TAIL_BYTES ((uint32_t)(4 * KIB))   // less room than this is not worth a receive
+#define EXACT_BYTES                                                                                \
+    ((uint32_t)(32 * KIB)) // frames from here on are received to their end, not beyond
+#define TAIL_BYTES ((uint32_t)(4 * KIB)) // less room than this is not worth a receive
 
 void conn_read(struct conn *conn)
 {
@@ -123,8 +125,9 @@ static void drop_idle_buffer(struct conn *conn)
 
 /* Sees to it that the buffer has room for what comes next. False: no buffer now.
  *
- * Whoever waits for a buffer must not sit on one that others, or its own next frame, wait for: JUMBO is left as soon as its
- * frame is complete, and a buffer whose requests are all answered is used again from its start. */
+ * Whoever waits for a buffer must not sit on one that others, or its own next frame, wait for:
+ * JUMBO is left as soon as its frame is complete, and a buffer whose requests are all answered is
+ * used again from its start. */
 static bool make_room(struct conn *conn)
 {
     if (conn->buffer && conn->buffer->class == BUFFER_JUMBO && conn->parsed > 0 &&
@@ -160,8 +163,8 @@ static void compact(struct conn *conn)
     conn->filled = tail;
 }
 
-/* Into a fresh buffer of that many bytes, with what is not yet parsed. A mere wish may be met by less; what a
- * frame needs may not. */
+/* Into a fresh buffer of that many bytes, with what is not yet parsed. A mere wish may be met by
+ * less; what a frame needs may not. */
 static bool move(struct conn *conn, uint32_t bytes, bool for_frame)
 {
     struct buffers *buffers = &conn->core->buffers;
@@ -195,8 +198,8 @@ static uint32_t wish(const struct conn *conn)
                                                            : BUFFER_SMALL_BYTES;
 }
 
-/* A large frame to its end and a little further: the little is cheap to move, and tells whether more is there without
- * asking again. Small ones: all that fits. */
+/* A large frame to its end and a little further: the little is cheap to move, and tells whether
+ * more is there without asking again. Small ones: all that fits. */
 static uint32_t recv_length(const struct conn *conn)
 {
     uint32_t room = conn->buffer->capacity - conn->filled;

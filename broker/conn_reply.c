@@ -1,8 +1,9 @@
 /* Answers: requests that came home, and deliveries that came from a shard.
  *
- * A request finds its connection by conn_id; when that life is over it is dropped. Publishes go to conn_ack.c. Other
- * answers are frames that the shard wrote (small ones are copied into lane 1, large ones sent from where they are), or an error
- * frame made here. Nothing is lost for want of a buffer: what can't be written out waits in its list. */
+ * A request finds its connection by conn_id; when that life is over it is dropped. Publishes go to
+ * conn_ack.c. Other answers are frames that the shard wrote (small ones are copied into lane 1,
+ * large ones sent from where they are), or an error frame made here. Nothing is lost for want of a
+ * buffer: what can't be written out waits in its list. */
 #include "broker/broker.h"
 #include "broker/dispatch.h"
 
@@ -89,7 +90,9 @@ static bool write_answer(struct conn *conn, struct request *request)
 
 static bool write_reply(struct conn *conn, struct request *request)
 {
-    if (request->error) {
+    if (request->error == PE_MALFORMED) {
+        (void)conn_fail(conn, PE_MALFORMED, request->op, request->correlation, request->text);
+    } else if (request->error) {
         if (!conn_send_error(conn, request->op, request->correlation, request->error,
                              request->text))
             return false;
@@ -124,7 +127,8 @@ static bool write_subscribe(struct conn *conn, struct request *request)
     return true;
 }
 
-/* A subscription of ours that a shard no longer knows has ended there by itself: that is no error. */
+/* A subscription of ours that a shard no longer knows has ended there by itself: that is no
+ * error. */
 static bool write_unsubscribe(struct conn *conn, struct request *request)
 {
     struct conn_subscription *subscription =

@@ -1,12 +1,14 @@
 /* Sending: two lanes, one send in flight.
  *
- * Lane 1 (`out`) takes acks and answers: small buffers, filled one behind the other, so that a turn's worth leaves
- * in one send. Lane 2 (`deliveries`) takes requests with whole buffers: they are sent from where they are and go home
- * when the last byte has left. Lane 1 goes first: acks are what producers wait for. A buffer is finished before the lane
- * changes, so frames stay whole. Large ones leave in pieces, each with a deadline of its own: a peer that reads slowly is
- * served, one that doesn't read is closed.
+ * Lane 1 (`out`) takes acks and answers: small buffers, filled one behind the other, so that a
+ * turn's worth leaves in one send. Lane 2 (`deliveries`) takes requests with whole buffers: they
+ * are sent from where they are and go home when the last byte has left. Lane 1 goes first: acks are
+ * what producers wait for. A buffer is finished before the lane changes, so frames stay whole.
+ * Large ones leave in pieces, each with a deadline of its own: a peer that reads slowly is served,
+ * one that doesn't read is closed.
  *
- * It fails when the peer is gone: then the connection closes, and what was queued goes home unsent. */
+ * It fails when the peer is gone: then the connection closes, and what was queued goes home
+ * unsent. */
 #include "broker/broker.h"
 
 static void send_next(struct conn *conn);
@@ -30,8 +32,8 @@ static const uint8_t *sent_bytes(const struct request *request, uint32_t *length
 uint8_t *conn_out(struct conn *conn, uint32_t bytes)
 {
     struct buffer *last = conn->out_last;
-    bool in_flight = last && last == conn->out_first && io_op_is_active(&conn->send_op) &&
-                     !conn->sending;
+    bool in_flight =
+        last && last == conn->out_first && io_op_is_active(&conn->send_op) && !conn->sending;
     if (last && !in_flight && last->capacity - last->used >= bytes)
         return last->bytes + last->used;
     struct buffer *fresh = buffer_acquire(&conn->core->buffers, bytes);
@@ -65,8 +67,8 @@ bool conn_send_error(struct conn *conn, uint16_t op, uint64_t correlation, uint1
     write_error(&w, error, text && *text ? text : NULL);
     ASSERT(!w.failed);
     counter_add(&conn->core->counters.errors_sent_total, 1);
-    conn_out_commit(conn, frame_seal(bytes, op, FRAME_REPLY | FRAME_ERROR, correlation,
-                                     writer_length(&w), 0));
+    conn_out_commit(
+        conn, frame_seal(bytes, op, FRAME_REPLY | FRAME_ERROR, correlation, writer_length(&w), 0));
     return true;
 }
 
@@ -153,8 +155,7 @@ static void send_next(struct conn *conn)
     uint32_t length;
     if (conn->sending || (!conn->out_first && !list_is_empty(&conn->deliveries))) {
         if (!conn->sending)
-            conn->sending =
-                CONTAINER_OF(list_pop_front(&conn->deliveries), struct request, link);
+            conn->sending = CONTAINER_OF(list_pop_front(&conn->deliveries), struct request, link);
         const uint8_t *bytes = sent_bytes(conn->sending, &length);
         start_piece(conn, bytes, length);
     } else if (conn->out_first) {

@@ -1,8 +1,8 @@
 /* What a connection knows of its subscriptions: which shards serve them, and who is owed credit.
  *
- * The cursors live in the shards. A subscription over several shards has its credit divided among them when it begins; from
- * then on each CREDIT goes to the shards in the measure of what they delivered, so that a busy shard gets back what
- * it spent, however quiet the others are. */
+ * The cursors live in the shards. A subscription over several shards has its credit divided among
+ * them when it begins; from then on each CREDIT goes to the shards in the measure of what they
+ * delivered, so that a busy shard gets back what it spent, however quiet the others are. */
 #include "broker/broker.h"
 
 size_t conn_subscription_bytes(uint16_t shard_count)
@@ -28,9 +28,9 @@ struct conn_subscription *conn_subscription_add(struct conn *conn, uint64_t id, 
 
 struct conn_subscription *conn_subscription_find(const struct conn *conn, uint64_t id)
 {
-    LIST_EACH (node, &conn->subscriptions) {
-        struct conn_subscription *subscription =
-            CONTAINER_OF(node, struct conn_subscription, link);
+    LIST_EACH(node, &conn->subscriptions)
+    {
+        struct conn_subscription *subscription = CONTAINER_OF(node, struct conn_subscription, link);
         if (subscription->id == id)
             return subscription;
     }
@@ -66,8 +66,8 @@ void conn_subscription_remove(struct conn *conn, struct conn_subscription *subsc
 
 void conn_subscriptions_clear(struct conn *conn)
 {
-    LIST_EACH (node, &conn->subscriptions)
-        conn_subscription_remove(conn, CONTAINER_OF(node, struct conn_subscription, link));
+    LIST_EACH(node, &conn->subscriptions)
+    conn_subscription_remove(conn, CONTAINER_OF(node, struct conn_subscription, link));
 }
 
 void conn_subscription_share(struct conn_subscription *subscription, uint64_t bytes,

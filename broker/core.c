@@ -1,8 +1,9 @@
 /* A core's thread: start-up, the duty cycle, and the end.
  *
- * Happy path: io and memory, recovery of its shards, INBOX_START, turns without end, INBOX_DRAIN, turns until
- * nothing is under way, INBOX_EXIT, clean ends. Start-up can fail (start_status and start_text tell); later
- * only the log of a shard can: then this core stops at once, without another ack, and the process exits. */
+ * Happy path: io and memory, recovery of its shards, INBOX_START, turns without end, INBOX_DRAIN,
+ * turns until nothing is under way, INBOX_EXIT, clean ends. Start-up can fail (start_status and
+ * start_text tell); later only the log of a shard can: then this core stops at once, without
+ * another ack, and the process exits. */
 #include "broker/core.h"
 
 #include <stdio.h>
@@ -41,7 +42,7 @@ int core_start(struct core *core, struct broker *broker, uint16_t index)
     core->index = index;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, CORE_STACK_BYTES);
-    int failed = pthread_create(&core->thread, &attributes, core_main, core);
+    int failed = pthread_create(&core->thread, &attributes, core_main, core); // seam: the core
     pthread_attr_destroy(&attributes);
     return failed ? E_NO_MEMORY : 0;
 }
@@ -73,8 +74,8 @@ static void *core_main(void *argument)
     return NULL;
 }
 
-/* After the io was made: its kernel workers inherit the mask of their maker, and must not be bound to this
- * CPU (they would wait for us, measured: 352 us in place of 129). */
+/* After the io was made: its kernel workers inherit the mask of their maker, and must not be bound
+ * to this CPU (they would wait for us, measured: 352 us in place of 129). */
 static void pin(struct core *core)
 {
     cpu_set_t allowed, one;
@@ -256,8 +257,8 @@ static int step_shards(struct core *core)
     return work;
 }
 
-/* 0 when there was work: there may be more. Else until the next deadline; but first a last look at the
- * rings, behind the announcement that we sleep. */
+/* 0 when there was work: there may be more. Else until the next deadline; but first a last look at
+ * the rings, behind the announcement that we sleep. */
 static uint64_t sleep_ns(struct core *core, int work)
 {
     core->metrics_stale |= work > 0;
@@ -386,8 +387,8 @@ static void check_drained(struct core *core)
         set_state(core, CORE_DRAINED);
 }
 
-/* Connections first, so that nothing is under way when the shards write their ends. What other cores still had to
- * say to our shards was said: main waits for all cores to be drained. */
+/* Connections first, so that nothing is under way when the shards write their ends. What other
+ * cores still had to say to our shards was said: main waits for all cores to be drained. */
 static void stop(struct core *core)
 {
     int status = 0;

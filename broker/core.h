@@ -68,9 +68,9 @@ struct core {
     struct conns conns;
     struct acceptor acceptor; // core 0 only
     struct random random;
-    uint64_t replies;            // ever: with buffers.freed, what those who wait look at
-    uint64_t drain_deadline_ns;  // DRAINING: until when answers are waited for
-    uint64_t exit_deadline_ns;   // until when clean ends may take
+    uint64_t replies;             // ever: with buffers.freed, what those who wait look at
+    uint64_t drain_deadline_ns;   // DRAINING: until when answers are waited for
+    uint64_t exit_deadline_ns;    // until when clean ends may take
     uint64_t metrics_deadline_ns; // when the shards' figures are published next
     bool metrics_stale;
     bool is_stopping;
@@ -81,16 +81,16 @@ struct core {
     struct core_counters counters;
     counter buffers_free[BUFFER_CLASS_COUNT];
     counter requests_free;
-    int start_status;            // FAILED: what shard_open() or io_new() said ...
-    char start_text[600];        // ... and why
+    int start_status;     // FAILED: what shard_open() or io_new() said ...
+    char start_text[600]; // ... and why
 };
 
 /* Starts the thread. Returns 0 or NO_MEMORY. Thread: main. */
 MUST_USE int core_start(struct core *core, struct broker *broker, uint16_t index);
 void core_join(struct core *core);
 
-/* The parts of a core without thread and shards: io, memory, mailbox, table of connections. Thread: the
- * core's (also a test's). core_deinit() undoes it, also half-way. */
+/* The parts of a core without thread and shards: io, memory, mailbox, table of connections. Thread:
+ * the core's (also a test's). core_deinit() undoes it, also half-way. */
 MUST_USE int core_init(struct core *core, struct broker *broker, uint16_t index);
 void core_deinit(struct core *core);
 

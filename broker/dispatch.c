@@ -1,8 +1,8 @@
 /* Requests that go to one shard as they are, and the decision which.
  *
- * Happy path: everything a request needs is free, so it is taken: request, pin on the receive buffer, reply buffer;
- * then mailbox_send() can't fail. What is missing makes the frame wait. A meta that is MALFORMED ends the connection, a
- * value that is not allowed is answered. */
+ * Happy path: everything a request needs is free, so it is taken: request, pin on the receive
+ * buffer, reply buffer; then mailbox_send() can't fail. What is missing makes the frame wait. A
+ * meta that is MALFORMED ends the connection, a value that is not allowed is answered. */
 #include "broker/dispatch.h"
 
 #include <stdio.h>
@@ -14,8 +14,7 @@ static enum conn_step dispatch_offsets(struct conn *conn, uint8_t *bytes,
 static enum conn_step dispatch_fetch(struct conn *conn, uint8_t *bytes, const struct frame *frame);
 static enum conn_step dispatch_subscribe(struct conn *conn, uint8_t *bytes,
                                          const struct frame *frame);
-static enum conn_step dispatch_credit(struct conn *conn, uint8_t *bytes,
-                                      const struct frame *frame);
+static enum conn_step dispatch_credit(struct conn *conn, uint8_t *bytes, const struct frame *frame);
 static enum conn_step to_shard(struct conn *conn, uint8_t *bytes, const struct frame *frame,
                                uint16_t shard, uint32_t reply_bytes);
 static enum conn_step refuse(struct conn *conn, const struct frame *frame, uint16_t error,
@@ -117,7 +116,8 @@ static enum conn_step to_shard(struct conn *conn, uint8_t *bytes, const struct f
     return CONN_TAKEN;
 }
 
-/* A broken meta says that the peer is no client of ours; a value that isn't allowed is its user's mistake. */
+/* A broken meta says that the peer is no client of ours; a value that isn't allowed is its user's
+ * mistake. */
 static enum conn_step refuse(struct conn *conn, const struct frame *frame, uint16_t error,
                              const char *text)
 {
@@ -141,8 +141,7 @@ static uint64_t shards_of(const struct conn *conn, const struct fetch_item *item
 
 /* ---- one op each ---- */
 
-static enum conn_step dispatch_offsets(struct conn *conn, uint8_t *bytes,
-                                       const struct frame *frame)
+static enum conn_step dispatch_offsets(struct conn *conn, uint8_t *bytes, const struct frame *frame)
 {
     struct msg_offsets m;
     uint16_t error = read_offsets(frame, &m);
@@ -216,9 +215,9 @@ static enum conn_step dispatch_subscribe(struct conn *conn, uint8_t *bytes,
     return step;
 }
 
-/* Also UNSUBSCRIBE: the same meta. A CREDIT for a subscription that has ended may have crossed its end. */
-static enum conn_step dispatch_credit(struct conn *conn, uint8_t *bytes,
-                                      const struct frame *frame)
+/* Also UNSUBSCRIBE: the same meta. A CREDIT for a subscription that has ended may have crossed its
+ * end. */
+static enum conn_step dispatch_credit(struct conn *conn, uint8_t *bytes, const struct frame *frame)
 {
     struct msg_credit m;
     uint16_t error = read_credit(frame, &m);

@@ -1,19 +1,21 @@
 /* From a frame to the shards that serve it.
  *
- *   PRODUCE                          by partition; consecutive ones to one shard travel as one request
+ *   PRODUCE                          by partition; consecutive ones travel as one request
  *   METADATA, TOPIC_*, PRODUCER_INIT shard 0
- *   OFFSETS, SUBSCRIBE               by partition; over several shards: a request to each, answers merged
+ *   OFFSETS, SUBSCRIBE               by partition; over several shards: a request to each
  *   FETCH                            by partition; all in one shard
  *   CREDIT, UNSUBSCRIBE              the shards of the subscription
  *
- * Everything a request needs (the request itself, reply buffer, mailbox places) is taken first; if anything is missing
- * nothing happens and the frame waits (CONN_WAITS). Thread: the connection's core. */
+ * Everything a request needs (the request itself, reply buffer, mailbox places) is taken first; if
+ * anything is missing nothing happens and the frame waits (CONN_WAITS). Thread: the connection's
+ * core. */
 #ifndef SLUICE_BROKER_DISPATCH_H
 #define SLUICE_BROKER_DISPATCH_H
 
 #include "broker/conn.h"
 
-/* `bytes` is the frame as it lies in the receive buffer, `frame` its view. PRODUCE's items are rewritten. */
+/* `bytes` is the frame as it lies in the receive buffer, `frame` its view. PRODUCE's items are
+ * rewritten. */
 enum conn_step dispatch(struct conn *conn, uint8_t *bytes, const struct frame *frame);
 
 /* Which subscription an UNSUBSCRIBE request names. */
@@ -27,8 +29,8 @@ enum conn_step dispatch_produce(struct conn *conn, uint8_t *bytes, const struct 
 
 /* ---- dispatch_split.c: requests over several shards ---- */
 
-/* A parent stays here; each shard of the mask gets a child. SUBSCRIBE and OFFSETS: with a frame of its own that
- * names its partitions; PRODUCE and UNSUBSCRIBE: with the same frame. */
+/* A parent stays here; each shard of the mask gets a child. SUBSCRIBE and OFFSETS: with a frame of
+ * its own that names its partitions; PRODUCE and UNSUBSCRIBE: with the same frame. */
 enum conn_step dispatch_split(struct conn *conn, uint8_t *bytes, const struct frame *frame,
                               uint64_t shards);
 /* True when everything is free that a split of PRODUCE or UNSUBSCRIBE over these shards takes. */

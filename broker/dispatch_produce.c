@@ -1,11 +1,13 @@
 /* PRODUCE: which shard each batch belongs to, and gathering of publishes into runs.
  *
- * The common case is a connection that sends many small publishes to one shard: they lie one behind the other in the
- * receive buffer and leave as one request. A run ends when a frame goes elsewhere, at PRODUCE_RUN_FRAMES_MAX, or with the
- * bytes. A publish whose batches go to several shards leaves as a parent with a child to each.
+ * The common case is a connection that sends many small publishes to one shard: they lie one behind
+ * the other in the receive buffer and leave as one request. A run ends when a frame goes elsewhere,
+ * at PRODUCE_RUN_FRAMES_MAX, or with the bytes. A publish whose batches go to several shards leaves
+ * as a parent with a child to each.
  *
- * Each item gets its shard and an empty error written over `reserved`, as the last thing: until then the frame can
- * be looked at again, checksum and all. What is in the batches is the shard's to check. */
+ * Each item gets its shard and an empty error written over `reserved`, as the last thing: until
+ * then the frame can be looked at again, checksum and all. What is in the batches is the shard's to
+ * check. */
 #include <stdio.h>
 
 #include "broker/broker.h"
@@ -99,9 +101,9 @@ static uint64_t shards_of(const struct conn *conn, const struct msg_produce *m)
     if (broker->shard_count == 1)
         return 1;
     for (uint32_t i = 0; i < m->batch_count; i++)
-        shards |= (uint64_t)1 << shard_of_partition(broker->slot_shard,
-                                                    le32_get(m->items[i].topic_id),
-                                                    le32_get(m->items[i].partition));
+        shards |=
+            (uint64_t)1 << shard_of_partition(broker->slot_shard, le32_get(m->items[i].topic_id),
+                                              le32_get(m->items[i].partition));
     return shards;
 }
 

@@ -1,13 +1,15 @@
 /* Requests over several shards: a parent that stays here, a child to each shard, and one answer.
  *
- *   PRODUCE       children share the frame; each shard handles the items that carry its number, and writes nothing else
+ *   PRODUCE       children share the frame; each shard handles the items that carry its number
  *   UNSUBSCRIBE   children share the frame
- *   SUBSCRIBE     each child has a frame of its own that names its partitions, with its share of the credit;
+ *   SUBSCRIBE     each child has a frame of its own: its partitions, its share of the credit;
  *                 when one is refused, the others are unsubscribed: all or nothing
- *   OFFSETS       each child has a frame and a reply buffer of its own; replies are merged in the order asked for
+ *   OFFSETS       each child has a frame and a reply buffer of its own; replies are merged in the
+ *                 order asked for
  *
- * A parent is answered when its last child is home; the first error among them is its error. The children of a parent are
- * chained by `context`, which no shard touches once a request is answered. */
+ * A parent is answered when its last child is home; the first error among them is its error. The
+ * children of a parent are chained by `context`, which no shard touches once a request is
+ * answered. */
 #include "broker/broker.h"
 #include "broker/dispatch.h"
 
@@ -57,7 +59,8 @@ bool dispatch_can_split(const struct conn *conn, uint64_t shards)
     const struct core *core = conn->core;
     uint32_t per_core[CORES_MAX] = {0};
     uint32_t count = 1;
-    EACH_SHARD (shard, shards) {
+    EACH_SHARD(shard, shards)
+    {
         uint16_t target = dispatch_core_of(conn, (uint16_t)shard);
         if (++per_core[target] > mailbox_credits(&core->mailbox, target))
             return false;
@@ -74,14 +77,15 @@ enum conn_step dispatch_split(struct conn *conn, uint8_t *bytes, const struct fr
         return CONN_WAITS;
     split.parent = dispatch_request(conn, bytes, frame, (uint16_t)__builtin_ctzll(shards));
     ASSERT(split.parent);
-    EACH_SHARD (shard, shards)
-        split.children[shard] = make_child(conn, split.parent, (uint16_t)shard);
+    EACH_SHARD(shard, shards)
+    split.children[shard] = make_child(conn, split.parent, (uint16_t)shard);
     if (has_own_frames(frame->op) && !take_frames(conn, frame, shards, &split)) {
         give_back(conn, shards, &split);
         return CONN_WAITS;
     }
     split.parent->shard = UINT16_MAX; // several
-    EACH_SHARD (shard, shards) {
+    EACH_SHARD(shard, shards)
+    {
         split.parent->children++;
         dispatch_send(conn, split.children[shard]);
     }
@@ -119,8 +123,8 @@ static bool take_frames(struct conn *conn, const struct frame *frame, uint64_t s
     count_items(conn, frame, split);
     if (!take_buffers(conn, frame->op, shards, split))
         return false;
-    EACH_SHARD (shard, shards)
-        write_child_frame(conn, frame, split, shards, (uint16_t)shard);
+    EACH_SHARD(shard, shards)
+    write_child_frame(conn, frame, split, shards, (uint16_t)shard);
     return true;
 }
 
@@ -157,18 +161,18 @@ static bool take_buffers(struct conn *conn, uint16_t op, uint64_t shards, struct
 {
     struct buffers *buffers = &conn->core->buffers;
     uint32_t item_count = 0;
-    EACH_SHARD (shard, shards) {
+    EACH_SHARD(shard, shards)
+    {
         struct request *child = split->children[shard];
         uint32_t count = split->item_counts[shard];
         item_count += count;
-        child->buffer = buffer_acquire_for(buffers, child_frame_bytes(op, count),
-                                           BUFFER_FOR_RECEIVE);
+        child->buffer =
+            buffer_acquire_for(buffers, child_frame_bytes(op, count), BUFFER_FOR_RECEIVE);
         if (!child->buffer)
             return false;
         if (op != OP_OFFSETS)
             continue;
-        child->reply =
-            buffer_acquire_for(buffers, offsets_reply_bytes(count), BUFFER_FOR_RECEIVE);
+        child->reply = buffer_acquire_for(buffers, offsets_reply_bytes(count), BUFFER_FOR_RECEIVE);
         if (!child->reply)
             return false;
     }
@@ -181,8 +185,8 @@ static bool take_buffers(struct conn *conn, uint16_t op, uint64_t shards, struct
 
 static void give_back(struct conn *conn, uint64_t shards, struct split *split)
 {
-    EACH_SHARD (shard, shards)
-        request_drop(conn->core, split->children[shard]);
+    EACH_SHARD(shard, shards)
+    request_drop(conn->core, split->children[shard]);
     conn->requests--;
     conn_unpin(conn, TAKE(split->parent->buffer));
     request_drop(conn->core, split->parent);
@@ -224,12 +228,13 @@ enum conn_step dispatch_credit_split(struct conn *conn, struct conn_subscription
     uint32_t frame_bytes = FRAME_HEADER_SIZE + 16;
     if (!dispatch_can_split(conn, subscription->shards))
         return CONN_WAITS;
-    struct buffer *buffer = buffer_acquire_for(&core->buffers, SHARDS_MAX * frame_bytes,
-                                               BUFFER_FOR_RECEIVE);
+    struct buffer *buffer =
+        buffer_acquire_for(&core->buffers, SHARDS_MAX * frame_bytes, BUFFER_FOR_RECEIVE);
     if (!buffer)
         return CONN_WAITS;
     conn_subscription_share(subscription, m->bytes, share);
-    EACH_SHARD (shard, subscription->shards) {
+    EACH_SHARD(shard, subscription->shards)
+    {
         if (share[shard] == 0)
             continue;
         struct msg_credit part = {.subscription = m->subscription, .bytes = share[shard]};
@@ -279,8 +284,8 @@ struct request *dispatch_merge(struct core *core, struct request *child)
     return parent;
 }
 
-/* The child's answers to where their questions stand in the parent's frame. Until the frame is sealed,
- * parent->reply_bytes is the length of its meta. */
+/* The child's answers to where their questions stand in the parent's frame. Until the frame is
+ * sealed, parent->reply_bytes is the length of its meta. */
 static void merge_offsets(struct core *core, struct request *parent, struct request *child)
 {
     struct frame question, answer;

@@ -1,5 +1,5 @@
-/* Three pages. A request that announces too large a body is refused before it sends it; one that doesn't say how
- * much is cut off at the bound. */
+/* Three pages. A request that announces too large a body is refused before it sends it; one that
+ * doesn't say how much is cut off at the bound. */
 #include "broker/http.h"
 
 #include <microhttpd.h>
@@ -21,9 +21,9 @@ struct page {
     enum MHD_Result (*serve)(struct broker *broker, struct MHD_Connection *connection);
 };
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
-                                  const char *url, const char *method, const char *version,
-                                  const char *body, size_t *body_bytes, void **state);
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *body,
+                                  size_t *body_bytes, void **state);
 static void on_completed(void *context, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code);
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *text);
@@ -54,9 +54,9 @@ int http_start(struct broker *broker, const struct address *address, struct addr
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC, 0, NULL, NULL, on_request, http,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTP_CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE,
-        (size_t)(512 * KIB), MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        HTTP_CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)(512 * KIB),
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_END);
     if (!http->daemon) {
         close(fd);
         free(http);
@@ -74,7 +74,8 @@ void http_stop(struct http *http)
     free(http);
 }
 
-/* ---- a request: called once with its headers, then for each part of its body, then at the end ---- */
+/* ---- a request: called once with its headers, then for each part of its body, then at the end
+ * ---- */
 
 struct request_state {
     uint64_t body_bytes;
@@ -82,14 +83,14 @@ struct request_state {
 
 static uint64_t announced_bytes(struct MHD_Connection *connection)
 {
-    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                                     MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const char *length =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
     return length ? strtoull(length, NULL, 10) : 0;
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
-                                  const char *url, const char *method, const char *version,
-                                  const char *body, size_t *body_bytes, void **state)
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *body,
+                                  size_t *body_bytes, void **state)
 {
     struct http *http = context;
     struct request_state *request = *state;

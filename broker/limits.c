@@ -1,7 +1,7 @@
 /* The sum of the limits, a line for each consumer with its reason.
  *
- * The arenas are exactly their lines: a core takes its share at start and touches it. Tables grow up to theirs.
- * What the kernel holds for sockets is not ours and not here. */
+ * The arenas are exactly their lines: a core takes its share at start and touches it. Tables grow
+ * up to theirs. What the kernel holds for sockets is not ours and not here. */
 #include "broker/limits.h"
 
 #include <stdarg.h>
@@ -16,11 +16,12 @@ static void add_core(struct limits_memory *memory, const struct config *config, 
 static void add_shard(struct limits_memory *memory, const struct config *config, uint64_t shards);
 static void add_process(struct limits_memory *memory, const struct config *config, uint64_t cores);
 
-/* Measured: program, libraries, their data, log ring and the heap's own overhead, in a process that serves nobody. */
+/* Measured: program, libraries, their data, log ring and the heap's own overhead, in a process that
+ * serves nobody. */
 #define PROCESS_BYTES (16 * MIB)
-#define CORE_IO_BYTES (2 * MIB)   // rings or tables of one io with 16,000 operations
+#define CORE_IO_BYTES (2 * MIB) // rings or tables of one io with 16,000 operations
 #define CORE_STACK_BYTES (1 * MIB)
-#define HASH_BYTES_PER_ROW 32u    // maps beside the tables: key, row, at most 1/2 full
+#define HASH_BYTES_PER_ROW 32u // maps beside the tables: key, row, at most 1/2 full
 
 uint64_t limits_core_arena_bytes(const struct config *config)
 {
@@ -64,8 +65,8 @@ static void add(struct limits_memory *memory, uint64_t bytes, const char *format
 static void add_core(struct limits_memory *memory, const struct config *config, uint64_t cores)
 {
     uint64_t conn_slots = config->connections_max + cores + CONN_REFUSALS_MAX;
-    uint64_t requests = limits_core_arena_bytes(config) -
-                        buffers_arena_bytes((uint32_t)config->request_bytes_max);
+    uint64_t requests =
+        limits_core_arena_bytes(config) - buffers_arena_bytes((uint32_t)config->request_bytes_max);
     add(memory, cores * buffers_arena_bytes((uint32_t)config->request_bytes_max),
         "receive, reply and delivery buffers, %u core(s)", (unsigned)cores);
     add(memory, cores * requests, "requests, %u for each core", REQUESTS_PER_CORE);
@@ -83,8 +84,8 @@ static void add_shard(struct limits_memory *memory, const struct config *config,
     uint64_t partitions =
         sizeof(struct disk_partition) + sizeof(struct partition) + HASH_BYTES_PER_ROW;
     uint64_t topics = sizeof(struct disk_topic) + 2 * HASH_BYTES_PER_ROW;
-    add(memory, shards * limits_shard_arena_bytes(config), "log groups and read buffers, %u shard(s)",
-        (unsigned)shards);
+    add(memory, shards * limits_shard_arena_bytes(config),
+        "log groups and read buffers, %u shard(s)", (unsigned)shards);
     add(memory, shards * config->index_cache_bytes, "cached indexes");
     add(memory, shards * PRODUCERS_PER_SHARD * producers, "producers, %u for each shard",
         PRODUCERS_PER_SHARD);

@@ -3,12 +3,13 @@
  * For the pair (from, to) there are two rings, both filled by `from` and emptied by `to`:
  *
  *     requests(from, to)   what `from` asks of `to`; at most MESH_RING_SLOTS unanswered
- *     replies(from, to)    answers of `from` to what `to` had asked; as many slots, so they always fit
+ *     replies(from, to)    answers of `from` to what `to` had asked; as many slots, so they fit
  *
- * A credit is taken when a request is sent and given back when its reply is taken out. What a core sends
- * itself goes through a list, in order, and needs neither.
+ * A credit is taken when a request is sent and given back when its reply is taken out. What a core
+ * sends itself goes through a list, in order, and needs neither.
  *
- * Failure modes: none but FULL. The inbox may be full, too; its senders are no cores and try again. */
+ * Failure modes: none but FULL. The inbox may be full, too; its senders are no cores and try
+ * again. */
 #include "broker/mailbox.h"
 
 #include <stdlib.h>
@@ -198,7 +199,8 @@ static void push(struct ring_spsc *ring, struct request *request)
     ring_spsc_commit(ring);
 }
 
-/* What the handlers add meanwhile waits for the next turn, or two of them could keep it here for ever. */
+/* What the handlers add meanwhile waits for the next turn, or two of them could keep it here for
+ * ever. */
 static int drain_local(struct mailbox *mailbox, const struct mailbox_handler *handler)
 {
     struct list batch;
@@ -213,13 +215,13 @@ static int drain_local(struct mailbox *mailbox, const struct mailbox_handler *ha
     return count;
 }
 
-/* Where the requests end is read before the replies are: so what `from` answered before it sent one of these
- * requests is delivered first, and an answer is never overtaken by what it announces. */
-static int drain_core(struct mailbox *mailbox, uint16_t from,
-                      const struct mailbox_handler *handler)
+/* Where the requests end is read before the replies are: so what `from` answered before it sent one
+ * of these requests is delivered first, and an answer is never overtaken by what it announces. */
+static int drain_core(struct mailbox *mailbox, uint16_t from, const struct mailbox_handler *handler)
 {
     struct mesh_pair *pair = pair_of(mailbox->mesh, from, mailbox->self);
-    /* A1: sees the requests, and all that `from` published before them; pairs with R1 in ring_spsc_commit(). */
+    /* A1: sees the requests, and all that `from` published before them; pairs with R1 in
+     * ring_spsc_commit(). */
     uint64_t end = atomic_load_explicit(&pair->requests.tail, memory_order_acquire);
     uint64_t begin = atomic_load_explicit(&pair->requests.head, memory_order_relaxed);
     int count = 0;

@@ -1,7 +1,8 @@
 /* Figures as text: Prometheus' format for /metrics, named numbers for STATUS.
  *
- * Every figure is a row of a table made from its .def file; sums over cores or shards are made by whoever asks. Reading is
- * relaxed: figures of one moment may differ by what happened during the reading. */
+ * Every figure is a row of a table made from its .def file; sums over cores or shards are made by
+ * whoever asks. Reading is relaxed: figures of one moment may differ by what happened during the
+ * reading. */
 #include "broker/metrics.h"
 
 #include <inttypes.h>
@@ -28,7 +29,8 @@ static const struct figure shard_figures[] = {
 #undef SHARD_COUNTER
 };
 static const struct figure gauge_figures[] = {
-#define SHARD_GAUGE(name, type, source, help) {#name, #type, help, offsetof(struct shard_gauges, name)},
+#define SHARD_GAUGE(name, type, source, help)                                                      \
+    {#name, #type, help, offsetof(struct shard_gauges, name)},
 #include "broker/shard_gauges.def"
 #undef SHARD_GAUGE
 };

@@ -1,7 +1,8 @@
 /* Figures of the broker for people and machines: /metrics and STATUS.
  *
- * Cores count for themselves (core_counters.def, shard_counters.def). What a shard's storage knows can be asked only
- * on its core, which publishes it into struct shard_gauges at most every METRICS_PERIOD_NS and before it sleeps. */
+ * Cores count for themselves (core_counters.def, shard_counters.def). What a shard's storage knows
+ * can be asked only on its core, which publishes it into struct shard_gauges at most every
+ * METRICS_PERIOD_NS and before it sleeps. */
 #ifndef SLUICE_BROKER_METRICS_H
 #define SLUICE_BROKER_METRICS_H
 
@@ -27,7 +28,8 @@ struct shard_gauges { // written by the shard's core, read by all
 /* Thread: the shard's core. */
 void metrics_publish_shard(struct shard_gauges *gauges, struct shard *shard);
 
-/* Prometheus text format into a heap buffer, which the caller frees; NULL: out of memory. Thread: any. */
+/* Prometheus text format into a heap buffer, which the caller frees; NULL: out of memory. Thread:
+ * any. */
 char *metrics_text(struct broker *broker, size_t *length);
 
 /* STATUS's reply (meta). Thread: any. */

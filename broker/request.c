@@ -1,4 +1,5 @@
-/* The pool of requests of a core: taking, giving back, and leaving some for those who end other requests. */
+/* The pool of requests of a core: taking, giving back, and leaving some for those who end other
+ * requests. */
 #include "broker/request.h"
 
 struct request *request_acquire(struct pool *pool, enum request_kind kind, uint16_t origin_core)

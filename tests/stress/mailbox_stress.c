@@ -1,8 +1,9 @@
-/* Four cores that send each other requests and answer them in any order, sleeping when there is nothing to do, while an
- * outsider posts into their inboxes. Ends when every core has had all its answers; a lost wake-up shows as time running out.
+/* Four cores that send each other requests and answer them in any order, sleeping when there is
+ * nothing to do, while an outsider posts into their inboxes. Ends when every core has had all its
+ * answers; a lost wake-up shows as time running out.
  *
- * Each request carries its sender's count; a shadow word in memory that only its holder touches is what ThreadSanitizer
- * checks the hand-over by. */
+ * Each request carries its sender's count; a shadow word in memory that only its holder touches is
+ * what ThreadSanitizer checks the hand-over by. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -141,8 +142,8 @@ static void *actor_main(void *argument)
             }
         }
         uint64_t timeout_ns = 0;
-        /* Until core 0 is through, the others sleep whenever they can, though they have more to send: core 0 never
-         * gets its answers if one of its requests fails to wake them. */
+        /* Until core 0 is through, the others sleep whenever they can, though they have more to
+         * send: core 0 never gets its answers if one of its requests fails to wake them. */
         bool may_sleep = actor->sent == REQUESTS_PER_CORE_SENT ||
                          (actor->index != 0 && !atomic_load(&first_is_through));
         if (work == 0 && actor->held_count == 0 && may_sleep) {

@@ -95,7 +95,8 @@ Test(config, file_beats_default_set_beats_file_and_options_beat_all)
     cr_assert_eq(config.log_level, 3);
     cr_assert_str_eq(config.listen.text, "127.0.0.1:1");
     /* The order of arguments does not matter. */
-    cr_assert_eq(LOAD("--listen", "127.0.0.1:3", "--set", "listen=127.0.0.1:2", "--config", PATH), 0);
+    cr_assert_eq(LOAD("--listen", "127.0.0.1:3", "--set", "listen=127.0.0.1:2", "--config", PATH),
+                 0);
     cr_assert_str_eq(config.listen.text, "127.0.0.1:3");
     cr_assert_str_eq(config.data_dir, "/file");
     cr_assert_eq(LOAD("--data-dir=/a", "--data-dir", "/b"), 0);
@@ -168,13 +169,14 @@ Test(config, relations_between_keys_are_checked)
 
 Test(config, addresses_that_others_reach_need_allow_unauthenticated)
 {
-    static const char *const addresses[] = {"0.0.0.0:7650", "192.168.1.1:1", "[::]:0", "[2001:db8::1]:5"};
+    static const char *const addresses[] = {"0.0.0.0:7650", "192.168.1.1:1", "[::]:0",
+                                            "[2001:db8::1]:5"};
     for (size_t i = 0; i < ARRAY_COUNT(addresses); i++) {
         cr_assert_neq(LOAD("--listen", addresses[i]), 0, "%s", addresses[i]);
         cr_assert_neq(LOAD("--http", addresses[i]), 0);
         cr_assert_neq(LOAD("--kafka", addresses[i]), 0);
-        cr_assert_eq(LOAD("--listen", addresses[i], "--set", "allow_unauthenticated=true"), 0,
-                     "%s", error.text);
+        cr_assert_eq(LOAD("--listen", addresses[i], "--set", "allow_unauthenticated=true"), 0, "%s",
+                     error.text);
     }
     cr_assert_eq(LOAD("--listen", "[::1]:0", "--http", "off", "--kafka", "localhost:0"), 0);
     expect_error("\nlisten = \"0.0.0.0:7650\";",
@@ -274,14 +276,16 @@ Test(config, what_is_shown_reads_back_as_the_same)
 {
     char shown[CONFIG_TEXT_MAX], again[CONFIG_TEXT_MAX];
     static struct config copy;
-    cr_assert_eq(load_file("connections_max = 17; retention_ms = \"90m\"; segment_bytes = \"12MiB\";\n"
-                           "batch_bytes_max = \"3MiB\"; cores = 5; http = \"off\"; io = \"epoll\";"),
-                 0, "%s", error.text);
+    cr_assert_eq(
+        load_file("connections_max = 17; retention_ms = \"90m\"; segment_bytes = \"12MiB\";\n"
+                  "batch_bytes_max = \"3MiB\"; cores = 5; http = \"off\"; io = \"epoll\";"),
+        0, "%s", error.text);
     config_defaults(&copy);
     for (int i = 0; i < CONFIG_KEY_COUNT; i++) {
         config_format(&config, i, shown);
-        cr_assert_eq(config_set(&copy, config_keys[i].name, shown, (struct config_place){0}, &error),
-                     0, "%s", error.text);
+        cr_assert_eq(
+            config_set(&copy, config_keys[i].name, shown, (struct config_place){0}, &error), 0,
+            "%s", error.text);
         cr_assert_str_eq(config_format(&copy, i, again), shown);
     }
 }
@@ -334,9 +338,11 @@ Test(config, the_example_parses_to_the_defaults_also_with_every_line_uncommented
     cr_assert_eq(load_file(text), 0, "%s", error.text);
     config_defaults(&defaults);
     for (int i = 0; i < CONFIG_KEY_COUNT; i++) {
-        cr_assert_not_null(config.places[i].source, "%s is not in the example", config_keys[i].name);
+        cr_assert_not_null(config.places[i].source, "%s is not in the example",
+                           config_keys[i].name);
         if (i != CONFIG_cores) // "all" was replaced by their number
-            cr_assert_str_eq(config_format(&config, i, value), config_format(&defaults, i, expected));
+            cr_assert_str_eq(config_format(&config, i, value),
+                             config_format(&defaults, i, expected));
     }
     free(text);
 }

@@ -127,7 +127,8 @@ Test(conn_parse, a_frame_above_request_bytes_max_is_refused)
 
 Test(conn_parse, the_end_of_a_refused_connection_is_not_a_reset)
 {
-    /* The peer has sent much more than the broker will read: its error frame must arrive all the same. */
+    /* The peer has sent much more than the broker will read: its error frame must arrive all the
+     * same. */
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);
     uint8_t garbage[100000];
@@ -348,8 +349,8 @@ Test(conn_parse, what_is_unknown_or_the_brokers_is_answered_and_the_connection_l
 
 Test(conn_parse, metas_of_every_operation_that_are_garbage_never_reach_a_shard_as_publish)
 {
-    /* Each op with metas of each length up to 64, of zeros and of 0xff: an answer, an end, or a request whose
-     * handler decodes it again; never an assertion. */
+    /* Each op with metas of each length up to 64, of zeros and of 0xff: an answer, an end, or a
+     * request whose handler decodes it again; never an assertion. */
     struct rig *rig = rig_new(2);
     struct wire wire = wire_new();
     for (uint16_t op = OP_HELLO; op <= OP_GOAWAY; op++) {
@@ -397,7 +398,7 @@ static void expect_body(const struct request *request, uint64_t number, uint32_t
 
 Test(conn_parse, bodies_of_all_sizes_arrive_whole, .timeout = 60)
 {
-    static const uint32_t sizes[] = {1,      4095,   16300,   16384,   20000,  65536,
+    static const uint32_t sizes[] = {1,      4095,   16300,   16384,   20000,   65536,
                                      262144, 270336, 1000000, 1122304, 4 << 20, 15 << 20};
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);

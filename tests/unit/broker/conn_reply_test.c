@@ -383,7 +383,8 @@ static struct request *deliver(struct rig *rig, struct conn_id conn, uint16_t sh
     request->frames = request->buffer->bytes;
     request->frame_count = 1;
     request->u.deliver.subscription = subscription;
-    request->frame_bytes = frame_seal(request->frames, OP_DELIVER, FRAME_PUSH, subscription, bytes, 0);
+    request->frame_bytes =
+        frame_seal(request->frames, OP_DELIVER, FRAME_PUSH, subscription, bytes, 0);
     cr_assert_eq(mailbox_send(&rig->shard, request), 0);
     return request;
 }
@@ -443,7 +444,8 @@ Test(conn_reply, deliveries_of_a_subscription_that_ended_go_home_unsent)
     rig_turns(rig, 10);
     client_recv(&client);
     cr_assert_eq(client.in_bytes, client.in_taken);
-    cr_assert_eq(mailbox_credits(&rig->shard, 0), MESH_RING_SLOTS, "the delivery did not come home");
+    cr_assert_eq(mailbox_credits(&rig->shard, 0), MESH_RING_SLOTS,
+                 "the delivery did not come home");
     wire_credit(&wire, OP_UNSUBSCRIBE, 9, 0);
     send_wire(rig, &client, &wire);
     cr_assert_eq(expect_error(rig, &client, OP_UNSUBSCRIBE), PE_UNKNOWN_SUBSCRIPTION);
@@ -706,7 +708,8 @@ Test(conn_reply, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
             memmove(wire.bytes, wire.bytes + n, wire.length -= (size_t)n);
         rig_turn(rig);
     }
-    cr_assert_leq(rig->request_count * (uint64_t)bytes, CONN_PINNED_BYTES_MAX + BUFFER_MEDIUM_BYTES);
+    cr_assert_leq(rig->request_count * (uint64_t)bytes,
+                  CONN_PINNED_BYTES_MAX + BUFFER_MEDIUM_BYTES);
     cr_assert_geq(rig->request_count * (uint64_t)bytes, CONN_PINNED_BYTES_MAX / 2);
     client_send(rig, &client, "", 0);
     while (arrived < number - 1) {

@@ -1,5 +1,5 @@
-/* A core with connections and no shard: the test plays the client at one end of a socket and the shards at the
- * far end of the mesh, on one thread, turn by turn. */
+/* A core with connections and no shard: the test plays the client at one end of a socket and the
+ * shards at the far end of the mesh, on one thread, turn by turn. */
 #ifndef SLUICE_TESTS_BROKER_RIG_H
 #define SLUICE_TESTS_BROKER_RIG_H
 
@@ -22,7 +22,7 @@ struct rig {
     struct broker *broker;
     struct config config;
     struct core *core;
-    struct mailbox shard; // of the core where all shards would be
+    struct mailbox shard;                       // of the core where all shards would be
     struct request *requests[RIG_REQUESTS_MAX]; // arrived at the shards, in order
     uint32_t request_count;
 };
@@ -303,7 +303,8 @@ static inline struct client client_hello(struct rig *rig)
     return client;
 }
 
-/* As a shard answers: base offset = 1000 * publish number + index, or an error for all of one publish. */
+/* As a shard answers: base offset = 1000 * publish number + index, or an error for all of one
+ * publish. */
 static inline void rig_answer_produce(struct rig *rig, struct request *request, uint64_t failing,
                                       uint16_t error)
 {
