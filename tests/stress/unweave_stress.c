@@ -134,7 +134,8 @@ static void segment_make(struct stress *stress, uint32_t i, struct unweave_sourc
     CHECK(file != NULL && builder != NULL);
     memset(file, 0, bytes);
     *segment = (struct segment){.number = i + 1, .base_lsn = stress->lsn, .state = SEGMENT_CLOSED};
-    while (at + stress->shape.batch_bytes + 1000 <= bytes && index_builder_count(builder) < 262144) {
+    while (at + stress->shape.batch_bytes + 1000 <= bytes &&
+           index_builder_count(builder) < 262144) {
         uint32_t p = (uint32_t)random_below(&stress->random, stress->shape.partitions);
         at += 16;
         struct index_entry entry = {
