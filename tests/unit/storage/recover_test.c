@@ -54,7 +54,10 @@ static void crash_run(uint64_t seed, bool relaxed_recovery_crash)
                      f.result.rule);
         live(&f, &random, 20 + (uint32_t)random_below(&random, 300));
         cr_assert_eq(f.on_failed, 0);
-        fixture_crash(&f, seed);
+        if (random_below(&random, 3) == 0)
+            fixture_kill(&f, seed);
+        else
+            fixture_crash(&f, seed);
     }
     fixture_deinit(&f);
 }

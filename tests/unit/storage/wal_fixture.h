@@ -174,6 +174,7 @@ static inline int fixture_open(struct fixture *f)
     cr_assert_geq(f->replay_at, committed, "%u entries were committed, %u came back", committed,
                   f->replay_at);
     f->count = f->replay_at;
+    f->committed = wal_marks(f->wal).committed; // what came back is shown, so it must stay
     return 0;
 }
 
@@ -245,6 +246,13 @@ static inline void fixture_end_life(struct fixture *f, uint64_t seed)
 static inline void fixture_crash(struct fixture *f, uint64_t seed)
 {
     io_sim_crash(f->io);
+    fixture_end_life(f, seed);
+}
+
+/* kill -9: the machine goes on, and what the process had written is there, durable or not. */
+static inline void fixture_kill(struct fixture *f, uint64_t seed)
+{
+    io_sim_kill(f->io);
     fixture_end_life(f, seed);
 }
 
