@@ -162,8 +162,9 @@ void conns_close_all(struct conns *conns);
 /* Sends an error frame and ends the connection, with one log line: for what a peer must not do. */
 enum conn_step conn_fail(struct conn *conn, uint16_t error, uint16_t op, uint64_t correlation,
                          const char *text);
-void conn_end(struct conn *conn, const char *why);   // as soon as answers have left
-void conn_close(struct conn *conn, const char *why); // now
+/* Ends it as soon as answers have left; or now. `why` is static text. */
+void conn_end(struct conn *conn, const char *why);
+void conn_close(struct conn *conn, const char *why);
 void conn_recv_ended(struct conn *conn); // recv_op completed in a phase that doesn't receive
 void conn_send_ended(struct conn *conn); // send_op completed after the end
 void conn_wants_turn(struct conn *conn);
