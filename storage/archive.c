@@ -65,6 +65,7 @@ void archives_free(struct archives *archives)
     if (!archives)
         return;
     ASSERT(archives->ops == 0);
+    archive_survey_deinit(archives);
     close_all(archives);
     for (uint32_t i = 0; i < archives->count; i++)
         archive_free(archives->used[i]);

@@ -74,9 +74,13 @@ struct archive_reserve {
     char path[ARCHIVE_PATH_MAX];
 };
 
+enum archive_survey_state { SURVEY_RESTING, SURVEY_LOADING, SURVEY_COUNTING };
+
 struct archive_survey {
+    enum archive_survey_state state;
     struct archive_image_load load; // of the file that is looked at
-    bool active;
+    uint32_t partition;             // of its directory, next
+    uint64_t live_bytes;            // so far
     bool in_round;
     uint64_t round;   // archives->log_starts_moved when this round began
     uint64_t next_ns; // not before
@@ -170,6 +174,7 @@ void archive_image_start_private(struct archives *archives, struct archive_image
 
 int archive_survey_turn(struct archives *archives);
 uint64_t archive_survey_deadline_ns(const struct archives *archives);
+void archive_survey_deinit(struct archives *archives);
 int archive_reserve_turn(struct archives *archives);
 /* At start: true when this is the reserve, whole. */
 bool archive_reserve_found(struct archives *archives, const char *name, uint64_t size_bytes);

@@ -41,11 +41,13 @@ static bool is_kept(const struct checkpoint_set *set, const struct entry *entry)
 static int tidy_entry(struct io *io, const char *dir, const struct entry *entry,
                       struct checkpoint_dir *files);
 static void kept_add(struct checkpoint_dir *files, const struct entry *entry);
+static void spare_note(struct checkpoint_dir *files, uint32_t slot, uint64_t bytes);
+static uint32_t file_count(const struct checkpoint_dir *files);
+static uint32_t slot_free(const struct checkpoint_dir *files);
 static void spares_add(struct io *io, const char *dir, const struct checkpoint_identity *identity,
                        struct checkpoint_dir *files);
 static int spare_make(struct io *io, const char *path, uint32_t flags);
 static int spare_fill(struct io *io, int fd);
-static uint32_t spare_count(const struct checkpoint_dir *files);
 
 int checkpoint_tidy(struct io *io, const char *dir, const struct checkpoint_identity *identity,
                     const struct checkpoint_set *set)
@@ -61,9 +63,12 @@ int checkpoint_tidy(struct io *io, const char *dir, const struct checkpoint_iden
         struct entry *entry = &listing.entries[i];
         if (is_kept(set, entry))
             kept_add(&files, entry);
-        else
-            status = tidy_entry(io, dir, entry, &files);
+        else if (entry->kind == ENTRY_SPARE_FILE)
+            spare_note(&files, (uint32_t)entry->number, entry->bytes);
     }
+    for (uint32_t i = 0; status == 0 && i < listing.count; i++)
+        if (!is_kept(set, &listing.entries[i]) && listing.entries[i].kind != ENTRY_SPARE_FILE)
+            status = tidy_entry(io, dir, &listing.entries[i], &files);
     if (status == 0)
         spares_add(io, dir, identity, &files);
     return status == 0 ? io_sync_dir_wait(io, dir) : status;
@@ -79,8 +84,7 @@ int checkpoint_dir_read(struct io *io, const char *dir, struct checkpoint_dir *f
         if (entry->kind == ENTRY_CHECKPOINT_FILE) {
             kept_add(files, entry);
         } else if (entry->kind == ENTRY_SPARE_FILE) {
-            files->spare_exists[entry->number] = true;
-            files->spare_bytes[entry->number] = entry->bytes;
+            spare_note(files, (uint32_t)entry->number, entry->bytes);
         }
     }
     return status;
@@ -170,18 +174,20 @@ static void kept_add(struct checkpoint_dir *files, const struct entry *entry)
 
 /* ---- tidying ---- */
 
+/* Neither kept nor a spare. While there are not enough files it becomes a spare: a disk that is full
+ * now would not give its blocks again. */
 static int tidy_entry(struct io *io, const char *dir, const struct entry *entry,
                       struct checkpoint_dir *files)
 {
-    if (entry->kind == ENTRY_SPARE_FILE) {
-        files->spare_exists[entry->number] = true;
-        files->spare_bytes[entry->number] = entry->bytes;
-        return 0;
-    }
-    /* Deleted, not renamed to a spare: this happens once in a blue moon, and a new spare is then
-     * made. */
-    char path[CHECKPOINT_PATH_MAX];
+    char path[CHECKPOINT_PATH_MAX], spare[CHECKPOINT_PATH_MAX];
     snprintf(path, sizeof(path), "%s/%s", dir, entry->name);
+    if (entry->kind == ENTRY_CHECKPOINT_FILE && file_count(files) < CHECKPOINT_FILES) {
+        uint32_t slot = slot_free(files);
+        int renamed = io_rename_wait(io, path, checkpoint_spare_path(spare, dir, slot));
+        if (renamed == 0)
+            spare_note(files, slot, entry->bytes);
+        return renamed;
+    }
     int status = io_unlink_wait(io, path);
     LOG_INFO("checkpoint.file_removed", LOG_STR("path", path), LOG_STATUS(status));
     return status;
@@ -191,18 +197,40 @@ static void spares_add(struct io *io, const char *dir, const struct checkpoint_i
                        struct checkpoint_dir *files)
 {
     uint32_t flags = checkpoint_open_flags(identity);
-    uint32_t count = files->kept_count + spare_count(files);
-    for (uint32_t slot = 0; slot < CHECKPOINT_FILES && count < CHECKPOINT_FILES; slot++) {
-        if (files->spare_exists[slot])
-            continue;
+    while (file_count(files) < CHECKPOINT_FILES) {
         char path[CHECKPOINT_PATH_MAX];
+        uint32_t slot = slot_free(files);
         int status = spare_make(io, checkpoint_spare_path(path, dir, slot), flags);
         if (status != 0) {
             LOG_WARN("checkpoint.spare_not_made", LOG_STR("path", path), LOG_STATUS(status));
             return;
         }
-        count++;
+        spare_note(files, slot, CHECKPOINT_CAPACITY_STEP);
     }
+}
+
+static void spare_note(struct checkpoint_dir *files, uint32_t slot, uint64_t bytes)
+{
+    files->spare_exists[slot] = true;
+    files->spare_bytes[slot] = bytes;
+}
+
+static uint32_t file_count(const struct checkpoint_dir *files)
+{
+    uint32_t count = files->kept_count;
+    for (uint32_t slot = 0; slot < CHECKPOINT_FILES; slot++)
+        count += files->spare_exists[slot];
+    return count;
+}
+
+/* There is one while there are fewer than CHECKPOINT_FILES files. */
+static uint32_t slot_free(const struct checkpoint_dir *files)
+{
+    uint32_t slot = 0;
+    while (files->spare_exists[slot])
+        slot++;
+    ASSERT(slot < CHECKPOINT_FILES);
+    return slot;
 }
 
 static int spare_make(struct io *io, const char *path, uint32_t flags)
@@ -227,12 +255,4 @@ static int spare_fill(struct io *io, int fd)
         status = io_write_wait(io, fd, zeros, CHECKPOINT_PIECE_BYTES, at);
     free(zeros);
     return status < 0 ? status : io_fdatasync_wait(io, fd);
-}
-
-static uint32_t spare_count(const struct checkpoint_dir *files)
-{
-    uint32_t count = 0;
-    for (uint32_t slot = 0; slot < CHECKPOINT_FILES; slot++)
-        count += files->spare_exists[slot];
-    return count;
 }

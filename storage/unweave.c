@@ -123,8 +123,9 @@ int unweave_turn(struct unweave *unweave)
 
 uint64_t unweave_deadline_ns(const struct unweave *unweave)
 {
+    bool waits_for_others = unweave->step == UNWEAVE_RESERVE || unweave->load.read.archive != NULL;
     bool is_pausing = unweave->step != UNWEAVE_IDLE && unweave->in_flight == 0;
-    return is_pausing ? unweave->pause_until_ns : UINT64_MAX;
+    return is_pausing && !waits_for_others ? unweave->pause_until_ns : UINT64_MAX;
 }
 
 /* ---- pace ---- */

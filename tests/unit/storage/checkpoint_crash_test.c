@@ -225,3 +225,27 @@ Test(checkpoint_crash, a_full_disk_does_not_end_them)
     life_end(io_sim_crash);
     lives_deinit();
 }
+
+/* Nor do crashes on a full disk: what a crash left in the middle of its way becomes a spare again. */
+Test(checkpoint_crash, a_full_disk_and_crashes_do_not_end_them)
+{
+    lives_init(9);
+    life_begin(9, true);
+    while (lives.done < 2)
+        life_go_on(1);
+    while (checkpoint_is_running(lives.writer))
+        life_go_on(1);
+    life_end(io_sim_crash);
+    lives.disk->capacity_blocks = lives.disk->allocated_blocks;
+    for (uint32_t steps = 1; steps < 60; steps++) {
+        life_begin(100 + steps, false);
+        uint64_t before = lives.done;
+        while (lives.done == before) {
+            life_go_on(1);
+            cr_assert_eq(lives.failed, 0, "after %u steps", steps);
+        }
+        life_go_on(steps);
+        life_end(steps % 3 ? io_sim_crash : io_sim_kill);
+    }
+    lives_deinit();
+}
