@@ -42,6 +42,7 @@ static int open_all(struct opening *opening);
 static int checkpoint_find(struct opening *opening);
 static int state_load(struct opening *opening);
 static int log_replay(struct opening *opening);
+static void log_refusal(struct opening *opening, int status);
 static int index_complete(struct opening *opening);
 static void everything_visible(struct store *store);
 static int upkeep_begin(struct opening *opening);
@@ -290,9 +291,22 @@ static int log_replay(struct opening *opening)
     int status = wal_open(&options, &recover, opening->result, &store->wal);
     store->is_replaying = false;
     if (status < 0)
-        snprintf(opening->text, 512, "%.500s",
-                 opening->result->text[0] ? opening->result->text : status_text(status));
+        log_refusal(opening, status);
     return status;
+}
+
+/* What an operator needs to find the place: file, offset, range, kind. */
+static void log_refusal(struct opening *opening, int status)
+{
+    const struct recover_result *result = opening->result;
+    const char *why = result->text[0] ? result->text : status_text(status);
+    const char *path = result->path[0] ? result->path : opening->store->wal_dir;
+    if (result->damage == DAMAGE_NONE)
+        snprintf(opening->text, 512, "%.250s: %.250s", path, why);
+    else
+        snprintf(opening->text, 512, "%.200s: %.160s (%s at offset %llu, LSN %llu..%llu)", path,
+                 why, damage_kind_name(result->damage), (unsigned long long)result->offset,
+                 (unsigned long long)result->lsn_from, (unsigned long long)result->lsn_to);
 }
 
 /* ---- the open segment's index ---- */
