@@ -99,7 +99,12 @@ MUST_USE int place_image(struct store *store, struct place place, struct image_l
 uint32_t closed_count(const struct store *store);
 struct segment *open_segment(const struct store *store);
 
-/* ---- store_read.c ---- */
+/* ---- store_close.c ---- */
+
+/* Begins a checkpoint and drives it to its end. Everything below its position is durable already. */
+MUST_USE int store_checkpoint_wait(struct store *store, bool clean, uint64_t deadline_ns);
+
+/* ---- store_slots.c ---- */
 
 struct read_jobs *read_jobs_new(struct store *store); // takes its share of the arena
 void read_jobs_free(struct read_jobs *reads);

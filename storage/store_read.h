@@ -1,4 +1,5 @@
-/* The inside of the read path: store_read.c (batches) and store_search.c (timestamps). */
+/* The inside of the read path: store_read.c (calls and jobs), store_window.c (one read of a file), store_search.c
+ * (timestamps), store_slots.c (memory). */
 #ifndef SLUICE_STORAGE_STORE_READ_H
 #define SLUICE_STORAGE_STORE_READ_H
 
@@ -60,7 +61,23 @@ static inline uint32_t read_jumbo_bytes(uint32_t batch_bytes_max)
     return (uint32_t)(align_up(group, DISK_BLOCK) + DISK_BLOCK);
 }
 
+/* ---- store_read.c ---- */
+
+/* Goes on from the start; also after each wait, since everything may have changed. */
+void job_run(struct read_job *job);
+/* True when the partition was dropped: the job has ended then. */
+bool job_is_stale(struct read_job *job);
 void job_finish(struct read_job *job, int status);
+/* False when it doesn't fit; if it is the first one the caller learns how much room it needs. */
+bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct index_entry *entry);
+
+/* ---- store_window.c ---- */
+
+/* Collect the batches from here on; the second is false when the first one does not hold the offset. */
+void read_gather_open(struct read_job *job, uint32_t i);
+bool read_gather_image(struct read_job *job);
+/* Brings what was gathered and ends the job. */
+void read_window(struct read_job *job);
 
 /* ---- store_search.c ---- */
 

@@ -1,4 +1,5 @@
-/* Checkpoints, recycling, unweaving, disk room: what upkeep.c does beside the data path. */
+/* What a store does beside the data path: checkpoints and recycling (upkeep.c), watching the disk (upkeep_room.c),
+ * unweaving (upkeep_unweave.c). */
 #ifndef SLUICE_STORAGE_UPKEEP_H
 #define SLUICE_STORAGE_UPKEEP_H
 
@@ -21,6 +22,10 @@ struct upkeep {
     bool is_tight;                  // the disk may not have room for more files: mind the reserve
     bool loading;
     struct image_load load; // of a segment that may be dead, or of the next source
+    struct segment *load_segment;
+    struct unweave_source sources[ARCHIVE_RUN_SEGMENTS_MAX]; // of the next run, pinned
+    uint32_t source_wanted;
+    uint32_t source_count; // whose images are there
 };
 
 /* Spares that only entries without batches may enter while the disk is tight: with three files these can roll and
@@ -50,5 +55,30 @@ uint64_t upkeep_first_file(struct store *store);
 
 /* Freezes the state of this moment; checkpoint_status says how it ended when it no longer runs. */
 void upkeep_checkpoint_begin(struct store *store, bool clean);
+
+/* ---- upkeep_room.c ---- */
+
+int upkeep_room_turn(struct store *store);
+/* Before a segment is recycled on a full disk: shall its blocks be given back? */
+void upkeep_discard_mind(struct store *store);
+
+/* ---- upkeep_unweave.c ---- */
+
+int upkeep_unweave_turn(struct store *store);
+/* An image that was wanted has come, or not: it may be of a source. */
+void upkeep_source_loaded(struct store *store, struct segment *segment,
+                          const struct image_load *load);
+/* Lets go of what was gathered for a run; images below `taken` have gone into it. */
+void upkeep_sources_drop(struct upkeep *upkeep, uint32_t taken);
+
+/* ---- upkeep.c, for it ---- */
+
+/* Does it hold anything that is still wanted and in no archive file? True when that is not known yet. */
+bool upkeep_segment_is_needed(struct store *store, struct segment *segment);
+/* Asks for a segment's image, one at a time; upkeep_source_loaded() hears of it. */
+void upkeep_image_want(struct store *store, struct segment *segment);
+uint64_t upkeep_live_bytes(const struct store *store);
+
+#define UPKEEP_RETRY_NS (1 * NS_PER_S) // after what failed for want of space or memory
 
 #endif
