@@ -1,8 +1,9 @@
 /* The read-ahead window of recovery.
  *
- * The happy path: the range lies in the buffer. Otherwise the window moves: what it already holds from the
- * range on is kept, the rest of the buffer is filled by up to FILE_READER_READS_MAX reads in flight together, and
- * then their results are looked at. Reads are block-aligned, so that they work with O_DIRECT. */
+ * The happy path: the range lies in the buffer. Otherwise the window moves: what it already holds
+ * from the range on is kept, the rest of the buffer is filled by up to FILE_READER_READS_MAX reads
+ * in flight together, and then their results are looked at. Reads are block-aligned, so that they
+ * work with O_DIRECT. */
 #include "storage/file_reader.h"
 
 #include <stdlib.h>
@@ -20,9 +21,12 @@ static void read_done(struct io_op *op);
 
 int file_reader_init(struct file_reader *reader, struct io *io, uint64_t range_bytes_max)
 {
-    /* Twice what is in flight, so that a range that begins near the window's end costs no second fill. */
-    uint64_t capacity = range_bytes_max + DISK_BLOCK + FILE_READER_READS_MAX * FILE_READER_PIECE_BYTES;
-    *reader = (struct file_reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
+    /* Twice what is in flight, so that a range that begins near the window's end costs no second
+     * fill. */
+    uint64_t capacity =
+        range_bytes_max + DISK_BLOCK + FILE_READER_READS_MAX * FILE_READER_PIECE_BYTES;
+    *reader =
+        (struct file_reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
     reader->buffer = aligned_alloc(HUGE_PAGE_BYTES, reader->capacity);
     if (reader->buffer == NULL)
         return E_NO_MEMORY;
@@ -95,7 +99,8 @@ static int reads_run(struct file_reader *reader)
     struct io_op ops[FILE_READER_READS_MAX] = {0};
     uint32_t count = 0;
     uint64_t len = reader->len;
-    uint64_t limit = min_u64(reader->capacity, align_up(reader->file_bytes, DISK_BLOCK) - reader->offset);
+    uint64_t limit =
+        min_u64(reader->capacity, align_up(reader->file_bytes, DISK_BLOCK) - reader->offset);
     while (count < FILE_READER_READS_MAX && len < limit) {
         uint32_t piece = (uint32_t)min_u64(limit - len, FILE_READER_PIECE_BYTES);
         io_read(reader->io, &ops[count++], reader->fd, reader->buffer + len, piece,

@@ -1,8 +1,9 @@
 /* Making and reading group headers.
  *
- * Why a chain besides checksums: each group's chain value covers the one before and its own replicated part,
- * and so, through the payload checksum, its payload. A group that was left over from an attempt that recovery
- * dropped has the right generation, the right LSN and the right number, but it cannot have the right chain. */
+ * Why a chain besides checksums: each group's chain value covers the one before and its own
+ * replicated part, and so, through the payload checksum, its payload. A group that was left over
+ * from an attempt that recovery dropped has the right generation, the right LSN and the right
+ * number, but it cannot have the right chain. */
 #include "storage/group.h"
 
 #include "base/hash.h"

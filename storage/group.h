@@ -33,8 +33,8 @@ static inline uint32_t group_total_bytes(uint32_t payload_bytes)
     return (uint32_t)align_up((uint64_t)GROUP_HEADER_BYTES + payload_bytes, DISK_BLOCK);
 }
 
-/* Writes the replicated part over the first 64 bytes of `bytes`, which hold a group whose entries and padding
- * are in place, and gives its chain value. head->chain is that of the group before. */
+/* Writes the replicated part over the first 64 bytes of `bytes`, which hold a group whose entries
+ * and padding are in place, and gives its chain value. head->chain is that of the group before. */
 uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head);
 
 /* Writes the local part and the header checksum. */
@@ -48,8 +48,9 @@ enum group_verdict {
     GROUP_VERDICT_GOOD,  // header and payload are intact
 };
 
-/* Looks at a header block. generation: the file's; room: bytes from here to the file's end. Gives NONE, BAD,
- * NEWER or TORN (intact header; the payload is still to be checked), and fills *head for the last two. */
+/* Looks at a header block. generation: the file's; room: bytes from here to the file's end. Gives
+ * NONE, BAD, NEWER or TORN (intact header; the payload is still to be checked), and fills *head for
+ * the last two. */
 enum group_verdict group_head_parse(const uint8_t *bytes, uint64_t generation, uint64_t room,
                                     struct group_head *head);
 

@@ -1,9 +1,10 @@
 /* The walk over a data directory: identity, then shard by shard checkpoints, log, archive files.
  *
- * The happy path: take LOCK if it is there, read DIR/store, let each part report what it sees. Damage of one part
- * never stops the others: the operator wants to see all of it at once.
+ * The happy path: take LOCK if it is there, read DIR/store, let each part report what it sees.
+ * Damage of one part never stops the others: the operator wants to see all of it at once.
  *
- * It can fail with LOCKED (the broker runs), NOT_FOUND (no store there), or when a directory can't be read. */
+ * It can fail with LOCKED (the broker runs), NOT_FOUND (no store there), or when a directory can't
+ * be read. */
 #include "storage/inspect_private.h"
 
 #include <stdio.h>
@@ -167,11 +168,12 @@ static int inspect_checkpoints(struct inspect_shard *shard)
     inspect_path(shard, "checkpoint", "");
     int status = checkpoint_scan(shard->place->io, shard->path, &identity, set);
     if (status < 0) {
-        inspect_report(shard, &(struct inspect_item){.kind = INSPECT_CHECKPOINT,
-                                                     .path = set->bad_path[0] ? set->bad_path : NULL,
-                                                     .status = status,
-                                                     .is_damage = true,
-                                                     .text = set->bad_why});
+        inspect_report(shard,
+                       &(struct inspect_item){.kind = INSPECT_CHECKPOINT,
+                                              .path = set->bad_path[0] ? set->bad_path : NULL,
+                                              .status = status,
+                                              .is_damage = true,
+                                              .text = set->bad_why});
         return status == E_FOREIGN || status == E_NEWER ? 0 : status;
     }
     for (uint32_t i = 0; i < set->count; i++) {
@@ -179,12 +181,13 @@ static int inspect_checkpoints(struct inspect_shard *shard)
         char name[32];
         snprintf(name, sizeof(name), "%016llx.ckpt", (unsigned long long)head->number);
         inspect_path(shard, "checkpoint", name);
-        inspect_report(shard, &(struct inspect_item){.kind = INSPECT_CHECKPOINT,
-                                                     .number = head->number,
-                                                     .role = head->clean ? "clean" : "running",
-                                                     .lsn_from = head->position.lsn,
-                                                     .group_number = head->position.group_number,
-                                                     .append_time_ms = head->position.append_time_ms});
+        inspect_report(shard,
+                       &(struct inspect_item){.kind = INSPECT_CHECKPOINT,
+                                              .number = head->number,
+                                              .role = head->clean ? "clean" : "running",
+                                              .lsn_from = head->position.lsn,
+                                              .group_number = head->position.group_number,
+                                              .append_time_ms = head->position.append_time_ms});
     }
     if (set->bad_count > 0)
         inspect_report(shard, &(struct inspect_item){.kind = INSPECT_CHECKPOINT,

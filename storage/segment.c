@@ -1,7 +1,8 @@
 /* Names and headers of segment files.
  *
- * The header is kept twice, each copy in a block of its own with its own checksum: one unreadable block does
- * not cost a whole file. It is written once, before the file gets its number, and never again in that life. */
+ * The header is kept twice, each copy in a block of its own with its own checksum: one unreadable
+ * block does not cost a whole file. It is written once, before the file gets its number, and never
+ * again in that life. */
 #include "storage/segment.h"
 
 #include <fcntl.h>

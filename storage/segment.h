@@ -10,9 +10,10 @@
 
 #define SEGMENT_PATH_MAX 4200
 
-/* Life of a file: RAW -> (header, number) -> PREPARING or READY -> OPEN -> CLOSED -> RAW -> ... for ever. */
+/* Life of a file: RAW -> (header, number) -> PREPARING or READY -> OPEN -> CLOSED -> RAW -> ... for
+ * ever. */
 enum segment_state {
-    SEGMENT_RAW,       // material for a spare: still under its old number, or *.tmp, or not made yet
+    SEGMENT_RAW, // material for a spare: still under its old number, or *.tmp, or not made yet
     SEGMENT_PREPARING, // spare: exists durably under its number, zeros are still being written
     SEGMENT_READY,     // spare: may be entered
     SEGMENT_OPEN,      // groups are being written
@@ -26,13 +27,13 @@ struct segment_hole { // what `wal salvage` gave up
 struct segment {
     uint64_t number;
     uint64_t generation;
-    uint64_t base_lsn;   // of its first group (OPEN, CLOSED)
-    uint64_t end_lsn;    // one behind its last group (CLOSED); where the next group goes (OPEN)
+    uint64_t base_lsn; // of its first group (OPEN, CLOSED)
+    uint64_t end_lsn;  // one behind its last group (CLOSED); where the next group goes (OPEN)
     enum segment_state state;
-    bool written;        // every block was written once: recycled without zeroing
-    int fd;              // O_DIRECT, read and write, locked; -1: not open (RAW)
-    uint32_t pins;       // reads in flight: not recycled while > 0
-    void *index;         // the store's: closed segment's index handle
+    bool written;                     // every block was written once: recycled without zeroing
+    int fd;                           // O_DIRECT, read and write, locked; -1: not open (RAW)
+    uint32_t pins;                    // reads in flight: not recycled while > 0
+    void *index;                      // the store's: closed segment's index handle
     const struct segment_hole *holes; // of the whole log; they live as long as it does
     uint32_t hole_count;
     char path[SEGMENT_PATH_MAX];
@@ -64,8 +65,8 @@ struct segment_head {
 /* Fills DISK_SEGMENT_DATA bytes: both copies. created_ms: 0 when it is not known. */
 void segment_head_make(uint8_t *blocks, const struct segment_head *head, uint64_t created_ms);
 
-/* Believes the first copy that is intact. Returns 0; CORRUPT: both are bad; NEWER. The caller compares what it
- * says with what it should say. */
+/* Believes the first copy that is intact. Returns 0; CORRUPT: both are bad; NEWER. The caller
+ * compares what it says with what it should say. */
 MUST_USE int segment_head_parse(const uint8_t *blocks, struct segment_head *head);
 
 /* Open flags of a segment: O_DIRECT unless no_direct. */
