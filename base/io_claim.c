@@ -1,6 +1,6 @@
-/* What is claimed of an open file before it is used: its lock and its blocks. Both block, both are for
- * start-up only, and both kernel backends do them in the same way, so there is no entry for them in the
- * backends' tables; a simulator has its own. */
+/* What is claimed of an open file before it is used: its lock and its blocks. Both block, both are
+ * for start-up only, and both kernel backends do them in the same way, so there is no entry for
+ * them in the backends' tables; a simulator has its own. */
 #include "base/io_private.h"
 
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-/* A shard's archive files: those that are there, and those that should be. The manifest is the newest valid
- * checkpoint: a file that it names and that is missing is damage; one that it does not name is about to be
- * deleted by the next start, whatever it holds. */
+/* A shard's archive files: those that are there, and those that should be. The manifest is the
+ * newest valid checkpoint: a file that it names and that is missing is damage; one that it does not
+ * name is about to be deleted by the next start, whatever it holds. */
 #include "storage/inspect_private.h"
 
 #include <fcntl.h>
@@ -73,7 +73,7 @@ static bool names_has(const struct archive_names *names, uint64_t number)
     return false;
 }
 
-/* The rows of TABLE_ARCHIVES, straight from the file: checkpoint_scan() has verified its checksums. */
+/* The rows of TABLE_ARCHIVES, straight from the file: checkpoint_scan() has verified it. */
 static int names_of_checkpoint(struct inspect_shard *shard, struct archive_names *names)
 {
     struct io *io = shard->place->io;
@@ -136,11 +136,10 @@ static int inspect_archive(struct inspect_shard *shard, uint64_t number, bool is
     char name[32];
     snprintf(name, sizeof(name), "%016llx.arc", (unsigned long long)number);
     inspect_path(shard, "archive", name);
-    int status = shard->options->verify
-                     ? archive_verify(shard->place->io, shard->path,
-                                      shard->place->head.identity.store_id, shard->shard, number,
-                                      &report)
-                     : archive_head(shard, number, &report);
+    int status = shard->options->verify ? archive_verify(shard->place->io, shard->path,
+                                                         shard->place->head.identity.store_id,
+                                                         shard->shard, number, &report)
+                                        : archive_head(shard, number, &report);
     if (status == E_NO_MEMORY)
         return status;
     if (status == E_NOT_FOUND)
@@ -160,8 +159,7 @@ static int inspect_archive(struct inspect_shard *shard, uint64_t number, bool is
 }
 
 /* The first block only: whose it is and whether it can be read. */
-static int archive_head(struct inspect_shard *shard, uint64_t number,
-                        struct archive_report *report)
+static int archive_head(struct inspect_shard *shard, uint64_t number, struct archive_report *report)
 {
     struct io *io = shard->place->io;
     uint8_t block[DISK_BLOCK];

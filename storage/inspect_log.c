@@ -1,7 +1,7 @@
 /* A shard's log: the verdict of recovery, each numbered file, and on demand each group.
  *
- * The verdict comes first, because it says which role each file has; when recovery refuses there are no roles,
- * and a file is shown as far as its groups make sense by themselves. */
+ * The verdict comes first, because it says which role each file has; when recovery refuses there
+ * are no roles, and a file is shown as far as its groups make sense by themselves. */
 #include "storage/inspect_private.h"
 
 #include <stdio.h>
@@ -60,8 +60,8 @@ int inspect_log(struct inspect_shard *shard)
     return status;
 }
 
-/* Recovery as at a start, but reading only. Without an intact checkpoint, and with a damaged one, it would be told to
- * begin where nothing may be left; then only the checkpoints are to blame. */
+/* Recovery as at a start, but reading only. Without an intact checkpoint, and with a damaged one,
+ * it would be told to begin where nothing may be left; then only the checkpoints are to blame. */
 static int verdict(struct inspect_shard *shard, struct recover_log *log)
 {
     struct wal_options options;
@@ -77,18 +77,18 @@ static int verdict(struct inspect_shard *shard, struct recover_log *log)
     int status = recover_run(&options, &recover, result, log);
     bool damaged = status == E_CORRUPT || status == E_FOREIGN || status == E_NEWER;
     if (status == 0 || damaged)
-        inspect_report(shard, &(struct inspect_item){
-                                  .kind = INSPECT_LOG,
-                                  .path = damaged ? result->path : NULL,
-                                  .status = status,
-                                  .is_damage = damaged,
-                                  .text = damaged ? result->text : "",
-                                  .lsn_from = damaged ? result->lsn_from : recover.from.lsn,
-                                  .lsn_to = damaged ? result->lsn_to : result->end_lsn,
-                                  .offset = result->offset,
-                                  .groups = result->groups,
-                                  .entries = result->entries,
-                                  .result = result});
+        inspect_report(
+            shard, &(struct inspect_item){.kind = INSPECT_LOG,
+                                          .path = damaged ? result->path : NULL,
+                                          .status = status,
+                                          .is_damage = damaged,
+                                          .text = damaged ? result->text : "",
+                                          .lsn_from = damaged ? result->lsn_from : recover.from.lsn,
+                                          .lsn_to = damaged ? result->lsn_to : result->end_lsn,
+                                          .offset = result->offset,
+                                          .groups = result->groups,
+                                          .entries = result->entries,
+                                          .result = result});
     free(result);
     return damaged ? 0 : status;
 }
@@ -149,13 +149,15 @@ static int inspect_file(struct inspect_shard *shard, const struct recover_log *l
                                         [RECOVER_RAW] = "raw"};
     const struct recover_file *file = number ? file_role(log, number) : NULL;
     inspect_path(shard, "wal", name);
-    struct scan scan = {.shard = shard,
-                        .segment = {.fd = -1, .number = number, .holes = log->holes,
-                                    .hole_count = log->hole_count},
-                        .item = {.kind = number ? INSPECT_SEGMENT : INSPECT_LEFTOVER,
-                                 .number = number,
-                                 .size_bytes = size_bytes,
-                                 .role = file ? roles[file->role] : number ? "unknown" : "raw"}};
+    struct scan scan = {
+        .shard = shard,
+        .segment = {.fd = -1, .number = number, .holes = log->holes, .hole_count = log->hole_count},
+        .item = {.kind = number ? INSPECT_SEGMENT : INSPECT_LEFTOVER,
+                 .number = number,
+                 .size_bytes = size_bytes,
+                 .role = file     ? roles[file->role]
+                         : number ? "unknown"
+                                  : "raw"}};
     int status = number ? file_head(&scan, number, size_bytes) : 0;
     bool in_log = file == NULL || file->role == RECOVER_LIVE || file->role == RECOVER_OPEN;
     if (status == 0 && scan.item.status == 0 && number != 0 && in_log)
@@ -167,7 +169,8 @@ static int inspect_file(struct inspect_shard *shard, const struct recover_log *l
     return status;
 }
 
-/* Opens the file and judges its header. What is wrong with a file that the log does not need is no damage. */
+/* Opens the file and judges its header. What is wrong with a file that the log does not need is no
+ * damage. */
 static int file_head(struct scan *scan, uint64_t number, uint64_t size_bytes)
 {
     struct inspect_shard *shard = scan->shard;
@@ -191,9 +194,8 @@ static int file_head(struct scan *scan, uint64_t number, uint64_t size_bytes)
     scan->item.is_damage = scan->item.status < 0 && strcmp(scan->item.role, "raw") != 0;
     scan->item.generation = scan->segment.generation = head.generation;
     struct group_head first;
-    if (scan->item.status == 0 &&
-        group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation, size_bytes, &first) ==
-            GROUP_VERDICT_TORN)
+    if (scan->item.status == 0 && group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation,
+                                                   size_bytes, &first) == GROUP_VERDICT_TORN)
         scan->segment.base_lsn = first.lsn;
     free(bytes);
     return 0;
@@ -237,23 +239,22 @@ static int file_groups(struct scan *scan, const struct recover_file *file)
 static int visit_group(void *context, const struct group_head *head, uint8_t *bytes)
 {
     struct scan *scan = context;
-    int status =
-        recover_visit_entries(head, bytes, scan->segment.number, visit_entry, scan);
+    int status = recover_visit_entries(head, bytes, scan->segment.number, visit_entry, scan);
     scan->item.groups++;
     if (scan->shard->options->groups)
-        inspect_report(scan->shard,
-                       &(struct inspect_item){.kind = INSPECT_GROUP,
-                                              .number = scan->segment.number,
-                                              .status = status,
-                                              .is_damage = status < 0,
-                                              .lsn_from = head->lsn,
-                                              .lsn_to = head->lsn +
-                                                        group_total_bytes(head->payload_bytes),
-                                              .offset = segment_offset(&scan->segment, head->lsn),
-                                              .entries = head->entry_count,
-                                              .group_number = head->number,
-                                              .append_time_ms = head->append_time_ms,
-                                              .group_type = head->type});
+        inspect_report(
+            scan->shard,
+            &(struct inspect_item){.kind = INSPECT_GROUP,
+                                   .number = scan->segment.number,
+                                   .status = status,
+                                   .is_damage = status < 0,
+                                   .lsn_from = head->lsn,
+                                   .lsn_to = head->lsn + group_total_bytes(head->payload_bytes),
+                                   .offset = segment_offset(&scan->segment, head->lsn),
+                                   .entries = head->entry_count,
+                                   .group_number = head->number,
+                                   .append_time_ms = head->append_time_ms,
+                                   .group_type = head->type});
     return status;
 }
 

@@ -40,7 +40,7 @@ void inspect_recover_options(const struct checkpoint_set *set, struct recover_op
 void inspect_wal_options(const struct inspect_dir *place, uint32_t shard, const char *wal_dir,
                          struct wal_options *options);
 
-MUST_USE int inspect_log(struct inspect_shard *shard);      // inspect_log.c: segments, groups, verdict
+MUST_USE int inspect_log(struct inspect_shard *shard); // inspect_log.c: segments, groups, verdict
 MUST_USE int inspect_archives(struct inspect_shard *shard); // inspect_archive.c
 
 #endif

@@ -1,13 +1,15 @@
 /* Giving up a range of LSNs, when recovery refuses and there is no copy to put back.
  *
- * The happy path: recovery runs read-only and refuses; it runs again, still read-only, with the operator's hole, and
- * now reaches the end of what was proven; only then it runs for real and writes the CUT that records the hole.
- * What is lost is exactly the entries that lay in [from, to), and what depended on them; docs/disk-format.md
- * says what that means for partitions, transactions and producers.
+ * The happy path: recovery runs read-only and refuses; it runs again, still read-only, with the
+ * operator's hole, and now reaches the end of what was proven; only then it runs for real and
+ * writes the CUT that records the hole. What is lost is exactly the entries that lay in [from, to),
+ * and what depended on them; docs/disk-format.md says what that means for partitions, transactions
+ * and producers.
  *
- * It refuses a range that does not begin where the damage does, one that would give up what lies behind an intact
- * log's end, and damage that no hole can cure (files of another store or of a newer version: take those away
- * first). Of an intact log it gives up groups all the same: their entries may be what the broker refuses. */
+ * It refuses a range that does not begin where the damage does, one that would give up what lies
+ * behind an intact log's end, and damage that no hole can cure (files of another store or of a
+ * newer version: take those away first). Of an intact log it gives up groups all the same: their
+ * entries may be what the broker refuses. */
 #include "storage/inspect_private.h"
 
 #include <stdio.h>
@@ -69,8 +71,9 @@ static int salvage_shard(const struct inspect_dir *place, uint32_t shard,
     *result = before;
     /* Its groups are; what the entries in them say may still be what the broker refuses. */
     if (status == 0 && hole->to_lsn > before.end_lsn) {
-        snprintf(text, 512, "the log of shard %u is intact up to LSN %llu: nothing to give up behind",
-                 shard, (unsigned long long)before.end_lsn);
+        snprintf(text, 512,
+                 "the log of shard %u is intact up to LSN %llu: nothing to give up behind", shard,
+                 (unsigned long long)before.end_lsn);
         return E_INVALID;
     }
     if (status < 0 && status != E_CORRUPT) {
@@ -94,7 +97,8 @@ static int checkpoints_read(const struct inspect_dir *place, uint32_t shard,
     if (status == 0 && set->count == 0 && set->bad_count > 0)
         status = E_CORRUPT;
     if (status < 0)
-        snprintf(text, 512, "%.300s: %.100s: without a checkpoint no part of the log can be given up",
+        snprintf(text, 512,
+                 "%.300s: %.100s: without a checkpoint no part of the log can be given up",
                  set->bad_path[0] ? set->bad_path : path,
                  set->bad_why ? set->bad_why : status_text(status));
     return status;

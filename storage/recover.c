@@ -1,14 +1,16 @@
 /* Recovery: gather, walk, decide, act; and the table that decides.
  *
- * The happy path: files are listed, opened, locked and made durable (recover_files.c), the log is replayed from the
- * checkpoint to E (recover_walk.c), no fact speaks against going on, and the log goes on at E in the same file.
+ * The happy path: files are listed, opened, locked and made durable (recover_files.c), the log is
+ * replayed from the checkpoint to E (recover_walk.c), no fact speaks against going on, and the log
+ * goes on at E in the same file.
  *
- * Facts are gathered by the walk; the first case of recover_cases whose facts all hold decides. A refusal has
- * written nothing. What may be dropped is dropped in one step, by a CUT (recover_cut.c).
+ * Facts are gathered by the walk; the first case of recover_cases whose facts all hold decides. A
+ * refusal has written nothing. What may be dropped is dropped in one step, by a CUT
+ * (recover_cut.c).
  *
- * Why a log whose tail is merely silent goes on in place: behind E lies nothing of this life of the file. A
- * group that was half written without its header block can never become valid: its header's place is where the
- * next group goes, and that one's checksum covers its own payload. */
+ * Why a log whose tail is merely silent goes on in place: behind E lies nothing of this life of the
+ * file. A group that was half written without its header block can never become valid: its header's
+ * place is where the next group goes, and that one's checksum covers its own payload. */
 #include "storage/recover_private.h"
 
 #include <stdio.h>
@@ -184,8 +186,7 @@ static void tell(const struct recover *recover, const struct recover_case *rule)
     if (rule->action == RECOVER_CUT)
         LOG_WARN("wal.tail_dropped", LOG_STR("dir", recover->wal->dir),
                  LOG_U64("end_lsn", result->end_lsn), LOG_U64("proven_lsn", result->proven_lsn),
-                 LOG_U64("torn_bytes", result->torn_bytes),
-                 LOG_U64("bad_bytes", result->bad_bytes),
+                 LOG_U64("torn_bytes", result->torn_bytes), LOG_U64("bad_bytes", result->bad_bytes),
                  LOG_U64("stale_bytes", result->stale_bytes),
                  LOG_U64("lost_bytes", result->lost_bytes));
     else if (result->groups > 0)
@@ -216,7 +217,8 @@ static int finish(struct recover *recover, struct recover_log *log)
     log->data_end_lsn = recover->data_end_lsn;
     log->open_is_bare = place->bare;
     for (uint32_t i = 0; i < recover->hole_count; i++)
-        log->holes[log->hole_count++] = (struct segment_hole){recover->holes[i].from_lsn, recover->holes[i].to_lsn};
+        log->holes[log->hole_count++] =
+            (struct segment_hole){recover->holes[i].from_lsn, recover->holes[i].to_lsn};
     log->next_number = recover_highest(recover) + 1;
     return 0;
 }
@@ -230,8 +232,8 @@ static void roles_settle(struct recover *recover)
     spares_settle(recover);
 }
 
-/* Live files end where the next one begins. Older than the checkpoint needs: kept while the row is unbroken, since
- * the checkpoint before may need them; store.c gives them back by its rule. */
+/* Live files end where the next one begins. Older than the checkpoint needs: kept while the row is
+ * unbroken, since the checkpoint before may need them; store.c gives them back by its rule. */
 static void older_settle(struct recover *recover)
 {
     struct wal_file *next = NULL;
@@ -256,7 +258,8 @@ static void older_settle(struct recover *recover)
     }
 }
 
-/* Behind the open file, numbers one by one; what comes behind a gap, or is not fine, was never entered. */
+/* Behind the open file, numbers one by one; what comes behind a gap, or is not fine, was never
+ * entered. */
 static void spares_settle(struct recover *recover)
 {
     struct wal_file *last = recover->place.file;

@@ -1,8 +1,10 @@
-/* What lies behind E: read to learn how far the log was proven durable (D), and to say what is dropped.
+/* What lies behind E: read to learn how far the log was proven durable (D), and to say what is
+ * dropped.
  *
- * Read are the rest of the file that holds E, and of the files behind it at least as many bytes as can have been in
- * flight, more while groups of this life turn up. Files that were never entered are not read to their end: there
- * may be gigabytes of them, and a file is entered only at its beginning. */
+ * Read are the rest of the file that holds E, and of the files behind it at least as many bytes as
+ * can have been in flight, more while groups of this life turn up. Files that were never entered
+ * are not read to their end: there may be gigabytes of them, and a file is entered only at its
+ * beginning. */
 #include "storage/recover_private.h"
 
 static int look_through(struct recover *recover, struct wal_file *file, uint64_t offset,
@@ -10,7 +12,8 @@ static int look_through(struct recover *recover, struct wal_file *file, uint64_t
 static void count_behind(struct recover *recover, enum group_verdict verdict,
                          const struct group_head *head);
 
-/* What lies where the next group should be: in this file, or, when nothing does, at the next one's start. */
+/* What lies where the next group should be: in this file, or, when nothing does, at the next one's
+ * start. */
 int recover_look_at_end(struct recover *recover)
 {
     struct place *place = &recover->place;
@@ -36,8 +39,8 @@ int recover_look_at_end(struct recover *recover)
     return 0;
 }
 
-/* The most that can have been submitted and not durable: every slot full. A group further behind E than that
- * proves by its durable_lsn that E was durable. */
+/* The most that can have been submitted and not durable: every slot full. A group further behind E
+ * than that proves by its durable_lsn that E was durable. */
 static uint64_t flight_bytes_max(const struct recover *recover)
 {
     const struct wal_options *wal = recover->wal;
@@ -69,7 +72,8 @@ int recover_look_behind(struct recover *recover)
     return status;
 }
 
-/* Every block may begin a group. A good one is skipped as a whole: what a producer sent can't pose as one. */
+/* Every block may begin a group. A good one is skipped as a whole: what a producer sent can't pose
+ * as one. */
 static int look_through(struct recover *recover, struct wal_file *file, uint64_t offset,
                         uint64_t limit, bool *found)
 {
@@ -81,7 +85,8 @@ static int look_through(struct recover *recover, struct wal_file *file, uint64_t
         int status = recover_group_at(recover, file, offset, &head, &bytes, &verdict);
         if (status < 0)
             return status;
-        offset += verdict == GROUP_VERDICT_GOOD ? group_total_bytes(head.payload_bytes) : DISK_BLOCK;
+        offset +=
+            verdict == GROUP_VERDICT_GOOD ? group_total_bytes(head.payload_bytes) : DISK_BLOCK;
         if (verdict == GROUP_VERDICT_NONE || verdict == GROUP_VERDICT_NEWER)
             continue;
         *found = true;

@@ -1,15 +1,16 @@
 /* Ending the log where it stands: one file whose first group is a CUT.
  *
- * The happy path: take a file that the log can miss, write header and CUT group into it, fdatasync, rename it to
- * the number above all others, sync the directory. Before the rename nothing has changed for a recovery that
- * runs again; after it, the CUT decides. There is no state between, so recovery may crash anywhere.
+ * The happy path: take a file that the log can miss, write header and CUT group into it, fdatasync,
+ * rename it to the number above all others, sync the directory. Before the rename nothing has
+ * changed for a recovery that runs again; after it, the CUT decides. There is no state between, so
+ * recovery may crash anywhere.
  *
- * Where the file comes from, in this order: what an earlier attempt left (cut.tmp), other raw material, the
- * newest spare that isn't the successor of the file that holds E (that one recovery demands), a new file. So
- * a disk that is full stops a CUT only when the log has no third file.
+ * Where the file comes from, in this order: what an earlier attempt left (cut.tmp), other raw
+ * material, the newest spare that isn't the successor of the file that holds E (that one recovery
+ * demands), a new file. So a disk that is full stops a CUT only when the log has no third file.
  *
- * Why the void files are named by number: groups in them are intact and carry current generations; only the CUT
- * says that they were never part of the log. */
+ * Why the void files are named by number: groups in them are intact and carry current generations;
+ * only the CUT says that they were never part of the log. */
 #include "storage/recover_private.h"
 
 #include <fcntl.h>
@@ -32,8 +33,7 @@ static int material_open(struct recover *recover, struct wal_file *file, struct 
 static int spare_retire(struct recover *recover, struct wal_file *file, struct cut_file *cut);
 static int file_make(struct recover *recover, struct cut_file *cut);
 static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *cut,
-                                struct segment_head *head, struct group_head *group,
-                                uint32_t *len);
+                                struct segment_head *head, struct group_head *group, uint32_t *len);
 static uint32_t payload_bytes_of(const struct cut_file *cut);
 static void payload_fill(const struct recover *recover, const struct cut_file *cut,
                          uint8_t *payload);
@@ -72,14 +72,15 @@ int recover_cut(struct recover *recover)
     return status;
 }
 
-/* Of the file that the log ends in; of a log whose very first file is gone, the number before that. */
+/* Of the file that the log ends in; of a log whose first file is gone, the number before that. */
 static uint64_t last_number(const struct recover *recover)
 {
     const struct wal_file *file = recover->place.file;
     return file ? file->pub.number : recover_start_number(recover) - 1;
 }
 
-/* A hole stays on record in the CUT that told of it; only of CUTs that are void now it must be told again. */
+/* A hole stays on record in the CUT that told of it; only of CUTs that are void now it must be told
+ * again. */
 static void holes_carry(const struct recover *recover, struct cut_file *cut)
 {
     for (uint32_t i = 0; i < recover->hole_count; i++) {

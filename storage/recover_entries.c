@@ -1,5 +1,6 @@
-/* The entries of one group: split, checked, replayed. A group whose checksums are right still has to make sense;
- * lengths are held against the bytes that are left, types against those that this version knows. */
+/* The entries of one group: split, checked, replayed. A group whose checksums are right still has
+ * to make sense; lengths are held against the bytes that are left, types against those that this
+ * version knows. */
 #include "storage/recover_private.h"
 
 struct replay {
@@ -32,7 +33,8 @@ int recover_visit_entries(const struct group_head *head, uint8_t *bytes, uint64_
     return count == head->entry_count ? 0 : E_CORRUPT;
 }
 
-/* The view of the entry at `at`, or false when it can't be: nothing is believed of it but through this. */
+/* The view of the entry at `at`, or false when it can't be: nothing is believed of it but through
+ * this. */
 static bool entry_parse(const struct group_head *head, uint8_t *payload, uint32_t at,
                         struct wal_view *view, uint32_t *next)
 {

@@ -1,11 +1,12 @@
 /* What is there: names, sizes, headers, first groups, CUTs.
  *
- * The happy path: list the directory, open and lock each segment, make everything durable that an earlier process
- * may have left in caches, read 12 KiB of each. Nothing is judged here beyond "this file, seen on its own,
- * is fine or not"; which files are needed is the walk's question.
+ * The happy path: list the directory, open and lock each segment, make everything durable that an
+ * earlier process may have left in caches, read 12 KiB of each. Nothing is judged here beyond "this
+ * file, seen on its own, is fine or not"; which files are needed is the walk's question.
  *
- * The locks: a process that was killed may have writes on their way to the device for as long as that takes.
- * Each of them holds its open file and so its flock(); a file that we could lock can't change any more. */
+ * The locks: a process that was killed may have writes on their way to the device for as long as
+ * that takes. Each of them holds its open file and so its flock(); a file that we could lock can't
+ * change any more. */
 #include "storage/recover_private.h"
 
 #include <fcntl.h>
@@ -102,7 +103,8 @@ static int file_order(const void *a, const void *b)
     return strcmp(left->pub.name, right->pub.name);
 }
 
-/* Numbers grow by one a file; far apart they were not made by us, and a row between them can't be walked. */
+/* Numbers grow by one a file; far apart they were not made by us, and a row between them can't be
+ * walked. */
 static int check_numbers(struct recover *recover)
 {
     if (recover->numbered == 0)
@@ -218,9 +220,8 @@ static int read_head(struct recover *recover, struct wal_file *file, uint8_t *by
         return 0;
     file->pub.generation = head.generation;
     file->pub.written = head.written;
-    file->first_verdict =
-        group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation,
-                         file->pub.size_bytes - DISK_SEGMENT_DATA, &file->first);
+    file->first_verdict = group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation,
+                                           file->pub.size_bytes - DISK_SEGMENT_DATA, &file->first);
     if (file->first_verdict != GROUP_VERDICT_TORN)
         return 0;
     recover->proven_lsn = max_u64(recover->proven_lsn, file->first.durable_lsn);
@@ -259,7 +260,8 @@ static int read_cut(struct recover *recover, struct wal_file *file)
     return 0;
 }
 
-/* The payload is one entry: cut, void numbers, holes. A checksum vouches for it, lengths are checked all the same. */
+/* The payload is one entry: cut, void numbers, holes. A checksum vouches for it, lengths are
+ * checked all the same. */
 static void cut_parse(struct wal_file *file, const uint8_t *payload)
 {
     struct disk_entry entry;
@@ -283,7 +285,8 @@ static void cut_parse(struct wal_file *file, const uint8_t *payload)
     file->is_cut = true;
 }
 
-/* Newest first: what a CUT declares void says nothing any more, neither about groups nor about other files. */
+/* Newest first: what a CUT declares void says nothing any more, neither about groups nor about
+ * other files. */
 static void cuts_apply(struct recover *recover)
 {
     for (uint32_t i = recover->numbered; i > 0; i--) {
@@ -301,7 +304,8 @@ static void cuts_apply(struct recover *recover)
     }
 }
 
-/* Every step over a hole leads on, and to a place where a group can be; what does not is no hole of ours. */
+/* Every step over a hole leads on, and to a place where a group can be; what does not is no hole of
+ * ours. */
 static void hole_add(struct recover *recover, const struct wal_file *file, uint32_t index)
 {
     struct disk_hole disk;

@@ -1,9 +1,10 @@
 /* Holes: what `wal salvage` gives up, when recovery has refused and there is no other way on.
  *
- * A hole [from, to) says: between these LSNs the log is lost; what lies at `to` and behind it counts. It is used by
- * the walk when it comes to `from`, and it is on record in the CUT that salvage writes, so that every later
- * recovery takes the same step. LSNs are never used twice: whatever proved bytes below `to` (checkpoints, other
- * shards) stays true of the log's positions, though their content is gone. */
+ * A hole [from, to) says: between these LSNs the log is lost; what lies at `to` and behind it
+ * counts. It is used by the walk when it comes to `from`, and it is on record in the CUT that
+ * salvage writes, so that every later recovery takes the same step. LSNs are never used twice:
+ * whatever proved bytes below `to` (checkpoints, other shards) stays true of the log's positions,
+ * though their content is gone. */
 #include "storage/recover_private.h"
 
 static int find_group(struct recover *recover, struct hole *hole);
@@ -24,7 +25,8 @@ void recover_hole_record(struct recover *recover, const struct hole *hole)
         recover->holes[recover->hole_count++] = *hole;
 }
 
-/* The operator's hole begins here: find what lies at its end. Nothing good there: the log ends at `to`. */
+/* The operator's hole begins here: find what lies at its end. Nothing good there: the log ends at
+ * `to`. */
 int recover_hole_open(struct recover *recover)
 {
     const struct recover_hole *wish = recover->options->hole;
@@ -70,7 +72,8 @@ static int find_in_file(struct recover *recover, struct wal_file *file, struct h
             hole->to_offset = offset;
             return 1;
         }
-        offset += verdict == GROUP_VERDICT_GOOD ? group_total_bytes(head.payload_bytes) : DISK_BLOCK;
+        offset +=
+            verdict == GROUP_VERDICT_GOOD ? group_total_bytes(head.payload_bytes) : DISK_BLOCK;
     }
     return 0;
 }

@@ -1,5 +1,5 @@
-/* The inside of recovery: gather (recover_files.c) -> walk (recover_walk.c) -> decide and act (recover.c,
- * recover_cut.c). Everything here blocks and runs once, at start. */
+/* The inside of recovery: gather (recover_files.c) -> walk (recover_walk.c) -> decide and act
+ * (recover.c, recover_cut.c). Everything here blocks and runs once, at start. */
 #ifndef SLUICE_STORAGE_RECOVER_PRIVATE_H
 #define SLUICE_STORAGE_RECOVER_PRIVATE_H
 
@@ -22,12 +22,12 @@ enum file_fault { // of a numbered file, seen on its own
 struct wal_file {
     struct recover_file pub;
     enum file_fault fault;
-    bool is_void;          // a CUT behind it says so
+    bool is_void; // a CUT behind it says so
     enum group_verdict first_verdict;
     struct group_head first; // of the group at DISK_SEGMENT_DATA, when its header is intact
-    bool is_cut;           // and it is a good CUT
+    bool is_cut;             // and it is a good CUT
     struct disk_cut cut;
-    uint64_t *voids;       // cut.void_count numbers, heap
+    uint64_t *voids; // cut.void_count numbers, heap
 };
 
 /* One hole of the log that `wal salvage` made, or is about to make. */
@@ -39,27 +39,27 @@ struct hole {
 
 /* Things that may be true of a log; recover_cases says what follows from them. */
 enum fact {
-    FACT_NEWER = 1 << 0,         // a needed file or group of a newer format
-    FACT_FOREIGN = 1 << 1,       // a file of another store or shard, or under another number
-    FACT_MISSING = 1 << 2,       // a number of the row is not there
-    FACT_BAD_HEADER = 1 << 3,    // both header copies of a file of the row are bad
-    FACT_WRONG_SIZE = 1 << 4,    // a file of the row has not the length of a segment
-    FACT_BAD_START = 1 << 5,     // the first group of an older file of the row is bad
-    FACT_BAD_ENTRY = 1 << 6,     // a good group holds what can't be
+    FACT_NEWER = 1 << 0,      // a needed file or group of a newer format
+    FACT_FOREIGN = 1 << 1,    // a file of another store or shard, or under another number
+    FACT_MISSING = 1 << 2,    // a number of the row is not there
+    FACT_BAD_HEADER = 1 << 3, // both header copies of a file of the row are bad
+    FACT_WRONG_SIZE = 1 << 4, // a file of the row has not the length of a segment
+    FACT_BAD_START = 1 << 5,  // the first group of an older file of the row is bad
+    FACT_BAD_ENTRY = 1 << 6,  // a good group holds what can't be
     FACT_UNKNOWN_ENTRY = 1 << 7,
-    FACT_BELOW_PROVEN = 1 << 8,  // E < D
-    FACT_AT_BAD = 1 << 9,        // at E: a group whose header or payload fails its checksum
-    FACT_AT_STALE = 1 << 10,     // at E: a good group that doesn't continue the chain
-    FACT_NOT_CLEAN = 1 << 11,    // the checkpoint says drained, but there is something behind its LSN
-    FACT_BEHIND = 1 << 12,       // groups of this life behind E, none of them proven
-    FACT_SALVAGE = 1 << 13,      // the operator's hole was needed and reached
+    FACT_BELOW_PROVEN = 1 << 8, // E < D
+    FACT_AT_BAD = 1 << 9,       // at E: a group whose header or payload fails its checksum
+    FACT_AT_STALE = 1 << 10,    // at E: a good group that doesn't continue the chain
+    FACT_NOT_CLEAN = 1 << 11, // the checkpoint says drained, but there is something behind its LSN
+    FACT_BEHIND = 1 << 12,    // groups of this life behind E, none of them proven
+    FACT_SALVAGE = 1 << 13,   // the operator's hole was needed and reached
 };
 
 enum recover_action { RECOVER_REFUSE, RECOVER_CUT, RECOVER_GO_ON };
 
 struct recover_case { // one row of the decision table
     char letter;
-    uint32_t facts;   // that all hold
+    uint32_t facts; // that all hold
     enum recover_action action;
     int status;
     enum damage_kind damage;
@@ -74,15 +74,15 @@ struct spot { // where a fact was seen
     uint64_t lsn_from, lsn_to;
 };
 
-struct place { // where the walk is
+struct place {             // where the walk is
     struct wal_file *file; // NULL: nowhere yet
     uint64_t offset;
     uint64_t lsn;
-    uint64_t chain;        // of the group before
-    uint64_t number;       // of the group before
+    uint64_t chain;  // of the group before
+    uint64_t number; // of the group before
     uint64_t append_time_ms;
-    bool chain_unknown;    // behind a hole: the next group is taken as it is
-    bool bare;             // nothing but a CUT was seen in this file
+    bool chain_unknown; // behind a hole: the next group is taken as it is
+    bool bare;          // nothing but a CUT was seen in this file
 };
 
 struct recover {
@@ -98,10 +98,10 @@ struct recover {
     uint32_t hole_count;
     struct place place;
     uint64_t data_end_lsn;
-    uint64_t proven_lsn;    // D so far
-    uint64_t behind_from;   // first LSN behind E at which a good group lies; UINT64_MAX: none
+    uint64_t proven_lsn;  // D so far
+    uint64_t behind_from; // first LSN behind E at which a good group lies; UINT64_MAX: none
     uint32_t facts;
-    struct spot spots[16];  // by bit number of the fact
+    struct spot spots[16]; // by bit number of the fact
 };
 
 /* ---- recover_files.c ---- */
@@ -115,47 +115,53 @@ struct wal_file *recover_file_after(struct recover *recover, const struct wal_fi
 void recover_path(const struct recover *recover, const char *name, char *path);
 uint64_t recover_highest(const struct recover *recover); // number; 0: none
 
-/* Records a fact and, the first time, where. file: NULL when it is about `number`, which is missing. */
+/* Records a fact and, the first time, where. file: NULL when it is about `number`, which is
+ * missing. */
 void recover_fact(struct recover *recover, enum fact fact, const struct wal_file *file,
                   uint64_t number, uint64_t offset, uint64_t lsn_from, uint64_t lsn_to);
 
 /* ---- recover_row.c ---- */
 
-uint64_t recover_start_number(const struct recover *recover); // of the checkpoint's file; 1 without one
+uint64_t
+recover_start_number(const struct recover *recover); // of the checkpoint's file; 1 without one
 void recover_check_strangers(struct recover *recover);
 void recover_check_older(struct recover *recover);
 void recover_check_successor(struct recover *recover);
 bool recover_number_is_void(const struct recover *recover, uint64_t number);
-/* Notes what is wrong with a file that the log needs (NULL: it is missing), and whether it can be used. */
+/* Notes what is wrong with a file that the log needs (NULL: it is missing), and whether it can be
+ * used. */
 bool recover_file_is_usable(struct recover *recover, struct wal_file *file, uint64_t number);
 void recover_file_blame(struct recover *recover, const struct wal_file *file, uint64_t number,
                         uint64_t lsn_from, uint64_t lsn_to);
 
 /* ---- recover_walk.c ---- */
 
-/* No group is longer: batch_bytes_max may have been larger once, but never above a quarter of a segment. */
+/* No group is longer: batch_bytes_max may have been larger once, but never above a quarter of a
+ * segment. */
 static inline uint64_t recover_group_bytes_max(uint64_t segment_bytes)
 {
     return max_u64(GROUP_BYTES_MAX, segment_bytes / 4 + 2 * DISK_BLOCK);
 }
 
-/* Checks the older files of the row, replays from the checkpoint to E, and looks at what lies behind it. */
+/* Checks the older files of the row, replays from the checkpoint to E, and looks at what lies
+ * behind it. */
 MUST_USE int recover_walk(struct recover *recover);
-/* Reads and judges what lies at an offset of the file that the reader has open; *bytes is the whole group, valid until
- * the next read, when the verdict is GOOD. D rises by what an intact header says. */
+/* Reads and judges what lies at an offset of the file that the reader has open; *bytes is the whole
+ * group, valid until the next read, when the verdict is GOOD. D rises by what an intact header
+ * says. */
 MUST_USE int recover_group_at(struct recover *recover, const struct wal_file *file, uint64_t offset,
                               struct group_head *head, uint8_t **bytes,
                               enum group_verdict *verdict);
 
 /* ---- recover_entries.c ---- */
 
-/* Gives each entry of a good group to visit(). Returns 0, its negative status, or CORRUPT: the entries do not add up
- * to the group. */
+/* Gives each entry of a good group to visit(). Returns 0, its negative status, or CORRUPT: the
+ * entries do not add up to the group. */
 typedef int (*recover_visit_fn)(void *context, const struct wal_view *view);
 MUST_USE int recover_visit_entries(const struct group_head *head, uint8_t *bytes,
                                    uint64_t file_number, recover_visit_fn visit, void *context);
-/* Checks the group at the walk's place as a whole, then applies it. What is wrong becomes a fact; returns 0 or the
- * status of apply. */
+/* Checks the group at the walk's place as a whole, then applies it. What is wrong becomes a fact;
+ * returns 0 or the status of apply. */
 MUST_USE int recover_replay_group(struct recover *recover, const struct group_head *head,
                                   uint8_t *bytes);
 
@@ -166,15 +172,16 @@ MUST_USE int recover_look_behind(struct recover *recover);
 
 /* ---- recover_hole.c ---- */
 
-const struct hole *recover_hole_at(const struct recover *recover, uint64_t lsn); // NULL: none begins there
+const struct hole *recover_hole_at(const struct recover *recover,
+                                   uint64_t lsn); // NULL: none begins there
 void recover_hole_record(struct recover *recover, const struct hole *hole);
 /* If the operator's hole begins at the walk's place: 1, and it is on record. */
 MUST_USE int recover_hole_open(struct recover *recover);
 
 /* ---- recover_scan.c ---- */
 
-/* As recover_scan_segment(), group by group. to_lsn may be UINT64_MAX: then it ends with CORRUPT where no good group
- * follows. */
+/* As recover_scan_segment(), group by group. to_lsn may be UINT64_MAX: then it ends with CORRUPT
+ * where no good group follows. */
 typedef int (*recover_group_fn)(void *context, const struct group_head *head, uint8_t *bytes);
 MUST_USE int recover_scan_groups(struct io *io, const struct segment *segment,
                                  uint64_t segment_bytes, uint64_t from_lsn, uint64_t to_lsn,

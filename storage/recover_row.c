@@ -3,12 +3,11 @@
  *     first_file ... the checkpoint's file ... the file that holds E, its successor, spares ...
  *     \_ older _/    \______ replayed _______/                        needed  not needed
  *
- * A number that a CUT declares void need not be there. An older file that is damaged is excused when a hole
- * covers all LSNs that it can have held: then its loss is on record. */
+ * A number that a CUT declares void need not be there. An older file that is damaged is excused
+ * when a hole covers all LSNs that it can have held: then its loss is on record. */
 #include "storage/recover_private.h"
 
-static bool older_is_good(const struct recover *recover, const struct wal_file *file,
-                          uint64_t lsn);
+static bool older_is_good(const struct recover *recover, const struct wal_file *file, uint64_t lsn);
 static void older_is_bad(struct recover *recover, struct wal_file *previous, uint64_t number);
 static int end_of_groups(struct recover *recover, const struct wal_file *file, uint64_t *lsn);
 static uint64_t next_base(struct recover *recover, uint64_t number);
@@ -29,8 +28,9 @@ void recover_check_strangers(struct recover *recover)
     }
 }
 
-/* Each number from the oldest that the checkpoint needs up to the one it stands in is there, is ours, and begins
- * where a file in that place can begin. Its groups were checked when they were written and will be when read. */
+/* Each number from the oldest that the checkpoint needs up to the one it stands in is there, is
+ * ours, and begins where a file in that place can begin. Its groups were checked when they were
+ * written and will be when read. */
 void recover_check_older(struct recover *recover)
 {
     const struct recover_options *options = recover->options;
@@ -111,8 +111,8 @@ static bool excuse(struct recover *recover, uint64_t lsn_from, uint64_t lsn_to)
     const struct recover_hole *wish = recover->options->hole;
     if (wish == NULL || wish->from_lsn > lsn_from || wish->to_lsn < lsn_to)
         return false;
-    recover_hole_record(recover, &(struct hole){.from_lsn = wish->from_lsn,
-                                                .to_lsn = wish->to_lsn});
+    recover_hole_record(recover,
+                        &(struct hole){.from_lsn = wish->from_lsn, .to_lsn = wish->to_lsn});
     return true;
 }
 
@@ -150,8 +150,8 @@ bool recover_file_is_usable(struct recover *recover, struct wal_file *file, uint
     return file && file->fault == FILE_FINE;
 }
 
-/* The file behind the one that the log ends in, unless that one holds nothing but its CUT and is the last: then
- * it was never left, and its successor is still to be made. */
+/* The file behind the one that the log ends in, unless that one holds nothing but its CUT and is
+ * the last: then it was never left, and its successor is still to be made. */
 void recover_check_successor(struct recover *recover)
 {
     const struct place *place = &recover->place;

@@ -1,7 +1,9 @@
-/* Reading one live segment again, group by group: what index rebuilding and verification share with recovery.
+/* Reading one live segment again, group by group: what index rebuilding and verification share with
+ * recovery.
  *
- * The segment was recovered or written by this process, so a group that does not check out is damage, with one
- * exception: what `wal salvage` gave up. The scan steps over those holes as recovery does. */
+ * The segment was recovered or written by this process, so a group that does not check out is
+ * damage, with one exception: what `wal salvage` gave up. The scan steps over those holes as
+ * recovery does. */
 #include "storage/recover_private.h"
 
 #include <stdlib.h>
@@ -46,8 +48,7 @@ int recover_scan_groups(struct io *io, const struct segment *segment, uint64_t s
                         uint64_t from_lsn, uint64_t to_lsn, recover_group_fn visit, void *context,
                         uint64_t *at_lsn)
 {
-    struct scan scan = {
-        .segment = segment, .lsn = from_lsn, .visit = visit, .context = context};
+    struct scan scan = {.segment = segment, .lsn = from_lsn, .visit = visit, .context = context};
     ASSERT(from_lsn >= segment->base_lsn);
     *at_lsn = from_lsn;
     int status = file_reader_init(&scan.reader, io, recover_group_bytes_max(segment_bytes));
@@ -94,7 +95,8 @@ static int scan_group(struct scan *scan)
             GROUP_VERDICT_TORN ||
         head.lsn != scan->lsn)
         return E_CORRUPT;
-    status = file_reader_bytes(&scan->reader, offset, group_total_bytes(head.payload_bytes), &bytes);
+    status =
+        file_reader_bytes(&scan->reader, offset, group_total_bytes(head.payload_bytes), &bytes);
     if (status < 0)
         return status == E_TRUNCATED ? E_CORRUPT : status;
     if (!group_payload_is_good(bytes, &head))

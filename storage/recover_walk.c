@@ -8,12 +8,12 @@
  *     the next file's first group does            f ends at x, go on there
  *     none                                        E = x
  *
- * Then what lies at E and behind it is looked at (recover_behind.c), and E, D and the rest become facts. */
+ * Then what lies at E and behind it is looked at (recover_behind.c), and E, D and the rest become
+ * facts. */
 #include "storage/recover_private.h"
 
 static void place_start(struct recover *recover);
-static bool start_base(const struct recover *recover, const struct wal_file *file,
-                       uint64_t *base);
+static bool start_base(const struct recover *recover, const struct wal_file *file, uint64_t *base);
 static int walk_step(struct recover *recover);
 static struct wal_file *cut_here(struct recover *recover);
 static int step_cut(struct recover *recover, struct wal_file *cut);
@@ -46,7 +46,8 @@ int recover_walk(struct recover *recover)
     return status;
 }
 
-/* E, D and a clean stop, held against each other. A salvaged log goes on behind a clean end: by its CUT. */
+/* E, D and a clean stop, held against each other. A salvaged log goes on behind a clean end: by its
+ * CUT. */
 static void conclude(struct recover *recover)
 {
     const struct place *place = &recover->place;
@@ -67,8 +68,8 @@ static void conclude(struct recover *recover)
 
 /* ---- the start ---- */
 
-/* The checkpoint's file, and in it the checkpoint's LSN; without one the place has an LSN but no file, and only a
- * hole leads on. */
+/* The checkpoint's file, and in it the checkpoint's LSN; without one the place has an LSN but no
+ * file, and only a hole leads on. */
 static void place_start(struct recover *recover)
 {
     const struct recover_options *options = recover->options;
@@ -95,9 +96,9 @@ static void place_start(struct recover *recover)
     file->pub.base_lsn = base;
     place_enter(recover, file);
     place->offset = DISK_SEGMENT_DATA + (place->lsn - base);
-    place->bare = place->lsn == base ||
-                  (file->is_cut &&
-                   place->lsn - base == group_total_bytes(file->first.payload_bytes));
+    place->bare =
+        place->lsn == base ||
+        (file->is_cut && place->lsn - base == group_total_bytes(file->first.payload_bytes));
 }
 
 /* A file's first group says where the file begins; of a log that has none, at 0. */
@@ -166,12 +167,11 @@ static int step_cut(struct recover *recover, struct wal_file *cut)
     uint8_t *bytes;
     file_reader_open(&recover->reader, cut->pub.fd, cut->pub.size_bytes);
     int status = file_reader_bytes(&recover->reader, DISK_SEGMENT_DATA,
-                              group_total_bytes(cut->first.payload_bytes), &bytes);
+                                   group_total_bytes(cut->first.payload_bytes), &bytes);
     if (status < 0)
         return status;
     if (le64_get(cut->cut.chain) != place->chain ||
-        le64_get(cut->cut.group_number) != place->number ||
-        !continues(place, &cut->first, bytes)) {
+        le64_get(cut->cut.group_number) != place->number || !continues(place, &cut->first, bytes)) {
         recover_fact(recover, FACT_AT_STALE, cut, 0, DISK_SEGMENT_DATA, place->lsn, 0);
         return 0;
     }
@@ -181,7 +181,8 @@ static int step_cut(struct recover *recover, struct wal_file *cut)
     return 1;
 }
 
-/* With nothing good at its end, only a CUT can go on there; it continues the chain from before the hole. */
+/* With nothing good at its end, only a CUT can go on there; it continues the chain from before the
+ * hole. */
 static int step_hole(struct recover *recover, const struct hole *hole)
 {
     struct place *place = &recover->place;
@@ -279,9 +280,11 @@ int recover_group_at(struct recover *recover, const struct wal_file *file, uint6
     if (*verdict != GROUP_VERDICT_TORN)
         return 0;
     recover->proven_lsn = max_u64(recover->proven_lsn, head->durable_lsn);
-    if (group_total_bytes(head->payload_bytes) > recover_group_bytes_max(recover->wal->segment_bytes))
+    if (group_total_bytes(head->payload_bytes) >
+        recover_group_bytes_max(recover->wal->segment_bytes))
         return 0; // longer than any that we write
-    status = file_reader_bytes(&recover->reader, offset, group_total_bytes(head->payload_bytes), bytes);
+    status =
+        file_reader_bytes(&recover->reader, offset, group_total_bytes(head->payload_bytes), bytes);
     if (status == 0 && group_payload_is_good(*bytes, head))
         *verdict = GROUP_VERDICT_GOOD;
     return status;

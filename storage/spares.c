@@ -1,16 +1,17 @@
-/* The background job that makes spare segments, as a chain of steps; see spares.h for the order and why.
+/* The background job that makes spare segments, as a chain of steps; see spares.h for the order and
+ * why.
  *
- * The happy path: job_begin() chooses the material (a successor that still needs its zeros, a recycled segment,
- * a new file), step_start() starts the step's one I/O operation, the next turn looks at its result and goes to
- * the next step, until the segment is READY.
+ * The happy path: job_begin() chooses the material (a successor that still needs its zeros, a
+ * recycled segment, a new file), step_start() starts the step's one I/O operation, the next turn
+ * looks at its result and goes to the next step, until the segment is READY.
  *
- * It can fail at any step; step_failed() says what that costs: the file (closed, unlinked, tried again later with
- * another one), or, for a directory that could not be made durable, the log. A recycled segment that can't be
- * renamed away stays where it is and is tried again.
+ * It can fail at any step; step_failed() says what that costs: the file (closed, unlinked, tried
+ * again later with another one), or, for a directory that could not be made durable, the log. A
+ * recycled segment that can't be renamed away stays where it is and is tried again.
  *
- * Why names come last: a file that has a number is trusted by recovery, so header and zeros are durable before the
- * rename; and a recycled file loses its old number durably before its header changes, else a crash could leave
- * the new header under the old name. */
+ * Why names come last: a file that has a number is trusted by recovery, so header and zeros are
+ * durable before the rename; and a recycled file loses its old number durably before its header
+ * changes, else a crash could leave the new header under the old name. */
 #include "storage/spares.h"
 
 #include <fcntl.h>
@@ -25,8 +26,8 @@
 #define BACKOFF_NS_MAX (4 * NS_PER_S) // service is back within 5 s of free space
 #define LOOK_NS (1 * NS_PER_S)        // between looks at the free space, when nothing hurries
 #define PACE_FACTOR 3                 // pause after a zero write, in lengths of that write
-#define WANTED_COUNT 2                // fewer named spares than this are made of the last free bytes
-#define SURPLUS_FREE_PERCENT 10       // more are made only while so much of the disk stays free
+#define WANTED_COUNT 2          // fewer named spares than this are made of the last free bytes
+#define SURPLUS_FREE_PERCENT 10 // more are made only while so much of the disk stays free
 
 static int job_begin(struct spares *spares, const struct spares_load *load);
 static bool job_is_discard(struct spares *spares, const struct segment *segment);
@@ -51,11 +52,16 @@ static void retire_start(struct spares *spares);
 static bool is_named(const struct spares *spares, const struct segment *segment);
 
 static const char *const step_names[] = {
-    [SPARES_RETIRE] = "retire",           [SPARES_RETIRE_SYNC] = "retire_sync",
-    [SPARES_OPEN] = "open",               [SPARES_ZERO] = "zero",
-    [SPARES_ZERO_SYNC] = "zero_sync",     [SPARES_HEADER] = "header",
-    [SPARES_HEADER_SYNC] = "header_sync", [SPARES_NAME] = "name",
-    [SPARES_NAME_SYNC] = "name_sync",     [SPARES_CLOSE] = "close",
+    [SPARES_RETIRE] = "retire",
+    [SPARES_RETIRE_SYNC] = "retire_sync",
+    [SPARES_OPEN] = "open",
+    [SPARES_ZERO] = "zero",
+    [SPARES_ZERO_SYNC] = "zero_sync",
+    [SPARES_HEADER] = "header",
+    [SPARES_HEADER_SYNC] = "header_sync",
+    [SPARES_NAME] = "name",
+    [SPARES_NAME_SYNC] = "name_sync",
+    [SPARES_CLOSE] = "close",
     [SPARES_UNLINK] = "unlink",
 };
 
@@ -277,8 +283,8 @@ static struct segment *job_new_file(struct spares *spares, const struct spares_l
     return segment;
 }
 
-/* The last bytes of a disk are for spares that the log can't do without, and they are not tried for in vain: a
- * file that grows until it fails takes the room of whoever writes beside it. */
+/* The last bytes of a disk are for spares that the log can't do without, and they are not tried for
+ * in vain: a file that grows until it fails takes the room of whoever writes beside it. */
 static bool disk_has_room(struct spares *spares, const struct spares_load *load)
 {
     struct io_fs_info info;
@@ -462,13 +468,13 @@ static enum spares_step after_unlink(struct spares *spares)
 
 /* ---- what the steps start ---- */
 
-/* <n>.wal loses its number: recycled-<n>.tmp if every block of it was written, so that it needs no zeros. */
+/* <n>.wal loses its number: recycled-<n>.tmp if every block of it was written, so that it needs no
+ * zeros. */
 static void retire_start(struct spares *spares)
 {
     struct segment *segment = spares->making;
     int len = snprintf(spares->path_to, SEGMENT_PATH_MAX, "%s/%s-%016llx.tmp", spares->options.dir,
-                       segment->written ? "recycled" : "void",
-                       (unsigned long long)segment->number);
+                       segment->written ? "recycled" : "void", (unsigned long long)segment->number);
     ASSERT(len > 0 && len < SEGMENT_PATH_MAX);
     io_rename(spares->options.io, &spares->op, segment->path, spares->path_to, step_done);
 }

@@ -5,17 +5,17 @@
  *     recycled segment    rename <n>.wal -> recycled-<n>.tmp, sync directory
  *     new file            open new-<n>.tmp
  *     not yet written     zeros over the full length, 1 MiB each; fdatasync
- *     then                header twice, with the next number and a new random generation; fdatasync;
+ *     then                header twice, with the next number and a new generation; fdatasync;
  *                         rename -> <number>.wal; sync directory                         = READY
  *     successor of the first segment (already has number and header, blocks only allocated)
  *                         zeros behind the header; fdatasync                             = READY
  *
- * Zeroing takes the whole device when the log is idle or waits for a spare; beside a busy log it pauses three
- * times as long as its last write took, so it has at most a quarter of the device.
+ * Zeroing takes the whole device when the log is idle or waits for a spare; beside a busy log it
+ * pauses three times as long as its last write took, so it has at most a quarter of the device.
  *
- * A full disk, or a file that can't be written, costs the file (unlinked, so that others get its blocks) and a
- * pause of 100 ms, doubled up to 4 s; it never fails the log. Only a directory that can't be made durable
- * does: then nobody knows which names the disk holds.
+ * A full disk, or a file that can't be written, costs the file (unlinked, so that others get its
+ * blocks) and a pause of 100 ms, doubled up to 4 s; it never fails the log. Only a directory that
+ * can't be made durable does: then nobody knows which names the disk holds.
  *
  * Thread: the log's owner. Nothing blocks but one statfs() per new file. */
 #ifndef SLUICE_STORAGE_SPARES_H
@@ -39,8 +39,8 @@ struct spares_options {
     uint64_t segment_bytes;
     uint32_t file_count_max; // with the live segments: beyond it no new file is made
     bool no_direct;
-    const uint8_t *zeros;    // SPARES_ZERO_BYTES of them, block-aligned
-    uint8_t *header;         // DISK_SEGMENT_DATA bytes, block-aligned: scratch
+    const uint8_t *zeros; // SPARES_ZERO_BYTES of them, block-aligned
+    uint8_t *header;      // DISK_SEGMENT_DATA bytes, block-aligned: scratch
     void *context;
     /* A directory could not be made durable: final. */
     void (*on_failed)(void *context, int status, int os_error);
@@ -94,41 +94,44 @@ static inline struct segment *segment_queue_at(const struct segment_queue *queue
 
 struct spares {
     struct spares_options options;
-    struct segment *pool;          // all segment objects of the log
-    struct segment **pool_free;    // stack of unused ones
+    struct segment *pool;       // all segment objects of the log
+    struct segment **pool_free; // stack of unused ones
     uint32_t pool_count, pool_free_count;
-    struct segment_queue named;    // PREPARING and READY, in order of their numbers
-    struct segment_queue raw;      // material
-    uint64_t next_number;          // of the next file that gets a name
-    uint32_t live_count;           // segments that the log holds: set by it
-    struct segment *making;        // what the job works on
+    struct segment_queue named; // PREPARING and READY, in order of their numbers
+    struct segment_queue raw;   // material
+    uint64_t next_number;       // of the next file that gets a name
+    uint32_t live_count;        // segments that the log holds: set by it
+    struct segment *making;     // what the job works on
     enum spares_step step;
     struct io_op op;
-    bool op_done;                  // op ended; the next turn goes on
+    bool op_done; // op ended; the next turn goes on
     bool stopped;
-    bool discard_next;             // the next raw file is deleted: see wal_discard_next()
-    bool hold_files;               // no new ones: see wal_hold_files()
-    bool wants_look;               // a file could be made, if there were space
+    bool discard_next; // the next raw file is deleted: see wal_discard_next()
+    bool hold_files;   // no new ones: see wal_hold_files()
+    bool wants_look;   // a file could be made, if there were space
     uint64_t zero_offset;
     uint64_t zero_began_ns;
-    uint64_t pace_ns;              // no zero write before
-    uint64_t retry_ns;             // no new job before
+    uint64_t pace_ns;  // no zero write before
+    uint64_t retry_ns; // no new job before
     uint64_t backoff_ns;
-    uint64_t look_ns;              // no look at the free space before
-    uint64_t made;                 // total
+    uint64_t look_ns; // no look at the free space before
+    uint64_t made;    // total
     char path_to[SEGMENT_PATH_MAX];
 };
 
 /* capacity: segment objects in all. Returns 0 or NO_MEMORY. */
 MUST_USE int spares_init(struct spares *spares, const struct spares_options *options,
                          uint32_t capacity);
-void spares_deinit(struct spares *spares); // descriptors are the caller's to close before: spares_close()
+void spares_deinit(
+    struct spares *spares); // descriptors are the caller's to close before: spares_close()
 
 /* ---- what is there at start ---- */
 
-struct segment *spares_segment_new(struct spares *spares); // zeroed, fd -1; asserts that there is one
-void spares_add_named(struct spares *spares, struct segment *segment); // PREPARING or READY, next number
-void spares_add_raw(struct spares *spares, struct segment *segment);   // RAW, path set
+struct segment *
+spares_segment_new(struct spares *spares); // zeroed, fd -1; asserts that there is one
+void spares_add_named(struct spares *spares,
+                      struct segment *segment); // PREPARING or READY, next number
+void spares_add_raw(struct spares *spares, struct segment *segment); // RAW, path set
 
 /* ---- the log's side ---- */
 

@@ -1,13 +1,15 @@
 /* The data directory as a whole: whose it is, whether it is fit, and making a new store in it.
  *
- * The happy path of an existing store: look at the file system, take LOCK, read DIR/store, done. Of a new one: the
- * identity is written with state MAKING, then each shard's directories and first files, then the identity again
- * with state READY; each step durable before the next. A crash in between leaves MAKING (or an empty directory):
- * nothing can have been acked, so the store is simply made anew.
+ * The happy path of an existing store: look at the file system, take LOCK, read DIR/store, done. Of
+ * a new one: the identity is written with state MAKING, then each shard's directories and first
+ * files, then the identity again with state READY; each step durable before the next. A crash in
+ * between leaves MAKING (or an empty directory): nothing can have been acked, so the store is
+ * simply made anew.
  *
- * It refuses, and says in `text` what, where and what to do: a directory that holds something else (FOREIGN), one
- * in use (LOCKED), a file system without durable direct I/O (NO_DIRECT), another format (NEWER), a damaged
- * identity (CORRUPT), too little space (NO_SPACE, before anything is made). */
+ * It refuses, and says in `text` what, where and what to do: a directory that holds something else
+ * (FOREIGN), one in use (LOCKED), a file system without durable direct I/O (NO_DIRECT), another
+ * format (NEWER), a damaged identity (CORRUPT), too little space (NO_SPACE, before anything is
+ * made). */
 #include "storage/store.h"
 
 #include <fcntl.h>
@@ -107,7 +109,8 @@ static int dir_look(struct opening *opening)
         return say(opening, E_FOREIGN,
                    "%s holds no store but is not empty (it has \"%s\"): give an empty directory",
                    opening->dir, opening->stranger);
-    /* The identity is durable before the first shard is made: without it the shards are somebody's data. */
+    /* The identity is durable before the first shard is made: without it the shards are somebody's
+     * data. */
     if (!opening->has_store && opening->has_shards)
         return say(opening, E_CORRUPT,
                    "%s/store is missing, but there are shards: put it back from a copy",
@@ -134,8 +137,8 @@ static int dir_visit(void *context, const char *name, uint64_t size_bytes)
     return 0;
 }
 
-/* A broker that was just killed holds its lock until its last I/O has ended. io_poll() with nothing in flight is
- * a pause. */
+/* A broker that was just killed holds its lock until its last I/O has ended. io_poll() with nothing
+ * in flight is a pause. */
 static int dir_lock(struct opening *opening, int *lock_fd)
 {
     char path[PATH_BYTES];
@@ -146,7 +149,8 @@ static int dir_lock(struct opening *opening, int *lock_fd)
         fd = io_lock_file(opening->io, path);
     }
     if (fd == E_LOCKED)
-        return say(opening, E_LOCKED, "%s is in use by another broker (LOCK is held)", opening->dir);
+        return say(opening, E_LOCKED, "%s is in use by another broker (LOCK is held)",
+                   opening->dir);
     if (fd < 0)
         return say(opening, fd, "%s: cannot be locked: %s", path, status_text(fd));
     *lock_fd = fd;
@@ -194,9 +198,8 @@ int store_head_read(struct io *io, const char *dir, bool no_direct, uint8_t *blo
     if (len < DISK_BLOCK)
         return say(&opening, E_CORRUPT, "%s: has %d bytes, not %d: put it back from a copy", path,
                    len, DISK_BLOCK);
-    struct disk_expect expect = {.magic = DISK_MAGIC_STORE,
-                                 .store_id = disk->common.store_id,
-                                 .shard_id = UINT32_MAX};
+    struct disk_expect expect = {
+        .magic = DISK_MAGIC_STORE, .store_id = disk->common.store_id, .shard_id = UINT32_MAX};
     int status = disk_header_check(disk, &expect, &why);
     if (status == E_NEWER)
         return say(&opening, status, "%s: %s: start the version that wrote it", path, why);
@@ -208,9 +211,9 @@ int store_head_read(struct io *io, const char *dir, bool no_direct, uint8_t *blo
     memcpy(head->identity.store_id, disk->common.store_id, sizeof(head->identity.store_id));
     bool possible = le32_get(disk->state) == DISK_STORE_MAKING || head->is_ready;
     if (!possible || !store_identity_is_valid(&head->identity))
-        return say(&opening, E_CORRUPT, "%s: says what can't be (%u shards, segments of %llu bytes)",
-                   path, head->identity.shard_count,
-                   (unsigned long long)head->identity.segment_bytes);
+        return say(&opening, E_CORRUPT,
+                   "%s: says what can't be (%u shards, segments of %llu bytes)", path,
+                   head->identity.shard_count, (unsigned long long)head->identity.segment_bytes);
     return 0;
 }
 
@@ -248,13 +251,15 @@ static int check_wish(struct opening *opening)
 {
     if (store_identity_is_valid(opening->identity))
         return 0;
-    return say(opening, E_INVALID,
-               "a store has 1..%d shards and segments of 4MiB..1GiB in whole MiB (asked for: %u, %llu)",
-               SHARDS_MAX, opening->identity->shard_count,
-               (unsigned long long)opening->identity->segment_bytes);
+    return say(
+        opening, E_INVALID,
+        "a store has 1..%d shards and segments of 4MiB..1GiB in whole MiB (asked for: %u, %llu)",
+        SHARDS_MAX, opening->identity->shard_count,
+        (unsigned long long)opening->identity->segment_bytes);
 }
 
-/* Better to say it now than half-way; what is there may still be too little for what others reserve. */
+/* Better to say it now than half-way; what is there may still be too little for what others
+ * reserve. */
 static int check_space(struct opening *opening)
 {
     struct io_fs_info info;

@@ -1,20 +1,22 @@
 /* Appending to the log, and its turn.
  *
- * The happy path of a publish: wal_append() copies the entry into the filling group; wal_turn() stamps and
- * submits the group (wal_group.c); its write completes, the next turn begins a sync round (wal_sync.c);
- * that completes, `durable` and `committed` move, on_committed() is told. What arrives meanwhile fills the next
- * group, so the groups are as large as the device is slow: small when idle, 256 KiB to 1 MiB under load.
+ * The happy path of a publish: wal_append() copies the entry into the filling group; wal_turn()
+ * stamps and submits the group (wal_group.c); its write completes, the next turn begins a sync
+ * round (wal_sync.c); that completes, `durable` and `committed` move, on_committed() is told. What
+ * arrives meanwhile fills the next group, so the groups are as large as the device is slow: small
+ * when idle, 256 KiB to 1 MiB under load.
  *
  * It can fail when
  *   - no slot is free, or no spare segment is ready: FULL, and on_room() when that has changed;
  *   - a write or an fdatasync failed: on_failed() once, then everything answers CLOSED;
  *   - the entry is larger than a jumbo slot: TOO_LARGE, nothing happened.
  *
- * Why appending is cheap: an entry that fits is two comparisons, the copies and sixteen bytes of header; marks,
- * checksums and statistics are made once per group. */
+ * Why appending is cheap: an entry that fits is two comparisons, the copies and sixteen bytes of
+ * header; marks, checksums and statistics are made once per group. */
 #include "storage/wal_private.h"
 
-static inline uint8_t *entry_copy(uint8_t *at, const struct wal_entry *entry, uint32_t payload_bytes);
+static inline uint8_t *entry_copy(uint8_t *at, const struct wal_entry *entry,
+                                  uint32_t payload_bytes);
 static int append_slow(struct wal *wal, uint64_t payload_bytes);
 static int turn_begin(struct wal *wal, uint64_t now_ns, uint64_t now_wall_ms);
 static int mark_turn(struct wal *wal);
@@ -64,7 +66,8 @@ int wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *
 }
 
 /* Header, pieces, zeros to a multiple of 8. Returns where the payload is. */
-static inline uint8_t *entry_copy(uint8_t *at, const struct wal_entry *entry, uint32_t payload_bytes)
+static inline uint8_t *entry_copy(uint8_t *at, const struct wal_entry *entry,
+                                  uint32_t payload_bytes)
 {
     struct disk_entry *disk = (struct disk_entry *)at;
     uint8_t *payload = at + sizeof(*disk);
@@ -132,8 +135,9 @@ static int turn_begin(struct wal *wal, uint64_t now_ns, uint64_t now_wall_ms)
     return 0;
 }
 
-/* Without it, a log that falls silent would leave its last groups durable but unproven: damage there would look
- * like a torn tail. A MARK proves others, not itself, so one is enough and none follows another. */
+/* Without it, a log that falls silent would leave its last groups durable but unproven: damage
+ * there would look like a torn tail. A MARK proves others, not itself, so one is enough and none
+ * follows another. */
 static int mark_turn(struct wal *wal)
 {
     if (!mark_is_wanted(wal) || wal->now_ns < wal->group_ns + WAL_MARK_IDLE_NS)

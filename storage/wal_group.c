@@ -1,21 +1,23 @@
 /* Slots and groups: from the first entry of a group to the end of its write.
  *
- * The happy path: group_open() takes the oldest free slot and a place in the open segment, group_seal() fixes
- * its length, group_stamp_all() writes the replicated part of the header, group_submit() the local part and
- * starts the write, group_write_done() hands over to the sync rounds.
+ * The happy path: group_open() takes the oldest free slot and a place in the open segment,
+ * group_seal() fixes its length, group_stamp_all() writes the replicated part of the header,
+ * group_submit() the local part and starts the write, group_write_done() hands over to the sync
+ * rounds.
  *
- * Stamping needs the payload checksum (20 us for 1 MiB) and the chain, so it is done in LSN order, once, and
- * not before the end of the turn: until then base offsets may still be patched into the batches.
+ * Stamping needs the payload checksum (20 us for 1 MiB) and the chain, so it is done in LSN order,
+ * once, and not before the end of the turn: until then base offsets may still be patched into the
+ * batches.
  *
- * Rolling: a group that finds no room in the open segment enters the next one, if that is ready and has a
- * successor of its own. So recovery can demand that the newest file that was entered is never the last. */
+ * Rolling: a group that finds no room in the open segment enters the next one, if that is ready and
+ * has a successor of its own. So recovery can demand that the newest file that was entered is never
+ * the last. */
 #include "storage/wal_private.h"
 
 enum want { WANT_NOTHING, WANT_SLOT, WANT_SPARE, WANT_SUCCESSOR };
 
 static struct group_slots *slots_for(struct wal *wal, uint32_t need);
-static enum want group_wants(const struct wal *wal, const struct group_slots *slots,
-                             uint32_t need);
+static enum want group_wants(const struct wal *wal, const struct group_slots *slots, uint32_t need);
 static bool must_roll(const struct wal *wal, uint32_t need);
 static uint64_t segment_room(const struct wal *wal);
 static void segment_enter_next(struct wal *wal);
@@ -43,8 +45,7 @@ size_t group_slots_arena_bytes(const struct wal_options *options)
            (size_t)WAL_JUMBO_SLOTS * group_jumbo_bytes(options) + DISK_BLOCK;
 }
 
-void group_slots_init(struct wal *wal, struct group_slots *slots, uint32_t count,
-                      uint32_t capacity)
+void group_slots_init(struct wal *wal, struct group_slots *slots, uint32_t count, uint32_t capacity)
 {
     slots->count = count;
     slots->next = 0;
@@ -93,7 +94,8 @@ static enum want group_wants(const struct wal *wal, const struct group_slots *sl
         return WANT_SLOT;
     if (must_roll(wal, need))
         return spares_can_enter(&wal->spares) ? WANT_NOTHING : WANT_SPARE;
-    /* Only after a CUT, and after the first file of a full disk, is there a file without a successor. */
+    /* Only after a CUT, and after the first file of a full disk, is there a file without a
+     * successor. */
     return spares_named_count(&wal->spares) > 0 ? WANT_NOTHING : WANT_SUCCESSOR;
 }
 
@@ -206,8 +208,8 @@ void group_stamp_all(struct wal *wal)
 
 /* ---- submitting ---- */
 
-/* Idle: whatever there is goes out at once. Otherwise what has come together since is worth a write of its own
- * from 256 KiB on; less waits for the sync round that is under way. */
+/* Idle: whatever there is goes out at once. Otherwise what has come together since is worth a write
+ * of its own from 256 KiB on; less waits for the sync round that is under way. */
 int group_submit_some(struct wal *wal, bool all)
 {
     int submitted = 0;

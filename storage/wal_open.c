@@ -1,9 +1,11 @@
 /* The two ends of a log's life: made, opened, closed.
  *
- * The happy path of opening: recover_run() reads, replays and decides; what it found becomes live segments, the open
- * one, spares and raw material; slots are taken from the arena; appending may begin. Opening blocks.
+ * The happy path of opening: recover_run() reads, replays and decides; what it found becomes live
+ * segments, the open one, spares and raw material; slots are taken from the arena; appending may
+ * begin. Opening blocks.
  *
- * It can fail with whatever recovery says, and then nothing is left open; *result tells file and place. */
+ * It can fail with whatever recovery says, and then nothing is left open; *result tells file and
+ * place. */
 #include "storage/wal_private.h"
 
 #include <fcntl.h>
@@ -57,8 +59,8 @@ int wal_create(const struct wal_options *options)
     return status;
 }
 
-/* The open one, its successor, and one file's worth of blocks for the one after that: with three files the log
- * can roll and recycle for ever on a disk that is full. */
+/* The open one, its successor, and one file's worth of blocks for the one after that: with three
+ * files the log can roll and recycle for ever on a disk that is full. */
 static int create_all(struct maker *maker)
 {
     const struct wal_options *options = maker->options;
@@ -175,7 +177,8 @@ static int files_make(struct wal *wal, struct recover_log *log)
     const struct wal_options *options = &wal->options;
     uint64_t budget = options->bytes_budget / options->segment_bytes;
     uint32_t file_count_max = (uint32_t)min_u64(budget, 65536);
-    uint32_t capacity = SLACK_SEGMENTS + (log->count > file_count_max ? log->count : file_count_max);
+    uint32_t capacity =
+        SLACK_SEGMENTS + (log->count > file_count_max ? log->count : file_count_max);
     struct spares_options spares = {
         .io = options->io,
         .random = options->random,
@@ -290,8 +293,8 @@ int wal_close(struct wal *wal)
         (void)sync_start(wal);
         (void)io_poll(wal->options.io, UINT64_MAX);
     }
-    /* Whoever asked for the position at this very end writes a checkpoint there, which proves as much; a MARK behind a
-     * checkpoint that says "closed cleanly" would contradict it. */
+    /* Whoever asked for the position at this very end writes a checkpoint there, which proves as
+     * much; a MARK behind a checkpoint that says "closed cleanly" would contradict it. */
     if (!wal->failed && wal->proven_lsn < wal->data_end_lsn && wal->position_lsn != wal->next_lsn)
         (void)group_submit_mark(wal);
     wal->closed = true;

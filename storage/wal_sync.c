@@ -1,14 +1,15 @@
 /* Marks, sync rounds and failure: what turns written into durable.
  *
- * A round: note `written` (every write below it has completed and was looked at), one fdatasync for each file
- * that holds bytes between `durable` and it, and when all have returned, `durable` moves there. The round covers
- * writes that completed before it began and no others, whatever the kernel happens to flush with them.
- * One round is in flight at a time: a device flushes one thing after the other anyway, and what is written
- * meanwhile shares the next.
+ * A round: note `written` (every write below it has completed and was looked at), one fdatasync for
+ * each file that holds bytes between `durable` and it, and when all have returned, `durable` moves
+ * there. The round covers writes that completed before it began and no others, whatever the kernel
+ * happens to flush with them. One round is in flight at a time: a device flushes one thing after
+ * the other anyway, and what is written meanwhile shares the next.
  *
- * Failure is final. After a failed fdatasync the kernel may have dropped the pages and say yes the next time
- * (seen on Linux 6.18: a later one returned 0 with 16 MiB lost), so nothing is tried again: no mark moves any
- * more, on_failed() is told once, and the process ends; its next start sees what the disk really holds. */
+ * Failure is final. After a failed fdatasync the kernel may have dropped the pages and say yes the
+ * next time (seen on Linux 6.18: a later one returned 0 with 16 MiB lost), so nothing is tried
+ * again: no mark moves any more, on_failed() is told once, and the process ends; its next start
+ * sees what the disk really holds. */
 #include "storage/wal_private.h"
 
 #include "base/fault.h"

@@ -1,4 +1,5 @@
-/* The simulated backend: a list of operations in flight, each with the time at which it ends. See io_sim.h. */
+/* The simulated backend: a list of operations in flight, each with the time at which it ends. See
+ * io_sim.h. */
 #include "tests/sim/io_sim.h"
 
 #include <errno.h>
@@ -142,7 +143,7 @@ void io_sim_crash(struct io *io)
 {
     struct io_sim *sim = sim_of(io);
     LIST_EACH(node, &sim->in_flight)
-        leave_in_flight(sim, IO_OP_OF_LINK(node));
+    leave_in_flight(sim, IO_OP_OF_LINK(node));
     for (int i = 0; i < FDS_MAX; i++)
         if (sim->fds[i].file)
             (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
@@ -153,7 +154,8 @@ void io_sim_crash(struct io *io)
 void io_sim_kill(struct io *io)
 {
     struct io_sim *sim = sim_of(io);
-    LIST_EACH(node, &sim->in_flight) {
+    LIST_EACH(node, &sim->in_flight)
+    {
         struct io_op *op = IO_OP_OF_LINK(node);
         if (op->kind == IO_WRITE && random_below(&sim->random, 2) == 0)
             (void)perform_write(sim, op);
@@ -212,9 +214,9 @@ static void sim_start(struct io *io, struct io_op *op)
     struct io_sim *sim = sim_of(io);
     const struct rule *rule = &sim->rules[op->kind];
     uint64_t count = ++sim->counts[op->kind];
-    op->backend[OP_READY_NS] = op->kind == IO_TIMER
-                                   ? max_u64(op->offset, sim->now_ns)
-                                   : sim->now_ns + 1 + random_below(&sim->random, sim->latency_ns_max);
+    op->backend[OP_READY_NS] =
+        op->kind == IO_TIMER ? max_u64(op->offset, sim->now_ns)
+                             : sim->now_ns + 1 + random_below(&sim->random, sim->latency_ns_max);
     if (op->kind != IO_TIMER) { // io.c keeps an injected fault in the other words of a timer
         op->backend[OP_SEQUENCE] = sim->disk->sequence;
         op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_xxh3(op->buf, op->len) : 0;
@@ -236,7 +238,8 @@ static void sim_cancel(struct io *io, struct io_op *op)
 static struct io_op *earliest(struct io_sim *sim)
 {
     struct io_op *first = NULL;
-    LIST_EACH(node, &sim->in_flight) {
+    LIST_EACH(node, &sim->in_flight)
+    {
         struct io_op *op = IO_OP_OF_LINK(node);
         if (first == NULL || op->backend[OP_READY_NS] < first->backend[OP_READY_NS])
             first = op;

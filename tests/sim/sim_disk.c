@@ -1,4 +1,5 @@
-/* The memory disk. See sim_disk.h for its model; here are its tables and what a crash makes of them. */
+/* The memory disk. See sim_disk.h for its model; here are its tables and what a crash makes of
+ * them. */
 #include "tests/sim/sim_disk.h"
 
 #include <errno.h>
@@ -183,7 +184,8 @@ void sim_disk_sync_dir(struct sim_disk *disk, const char *path, uint64_t sequenc
     disk->dir_op_count = kept;
 }
 
-/* As a journal does before it says that there is no space: the blocks of files that were deleted come back. */
+/* As a journal does before it says that there is no space: the blocks of files that were deleted
+ * come back. */
 static void dir_ops_commit(struct sim_disk *disk)
 {
     for (uint32_t i = 0; i < disk->dir_op_count; i++) {

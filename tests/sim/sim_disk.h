@@ -1,11 +1,13 @@
 /* A disk in memory that forgets, as disks do: the part of the simulator that survives a crash.
  *
- * Each file has what a reader sees now and what is on stable storage, block by block, and the list of block versions
- * between the two. Each name likewise: directory operations are pending until their directory is synced.
+ * Each file has what a reader sees now and what is on stable storage, block by block, and the list
+ * of block versions between the two. Each name likewise: directory operations are pending until
+ * their directory is synced.
  *
  * A crash makes one of the images that a power cut could leave:
- *     - each version of each block that no fdatasync covered is, by itself: there, not there, there in some of
- *       its 512-byte sectors, or garbage in some of them; a later version may be there and an earlier not;
+ *     - each version of each block that no fdatasync covered is, by itself: there, not there, there
+ *       in some of its 512-byte sectors, or garbage in some of them; a later version may be there
+ *       and an earlier not;
  *     - each pending directory operation happened or did not, one by one.
  *
  * Thread: one. */
@@ -23,22 +25,22 @@
 
 struct sim_version { // of one block, not yet durable
     uint64_t block;
-    uint64_t sequence;  // of its delivery; 0: in flight
-    uint8_t *bytes;     // SIM_BLOCK of them
-    bool lost;          // an fdatasync failed on it: no later one makes it durable
+    uint64_t sequence; // of its delivery; 0: in flight
+    uint8_t *bytes;    // SIM_BLOCK of them
+    bool lost;         // an fdatasync failed on it: no later one makes it durable
 };
 
 struct sim_file {
-    uint32_t references;  // names (seen and durable) and descriptors
-    uint64_t size;        // as seen
+    uint32_t references; // names (seen and durable) and descriptors
+    uint64_t size;       // as seen
     uint64_t size_durable;
     uint64_t block_count; // of the arrays
     uint8_t **seen;       // NULL: zeros
     uint8_t **durable;
-    bool *allocated;      // counts against the capacity
+    bool *allocated; // counts against the capacity
     struct sim_version *versions;
     uint32_t version_count, version_capacity;
-    const void *lock;     // who holds it, or NULL
+    const void *lock; // who holds it, or NULL
     bool is_dir;
 };
 
@@ -66,12 +68,12 @@ struct sim_disk {
     struct sim_names seen, durable;
     struct sim_dir_op *dir_ops;
     uint32_t dir_op_count, dir_op_capacity;
-    uint64_t sequence;         // deliveries so far
+    uint64_t sequence; // deliveries so far
     uint64_t capacity_blocks;
     uint64_t allocated_blocks;
     uint32_t crash_keep_percent; // how likely a block or an operation survives; 50
-    bool is_memory;            // statfs says tmpfs
-    bool no_direct;            // refuses O_DIRECT
+    bool is_memory;              // statfs says tmpfs
+    bool no_direct;              // refuses O_DIRECT
 };
 
 struct sim_disk *sim_disk_new(uint64_t seed, uint64_t capacity_bytes);

@@ -1,10 +1,11 @@
-/* Inspection and salvage: what is shown, what is never written, what a hole costs. On the simulated disk. */
+/* Inspection and salvage: what is shown, what is never written, what a hole costs. On the simulated
+ * disk. */
 #include "tests/unit/storage/wal_fixture.h"
 
 #include "storage/inspect.h"
 #include "storage/store.h"
 
-/* A store of one shard made by store_dir_open(), with a log in it that the fixture's model knows. */
+/* A store of one shard made by store_dir_open(), with a log that the fixture's model knows. */
 struct site {
     struct fixture f;
     struct store_identity identity;
@@ -117,10 +118,11 @@ Test(inspect, a_running_broker_is_left_in_peace)
 {
     struct site s;
     site_init(&s, 1);
-    cr_assert_eq(inspect_run(s.f.io,
-                             &(struct inspect_options){.dir = "data", .report = site_report, .context = &s},
-                             s.text),
-                 E_LOCKED);
+    cr_assert_eq(
+        inspect_run(s.f.io,
+                    &(struct inspect_options){.dir = "data", .report = site_report, .context = &s},
+                    s.text),
+        E_LOCKED);
     cr_assert_not_null(strstr(s.text, "in use"));
     site_deinit(&s);
 }
@@ -186,8 +188,9 @@ Test(salvage, an_intact_log_has_nothing_to_give_up_behind_its_end)
     site_fill(&s, 10, 1000);
     uint64_t before = sim_disk_hash(s.f.disk);
     uint64_t end = 10 * DISK_BLOCK;
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, end, end + 40 * DISK_BLOCK, false, &s.result, s.text),
-                 E_INVALID);
+    cr_assert_eq(
+        inspect_salvage(s.f.io, "data", 0, end, end + 40 * DISK_BLOCK, false, &s.result, s.text),
+        E_INVALID);
     cr_assert_not_null(strstr(s.text, "intact"));
     cr_assert_eq(sim_disk_hash(s.f.disk), before);
     site_deinit(&s);
@@ -200,8 +203,9 @@ Test(salvage, a_good_group_is_given_up_when_the_operator_names_it)
     site_init(&s, 1);
     site_fill(&s, 10, 1000);
     uint64_t from = align_down(s.f.entries[4].lsn, DISK_BLOCK);
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, from, from + DISK_BLOCK, false, &s.result, s.text), 0, "%s",
-                 s.text);
+    cr_assert_eq(
+        inspect_salvage(s.f.io, "data", 0, from, from + DISK_BLOCK, false, &s.result, s.text), 0,
+        "%s", s.text);
     model_remove(&s.f, 4, 1);
     cr_assert_eq(fixture_open(&s.f), 0, "%s %s", s.f.result.path, s.f.result.text);
     cr_assert_eq(s.f.count, 9);
@@ -216,9 +220,11 @@ Test(salvage, the_range_must_be_a_range_and_begin_at_the_damage)
     sim_disk_flip(s.f.disk, first_file, offset_of(&s, 17) + 100, 4);
     uint64_t group = align_down(s.f.entries[17].lsn, DISK_BLOCK);
     uint64_t before = sim_disk_hash(s.f.disk);
-    uint64_t ranges[][2] = {{group, group}, {group + 1, group + 4097}, {group + 4096, group + 8192}};
+    uint64_t ranges[][2] = {
+        {group, group}, {group + 1, group + 4097}, {group + 4096, group + 8192}};
     for (size_t i = 0; i < ARRAY_COUNT(ranges); i++)
-        cr_assert_eq(inspect_salvage(s.f.io, "data", 0, ranges[i][0], ranges[i][1], false, &s.result, s.text),
+        cr_assert_eq(inspect_salvage(s.f.io, "data", 0, ranges[i][0], ranges[i][1], false,
+                                     &s.result, s.text),
                      E_INVALID, "%zu: %s", i, s.text);
     cr_assert_eq(inspect_salvage(s.f.io, "data", 3, group, group + 4096, false, &s.result, s.text),
                  E_INVALID);
@@ -234,14 +240,17 @@ Test(salvage, loses_exactly_the_group_that_was_named)
     sim_disk_flip(s.f.disk, first_file, offset_of(&s, 17) + 100, 4);
     cr_assert_eq(fixture_open(&s.f), E_CORRUPT);
     uint64_t group = align_down(s.f.entries[17].lsn, DISK_BLOCK);
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 4096, true, &s.result, s.text), 0, "%s", s.text);
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 4096, true, &s.result, s.text),
+                 0, "%s", s.text);
     cr_assert_eq(fixture_open(&s.f), E_CORRUPT, "a dry run changed something");
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 4096, false, &s.result, s.text), 0, "%s", s.text);
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 4096, false, &s.result, s.text),
+                 0, "%s", s.text);
     cr_assert_eq(s.result.lost_bytes, 4096);
     model_remove(&s.f, 17, 1);
     /* Every later life takes the same step over the hole, also after more appends and a crash. */
     for (int life = 0; life < 3; life++) {
-        cr_assert_eq(fixture_open(&s.f), 0, "life %d: %s %s", life, s.f.result.path, s.f.result.text);
+        cr_assert_eq(fixture_open(&s.f), 0, "life %d: %s %s", life, s.f.result.path,
+                     s.f.result.text);
         cr_assert_eq(s.f.result.lost_bytes, 4096);
         cr_assert_eq(s.f.count, 39u + (uint32_t)life);
         while (fixture_append(&s.f, 500) == E_FULL)
@@ -262,8 +271,8 @@ Test(salvage, a_hole_to_the_end_drops_all_that_lies_behind)
     uint64_t end = align_up(s.f.entries[39].lsn, DISK_BLOCK) + DISK_BLOCK;
     sim_disk_flip(s.f.disk, first_file, offset_of(&s, 30) + 100, 4);
     /* Far behind everything that was ever written: nothing good lies at its end. */
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 2 * DISK_BLOCK + 40960000, false, &s.result,
-                                 s.text),
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + 2 * DISK_BLOCK + 40960000, false,
+                                 &s.result, s.text),
                  0, "%s", s.text);
     model_remove(&s.f, 30, 10);
     s.f.committed = group;
@@ -287,8 +296,9 @@ Test(salvage, a_range_that_ends_inside_proven_bytes_is_refused)
     uint64_t group = align_down(s.f.entries[20].lsn, DISK_BLOCK);
     sim_disk_flip(s.f.disk, first_file, offset_of(&s, 20) + 100, 4);
     uint64_t before = sim_disk_hash(s.f.disk);
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, group, group + DISK_BLOCK, false, &s.result, s.text),
-                 E_CORRUPT);
+    cr_assert_eq(
+        inspect_salvage(s.f.io, "data", 0, group, group + DISK_BLOCK, false, &s.result, s.text),
+        E_CORRUPT);
     cr_assert_not_null(strstr(s.text, "more damage"));
     cr_assert_eq(sim_disk_hash(s.f.disk), before);
     site_deinit(&s);
@@ -305,7 +315,8 @@ Test(salvage, a_missing_middle_file_can_be_given_up)
     cr_assert_eq(s.result.damage, DAMAGE_MISSING_FILE);
     cr_assert_str_eq(s.result.path, gone);
     uint64_t from = s.result.lsn_from, to = s.result.lsn_to;
-    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, from, to, false, &s.result, s.text), 0, "%s", s.text);
+    cr_assert_eq(inspect_salvage(s.f.io, "data", 0, from, to, false, &s.result, s.text), 0, "%s",
+                 s.text);
     uint32_t first = fixture_index_at(&s.f, from), next = fixture_index_at(&s.f, to);
     cr_assert_gt(next, first);
     model_remove(&s.f, first, next - first);

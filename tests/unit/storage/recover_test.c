@@ -5,14 +5,15 @@
 
 /* ---- crash points ---- */
 
-/* A life: appends of random sizes with turns in between, now and then a roll, a group end, a pause, a checkpoint. */
+/* A life: appends of random sizes with turns in between, now and then a roll, a group end, a pause,
+ * a checkpoint. */
 static void live(struct fixture *f, struct random *random, uint32_t steps)
 {
     for (uint32_t i = 0; i < steps && !wal_is_failed(f->wal); i++) {
         uint64_t what = random_below(random, 100);
-        uint32_t len = (uint32_t)random_below(random, what < 3 ? f->options.batch_bytes_max + 64
-                                                       : what < 20 ? 200000
-                                                                   : 3000);
+        uint32_t len = (uint32_t)random_below(random, what < 3    ? f->options.batch_bytes_max + 64
+                                                      : what < 20 ? 200000
+                                                                  : 3000);
         if (what < 70)
             (void)fixture_append(f, len);
         else if (what < 72)
@@ -42,8 +43,8 @@ static void crash_run(uint64_t seed, bool relaxed_recovery_crash)
             io_sim_fail(f.io, kinds[random_below(&random, 5)], 1 + random_below(&random, 6),
                         UINT64_MAX, 5);
             int status = fixture_open(&f);
-            cr_assert(status == 0 || status == E_IO, "seed %llu: %s %s %s", (unsigned long long)seed,
-                      status_name(status), f.result.path, f.result.text);
+            cr_assert(status == 0 || status == E_IO, "seed %llu: %s %s %s",
+                      (unsigned long long)seed, status_name(status), f.result.path, f.result.text);
             fixture_crash(&f, seed);
         }
         int status = fixture_open(&f);
@@ -188,8 +189,8 @@ static uint64_t chain_before(struct fixture *f, uint32_t entry)
     return le64_get(disk.chain);
 }
 
-/* Takes an entry's group out of its file, lets `change` work on it, stamps it anew and puts it back; with the right
- * chain, or with the one that it had. */
+/* Takes an entry's group out of its file, lets `change` work on it, stamps it anew and puts it
+ * back; with the right chain, or with the one that it had. */
 static void rewrite_group(struct fixture *f, uint32_t entry, bool right_chain,
                           void (*change)(uint8_t *bytes, struct group_head *head))
 {
@@ -651,7 +652,7 @@ Test(recover, no_flipped_bit_below_the_proven_mark_goes_unnoticed, .timeout = 30
     fixture_deinit(&f);
 }
 
-/* In the window that no group proves any more, a flip costs what was never proven, and is counted. */
+/* In the window that no group proves, a flip costs what was never proven, and is counted. */
 Test(recover, damage_in_the_unproven_tail_is_dropped_and_counted)
 {
     struct fixture f;

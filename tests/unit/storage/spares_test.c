@@ -171,8 +171,8 @@ Test(spares, a_file_that_can_not_be_finished_is_deleted)
 
 Test(spares, each_operation_of_the_job_may_fail_and_the_log_lives, .timeout = 120)
 {
-    static const enum io_kind kinds[] = {IO_OPEN, IO_WRITE, IO_FDATASYNC, IO_RENAME, IO_UNLINK,
-                                         IO_CLOSE};
+    static const enum io_kind kinds[] = {IO_OPEN,   IO_WRITE,  IO_FDATASYNC,
+                                         IO_RENAME, IO_UNLINK, IO_CLOSE};
     for (size_t k = 0; k < ARRAY_COUNT(kinds); k++) {
         for (uint64_t n = 1; n <= 12; n++) {
             struct fixture f;
@@ -182,7 +182,8 @@ Test(spares, each_operation_of_the_job_may_fail_and_the_log_lives, .timeout = 12
             if (kinds[k] == IO_UNLINK || kinds[k] == IO_CLOSE)
                 io_sim_fail(f.io, IO_WRITE, n, n, ENOSPC); // so that something is unlinked
             fixture_idle(&f, 10 * NS_PER_S);
-            cr_assert_eq(f.on_failed, 0, "kind %d, operation %llu", kinds[k], (unsigned long long)n);
+            cr_assert_eq(f.on_failed, 0, "kind %d, operation %llu", kinds[k],
+                         (unsigned long long)n);
             cr_assert_eq(spares_made(&f), 8);
             fixture_crash(&f, n);
             cr_assert_eq(fixture_open(&f), 0, "%s %s", f.result.path, f.result.text);

@@ -222,7 +222,8 @@ Test(store_dir, a_newer_identity_is_left_alone)
     place_deinit(&p);
 }
 
-/* Power cut after every number of operations of making a store: the next start makes it, or finds it made. */
+/* Power cut after every number of operations of making a store: the next start makes it, or finds
+ * it made. */
 Test(store_dir, making_a_store_may_crash_anywhere)
 {
     uint32_t made_at_once = 0;

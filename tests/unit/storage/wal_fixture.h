@@ -1,7 +1,8 @@
 /* A log on the simulated disk, and a naive model of it: a list of what was appended.
  *
- * fixture_open() replays into the model's check: what comes back must be what was appended, in order, without a hole,
- * nothing else, and at least as far as it was committed. What did not come back is taken out of the model. */
+ * fixture_open() replays into the model's check: what comes back must be what was appended, in
+ * order, without a hole, nothing else, and at least as far as it was committed. What did not come
+ * back is taken out of the model. */
 #ifndef SLUICE_TESTS_WAL_FIXTURE_H
 #define SLUICE_TESTS_WAL_FIXTURE_H
 
@@ -36,15 +37,15 @@ struct fixture {
     struct wal *wal;
     struct model_entry *entries;
     uint32_t count, capacity;
-    uint32_t replay_at;        // next entry that replay must bring
+    uint32_t replay_at; // next entry that replay must bring
     const char *replay_error;
-    uint64_t committed;        // highest ever told
+    uint64_t committed; // highest ever told
     uint64_t next_seed;
-    uint8_t entry_type;        // 0: ENTRY_BATCH (of content that is no batch)
+    uint8_t entry_type; // 0: ENTRY_BATCH (of content that is no batch)
     uint32_t on_committed, on_room, on_closed, on_failed;
     struct wal_failure failure;
     struct recover_options older; // the checkpoint before the last
-    uint64_t now_ns;           // survives lives
+    uint64_t now_ns;              // survives lives
     uint64_t life;
     uint8_t *payload;
 };
@@ -109,9 +110,10 @@ static int fixture_apply(void *context, const struct wal_view *view)
 
 static inline void fixture_io(struct fixture *f, uint64_t seed)
 {
-    f->io = io_sim_new(f->disk, &(struct io_sim_options){.seed = seed * 1000 + f->life++,
-                                                         .start_ns = f->now_ns,
-                                                         .wall_ms = 1700000000000 + f->now_ns / NS_PER_MS});
+    f->io = io_sim_new(f->disk,
+                       &(struct io_sim_options){.seed = seed * 1000 + f->life++,
+                                                .start_ns = f->now_ns,
+                                                .wall_ms = 1700000000000 + f->now_ns / NS_PER_MS});
     f->options.io = f->io;
 }
 
@@ -183,11 +185,12 @@ static inline int fixture_append(struct fixture *f, uint32_t len)
     struct wal_view view;
     uint64_t seed = f->next_seed++ * 1000003;
     fixture_content(f->payload, len, seed);
-    struct wal_entry entry = {.type = f->entry_type ? f->entry_type : ENTRY_BATCH,
-                              .topic_id = 7,
-                              .partition = (uint32_t)seed % 5,
-                              .pieces = {{f->payload, len / 3}, {f->payload + len / 3, len - len / 3}},
-                              .piece_count = 2};
+    struct wal_entry entry = {
+        .type = f->entry_type ? f->entry_type : ENTRY_BATCH,
+        .topic_id = 7,
+        .partition = (uint32_t)seed % 5,
+        .pieces = {{f->payload, len / 3}, {f->payload + len / 3, len - len / 3}},
+        .piece_count = 2};
     int status = wal_append(f->wal, &entry, &view);
     if (status < 0)
         return status;
@@ -266,8 +269,8 @@ static inline void fixture_deinit(struct fixture *f)
     free(f->payload);
 }
 
-/* Remembers the log's place as a checkpoint would, once everything below is durable, and gives back what the older
- * of two checkpoints doesn't need. */
+/* Remembers the log's place as a checkpoint would, once everything below is durable, and gives back
+ * what the older of two checkpoints doesn't need. */
 static inline void fixture_checkpoint(struct fixture *f)
 {
     struct wal_position position = wal_position(f->wal);

@@ -1,5 +1,5 @@
-/* Golden bytes: what a log of fixed seed, clock and content looks like on disk. A change of these files is a change of
- * the format. SLUICE_GOLDEN_WRITE=1 makes them anew. */
+/* Golden bytes: what a log of fixed seed, clock and content looks like on disk. A change of these
+ * files is a change of the format. SLUICE_GOLDEN_WRITE=1 makes them anew. */
 #include "tests/unit/storage/wal_fixture.h"
 
 #include <stdio.h>
@@ -61,12 +61,12 @@ Test(golden, a_segment_with_two_groups_and_a_mark)
     fixture_flush(&f);
     fixture_idle(&f, 20 * NS_PER_MS);
     cr_assert_eq(wal_marks(f.wal).durable, 3 * DISK_BLOCK);
-    compare_file(&f, "wal/0000000000000001.wal", "segment.wal",
-                 DISK_SEGMENT_DATA + 3 * DISK_BLOCK);
+    compare_file(&f, "wal/0000000000000001.wal", "segment.wal", DISK_SEGMENT_DATA + 3 * DISK_BLOCK);
     fixture_deinit(&f);
 }
 
-/* The same log after its second group was damaged in the unproven window: a file that begins with a CUT. */
+/* The same log after its second group was damaged in the unproven window: a file that begins with a
+ * CUT. */
 Test(golden, a_cut_and_the_file_that_it_begins)
 {
     struct fixture f;

@@ -14,6 +14,14 @@ static void turn_only(struct fixture *f)
     (void)wal_turn(f->wal, io_sim_now_ns(f->io), io_sim_now_wall_ms(f->io));
 }
 
+/* A turn, and all writes that it started end before the next one. */
+static void turn_and_writes(struct fixture *f)
+{
+    turn_only(f);
+    for (int i = 0; i < 20; i++)
+        (void)io_poll(f->io, NS_PER_MS);
+}
+
 /* ---- appending ---- */
 
 Test(wal, new_log_opens_empty_and_takes_entries)
@@ -111,6 +119,7 @@ Test(wal, group_end_separates_lsn_ranges_but_not_syncs)
     cr_assert_eq(fixture_append(&f, 100), 0);
     cr_assert_eq(f.entries[1].lsn - f.entries[0].lsn, 4096);
     struct wal_stats before = wal_stats(f.wal);
+    turn_and_writes(&f);
     fixture_flush(&f);
     cr_assert_eq(wal_stats(f.wal).syncs - before.syncs, 1);
     cr_assert_eq(f.on_committed, 1);
@@ -263,9 +272,7 @@ Test(wal, a_round_at_a_roll_syncs_both_files)
     wal_roll(f.wal);
     cr_assert_eq(fixture_append(&f, 100), 0);
     struct wal_stats before = wal_stats(f.wal);
-    turn_only(&f);
-    for (int i = 0; i < 10; i++) // both writes end before the next turn
-        (void)io_poll(f.io, NS_PER_MS);
+    turn_and_writes(&f);
     fixture_flush(&f);
     cr_assert_eq(wal_stats(f.wal).syncs - before.syncs, 2);
     cr_assert_eq(f.on_committed, 1, "shown before both files were durable");
@@ -454,8 +461,8 @@ static void check_dead(struct fixture *f)
     cr_assert_eq(io_sim_count(f->io, IO_FDATASYNC), syncs, "a sync was tried again");
 }
 
-/* The n-th write or fdatasync fails, for each n; the failed fdatasync loses what it covered, and later ones would
- * say yes. */
+/* The n-th write or fdatasync fails, for each n; the failed fdatasync loses what it covered, and
+ * later ones would say yes. */
 static void sweep(enum io_kind kind, uint64_t last)
 {
     uint32_t failed = 0;
