@@ -58,11 +58,11 @@ static void *core_main(void *argument)
     char name[16];
     snprintf(name, sizeof(name), "core-%u", core->index);
     pthread_setname_np(pthread_self(), name);
+    pin(core);
     core->start_status = core_init(core, core->broker, core->index);
     if (core->start_status != 0)
         snprintf(core->start_text, sizeof(core->start_text), "core %u: %s", core->index,
                  status_text(core->start_status));
-    pin(core);
     if (core->start_status == 0)
         core->start_status = open_all(core);
     if (core->start_status != 0) {
@@ -74,8 +74,8 @@ static void *core_main(void *argument)
     return NULL;
 }
 
-/* After the io was made: its kernel workers inherit the mask of their maker, and must not be bound
- * to this CPU (they would wait for us, measured: 352 us in place of 129). */
+/* Before the io is made: it then keeps the kernel's workers off this processor, where they would wait for
+ * us (measured: 352 us in place of 129 for a write and its fdatasync). */
 static void pin(struct core *core)
 {
     cpu_set_t allowed, one;
