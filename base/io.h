@@ -54,23 +54,23 @@ enum io_kind {
 #define IO_OP_MAGIC 0x6f49736cu // "lsIo"
 
 struct io_op {
-    struct list link;       // backend's queues
-    io_done_fn done;        // called once from io_poll(); op may be reused inside
-    uint32_t magic;         // IO_OP_MAGIC while in flight: what passes through void * is checked
-    enum io_kind kind;      // IO_NONE when not in flight
-    int32_t result;         // set before done()
-    int32_t os_error;       // errno behind a negative result, for the log
+    struct list link;  // backend's queues
+    io_done_fn done;   // called once from io_poll(); op may be reused inside
+    uint32_t magic;    // IO_OP_MAGIC while in flight: what passes through void * is checked
+    enum io_kind kind; // IO_NONE when not in flight
+    int32_t result;    // set before done()
+    int32_t os_error;  // errno behind a negative result, for the log
     int fd;
-    uint32_t flags;         // open flags; of all other kinds the backend's own
-    uint32_t mode;          // file mode of io_open()
-    uint32_t len;           // bytes asked for
-    uint32_t progress;      // bytes done so far, when the backend continues a partial send or write
+    uint32_t flags;    // open flags; of all other kinds the backend's own
+    uint32_t mode;     // file mode of io_open()
+    uint32_t len;      // bytes asked for
+    uint32_t progress; // bytes done so far, when the backend continues a partial send or write
     void *buf;
-    const char *path;       // borrowed until done()
-    const char *path_to;    // rename target, borrowed until done()
-    uint64_t offset;        // file offset, or deadline_ns of a timer
-    uint64_t backend[4];    // backend's own; of IO_CONNECT the address (its length is in len). A timer
-                            // may use only the first word: io.c keeps an injected fault in the others
+    const char *path;    // borrowed until done()
+    const char *path_to; // rename target, borrowed until done()
+    uint64_t offset;     // file offset, or deadline_ns of a timer
+    uint64_t backend[4]; // backend's own; of IO_CONNECT the address (its length is in len). A timer
+                         // may use only the first word: io.c keeps an injected fault in the others
 };
 
 /* True from the start of the operation until just before done(). */
@@ -82,9 +82,10 @@ static inline bool io_op_is_active(const struct io_op *op)
 enum io_backend { IO_BACKEND_AUTO = 0, IO_BACKEND_URING, IO_BACKEND_EPOLL };
 
 struct io_options {
-    enum io_backend backend; // AUTO: io_uring, and when the kernel refuses it epoll + one warning line
-    uint32_t ops_max;        // operations in flight at once, 64..65536; sizes the rings
-    uint32_t file_threads;   // epoll only: threads for file operations, 1..64, 0 = 4
+    enum io_backend
+        backend;      // AUTO: io_uring, and when the kernel refuses it epoll + one warning line
+    uint32_t ops_max; // operations in flight at once, 64..65536; sizes the rings
+    uint32_t file_threads; // epoll only: threads for file operations, 1..64, 0 = 4
 };
 
 /* Makes the backend. Returns 0; UNSUPPORTED when `backend` is URING and the kernel refuses (the log
@@ -180,9 +181,9 @@ MUST_USE int io_mkdir(struct io *io, const char *path); // 0 also when it exists
 
 struct io_fs_info {
     uint64_t total_bytes;
-    uint64_t free_bytes;   // to unprivileged users
-    bool is_memory;        // tmpfs or ramfs: accepts O_DIRECT, survives nothing
-    char type[16];         // "ext4", "xfs", "tmpfs", or the magic in hex
+    uint64_t free_bytes; // to unprivileged users
+    bool is_memory;      // tmpfs or ramfs: accepts O_DIRECT, survives nothing
+    char type[16];       // "ext4", "xfs", "tmpfs", or the magic in hex
 };
 MUST_USE int io_fs_info(struct io *io, const char *path, struct io_fs_info *info);
 
@@ -214,8 +215,8 @@ struct io_ops {
     int (*fs_info)(struct io *io, const char *path, struct io_fs_info *info);
     int (*file_size)(struct io *io, int fd, uint64_t *size_bytes);
     int (*lock_file)(struct io *io, const char *path);
-    int (*lock_fd)(struct io *io, int fd);                          // NULL: the kernel's flock()
-    int (*allocate)(struct io *io, int fd, uint64_t size_bytes);    // NULL: posix_fallocate()
+    int (*lock_fd)(struct io *io, int fd);                       // NULL: the kernel's flock()
+    int (*allocate)(struct io *io, int fd, uint64_t size_bytes); // NULL: posix_fallocate()
 };
 
 struct io {

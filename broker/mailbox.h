@@ -21,11 +21,11 @@ struct core;
 struct mailbox { // one per core
     uint16_t core_count;
     uint16_t self;
-    struct mesh *mesh;               // shared by all cores
-    uint32_t credits[CORES_MAX];     // requests that may still be sent to each core
-    struct list local;               // requests to and replies from this core itself
-    uint64_t touched;                // cores that got something since mailbox_flush(), a bit each
-    struct ring_mpsc *inbox;         // struct inbox_message, from threads that are no core
+    struct mesh *mesh;           // shared by all cores
+    uint32_t credits[CORES_MAX]; // requests that may still be sent to each core
+    struct list local;           // requests to and replies from this core itself
+    uint64_t touched;            // cores that got something since mailbox_flush(), a bit each
+    struct ring_mpsc *inbox;     // struct inbox_message, from threads that are no core
 };
 
 enum inbox_kind {

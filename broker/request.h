@@ -40,45 +40,47 @@ enum request_kind {
 };
 
 enum shard_mail_kind {
-    MAIL_PARTITION_OPEN,  // shard 0 -> owner: open (or alter) these partitions, answer when durable
+    MAIL_PARTITION_OPEN, // shard 0 -> owner: open (or alter) these partitions, answer when durable
     MAIL_PARTITION_DROP,
 };
 
 #define REQUEST_MAGIC 0x54455152u // "RQET"
 
 struct request {
-    struct list link;         // of the queue it is in
+    struct list link; // of the queue it is in
     uint32_t magic;
-    uint8_t kind;             // enum request_kind
-    bool is_reply;            // phase 4
-    uint16_t op;              // REQUEST_CLIENT: enum op
+    uint8_t kind;  // enum request_kind
+    bool is_reply; // phase 4
+    uint16_t op;   // REQUEST_CLIENT: enum op
     uint16_t origin_core;
     uint16_t target_core;
-    uint16_t shard;           // target shard (CLIENT), or the sender (DELIVER, SHARD)
-    uint16_t error;           // reply: enum proto_error; for PRODUCE: of any item
+    uint16_t shard; // target shard (CLIENT), or the sender (DELIVER, SHARD)
+    uint16_t error; // reply: enum proto_error; for PRODUCE: of any item
     struct conn_id conn;
-    uint64_t started_ns;      // CLIENT: when it was taken from the connection
-    uint64_t correlation;     // of the frame; PRODUCE: publish number of the first
-    struct buffer *buffer;    // CLIENT: receive buffer the frames lie in. DELIVER: what to send
-    uint8_t *frames;          // first frame
-    uint32_t frame_bytes;     // all of them
-    uint32_t frame_count;     // > 1 only for runs of PRODUCE
-    uint32_t offset_count;    // PRODUCE: batches in the run
-    uint64_t lsn;             // answered when the shard's committed mark reaches this; reply: durable LSN
-    struct buffer *reply;     // CLIENT, not PRODUCE: empty buffer lent by the origin; the target writes one frame into it
-    uint32_t reply_bytes;     // length of that frame; 0: the origin makes an error frame from `error` and `text`
-    char text[72];            // words for the error: what, allowed range; "" = the error's own
-    struct request *parent;   // PRODUCE over several shards: children answer to it (origin core)
-    uint32_t children;        // parent: children not yet back
-    uint32_t progress;        // the handler's: frame or item it stopped at (FULL), step of a longer job
-    void *context;            // the handler's
+    uint64_t started_ns;   // CLIENT: when it was taken from the connection
+    uint64_t correlation;  // of the frame; PRODUCE: publish number of the first
+    struct buffer *buffer; // CLIENT: receive buffer the frames lie in. DELIVER: what to send
+    uint8_t *frames;       // first frame
+    uint32_t frame_bytes;  // all of them
+    uint32_t frame_count;  // > 1 only for runs of PRODUCE
+    uint32_t offset_count; // PRODUCE: batches in the run
+    uint64_t lsn; // answered when the shard's committed mark reaches this; reply: durable LSN
+    struct buffer *
+        reply; // CLIENT, not PRODUCE: empty buffer lent by the origin; the target writes one frame into it
+    uint32_t
+        reply_bytes; // length of that frame; 0: the origin makes an error frame from `error` and `text`
+    char text[72];          // words for the error: what, allowed range; "" = the error's own
+    struct request *parent; // PRODUCE over several shards: children answer to it (origin core)
+    uint32_t children;      // parent: children not yet back
+    uint32_t progress; // the handler's: frame or item it stopped at (FULL), step of a longer job
+    void *context;     // the handler's
     union {
         struct { // REQUEST_CLIENT, PRODUCE at its shard: where handling goes on after BLOCKED
             uint32_t frame_offset; // of the current frame in `frames`
             uint32_t item;         // next item of that frame
             uint32_t data_offset;  // of its batch in that frame's data
         } produce;
-        struct { // REQUEST_DELIVER
+        struct {                   // REQUEST_DELIVER
             uint64_t subscription; // 0: the answer to a FETCH
             void *owner;           // shard's struct subscription
             bool last;             // no more will come (FETCH answered)
@@ -112,7 +114,8 @@ struct produce_outcome {
 };
 static_assert(sizeof(struct produce_outcome) == sizeof(struct produce_item), "written in place");
 static_assert(offsetof(struct produce_outcome, batch_bytes) ==
-                  offsetof(struct produce_item, batch_bytes), "stays in place");
+                  offsetof(struct produce_item, batch_bytes),
+              "stays in place");
 static_assert(offsetof(struct produce_outcome, shard) == offsetof(struct produce_item, reserved),
               "the target shard is the low half of a little-endian number");
 

@@ -25,8 +25,10 @@ struct disk_room {
     uint64_t free_bytes;
     uint64_t total_bytes;
     uint64_t next_poll_ns;
-    uint64_t missing_bytes; // of the space that is to be kept back: not counted as free. Set by the owner
-    uint64_t needed_bytes; // somebody waits for so much: less is FULL. Set by the owner, 0 when no longer FULL
+    uint64_t
+        missing_bytes; // of the space that is to be kept back: not counted as free. Set by the owner
+    uint64_t
+        needed_bytes; // somebody waits for so much: less is FULL. Set by the owner, 0 when no longer FULL
 };
 
 /* 0 percent: that border does not exist. */

@@ -29,7 +29,7 @@
 
 struct disk_common { // the first 64 bytes of every header block
     le64 magic;
-    le16 version;           // DISK_FORMAT_VERSION; newer: refused before anything is touched
+    le16 version; // DISK_FORMAT_VERSION; newer: refused before anything is touched
     le16 reserved;
     le32 features_compatible; // unknown bits may be ignored
     le32 features_required;   // an unknown bit: refuse
@@ -45,7 +45,7 @@ static_assert(sizeof(struct disk_common) == 64, "disk");
 enum disk_store_state { DISK_STORE_MAKING = 1, DISK_STORE_READY = 2 };
 struct disk_store {
     struct disk_common common;
-    le32 state;        // MAKING: the shards were not all made, nothing can have been acked: made anew
+    le32 state; // MAKING: the shards were not all made, nothing can have been acked: made anew
     le32 shard_count;
     le64 segment_bytes;
     uint8_t zero[DISK_BLOCK - 64 - 16 - 8];
@@ -72,24 +72,24 @@ enum disk_group_type { GROUP_DATA = 1, GROUP_MARK = 2, GROUP_CUT = 3 };
 struct disk_group {
     /* replicated: the same on every replica */
     le32 magic;
-    uint8_t version;           // DISK_FORMAT_VERSION
-    uint8_t type;              // enum disk_group_type
+    uint8_t version; // DISK_FORMAT_VERSION
+    uint8_t type;    // enum disk_group_type
     le16 reserved;
-    le32 payload_bytes;        // entries, without the padding
+    le32 payload_bytes; // entries, without the padding
     le32 entry_count;
     le32 shard_epoch;
     le32 reserved2;
-    le64 lsn;                  // position of this header in the shard's log
-    le64 number;               // dense, from 1
-    le64 append_time_ms;       // the log's own clock: never decreases
-    le64 payload_checksum;     // XXH3-64 of entries and padding
-    le64 chain;                // XXH3-64 of the previous chain (8 bytes) and bytes 0..55 of this header
+    le64 lsn;              // position of this header in the shard's log
+    le64 number;           // dense, from 1
+    le64 append_time_ms;   // the log's own clock: never decreases
+    le64 payload_checksum; // XXH3-64 of entries and padding
+    le64 chain;            // XXH3-64 of the previous chain (8 bytes) and bytes 0..55 of this header
     /* local: this replica's stamps */
-    le64 generation;           // the file's: old lives of the file can't be mistaken for this one
-    le64 durable_lsn;          // every byte below was on stable storage when this group was built
+    le64 generation;  // the file's: old lives of the file can't be mistaken for this one
+    le64 durable_lsn; // every byte below was on stable storage when this group was built
     le64 commit_lsn;
     uint8_t zero[32];
-    le64 header_checksum;      // XXH3-64 of bytes 0..119
+    le64 header_checksum; // XXH3-64 of bytes 0..119
 };
 static_assert(sizeof(struct disk_group) == 128, "disk");
 static_assert(offsetof(struct disk_group, chain) == 56, "disk: the chain covers bytes 0..55");
@@ -98,8 +98,8 @@ static_assert(offsetof(struct disk_group, header_checksum) == 120, "disk");
 
 /* ---- entry: 16 bytes, payload, zeros to a multiple of 8 ---- */
 enum disk_entry_type {
-    ENTRY_BATCH = 1,        // payload: the record batch, base offset set
-    ENTRY_STAGED = 2,       // payload: struct disk_txn_name, then the batch
+    ENTRY_BATCH = 1,  // payload: the record batch, base offset set
+    ENTRY_STAGED = 2, // payload: struct disk_txn_name, then the batch
     ENTRY_TXN_OPEN = 3,
     ENTRY_TXN_JOIN = 4,
     ENTRY_PREPARE = 5,
@@ -131,7 +131,7 @@ struct disk_entry {
     uint8_t type;
     uint8_t flags;
     le16 reserved;
-    le32 topic_id;      // 0: not about a partition
+    le32 topic_id; // 0: not about a partition
     le32 partition;
 };
 static_assert(sizeof(struct disk_entry) == 16, "disk");
@@ -139,14 +139,14 @@ static_assert(sizeof(struct disk_entry) == 16, "disk");
 struct disk_txn_name {
     le32 coordinator; // shard
     le32 reserved;
-    le64 open_lsn;    // of TXN_OPEN there
+    le64 open_lsn; // of TXN_OPEN there
 };
 static_assert(sizeof(struct disk_txn_name) == 16, "disk");
 
 struct disk_partition_open { // settings that the owning shard needs
-    le64 revision;        // of the topic; a lower one never replaces a higher one
-    le64 retention_ms;    // UINT64_MAX: for ever
-    le64 retention_bytes; // UINT64_MAX: no limit
+    le64 revision;           // of the topic; a lower one never replaces a higher one
+    le64 retention_ms;       // UINT64_MAX: for ever
+    le64 retention_bytes;    // UINT64_MAX: no limit
     le32 batch_bytes_max;
     uint8_t validation;     // enum: 0 records, 1 header
     uint8_t timestamp_type; // 0 create time, 1 log append time
@@ -168,20 +168,21 @@ struct disk_producer_open {
 };
 static_assert(sizeof(struct disk_producer_open) == 16, "disk");
 
-struct disk_cut { // ends the log at end_lsn whatever lies behind it in older files
+struct disk_cut {      // ends the log at end_lsn whatever lies behind it in older files
     le64 end_lsn;      // the LSN of the CUT group itself
     le64 chain;        // of the last group before end_lsn: the next group continues it
     le64 group_number; // of that group
     le32 void_count;   // le64 file numbers follow: files whose groups are void
-    le32 hole_count;   // struct disk_hole follow: what `wal salvage` gave up; 0 when recovery wrote it
+    le32
+        hole_count; // struct disk_hole follow: what `wal salvage` gave up; 0 when recovery wrote it
 };
 static_assert(sizeof(struct disk_cut) == 32, "disk");
 
 struct disk_hole { // the log goes on at to_lsn; what was in [from_lsn, to_lsn) is lost
     le64 from_lsn;
     le64 to_lsn;
-    le64 to_file;      // the group at to_lsn lies in this file ...
-    le64 to_offset;    // ... here; both 0: there is none, the CUT group itself is what lies at to_lsn
+    le64 to_file;   // the group at to_lsn lies in this file ...
+    le64 to_offset; // ... here; both 0: there is none, the CUT group itself is what lies at to_lsn
 };
 static_assert(sizeof(struct disk_hole) == 32, "disk");
 #define DISK_HOLES_MAX 16
@@ -195,8 +196,8 @@ struct disk_index {
     le64 end_lsn;
     le32 partition_count;
     le32 entry_count;
-    le64 checksum_body;        // XXH3-64 of directory and entries
-    le64 append_ms_last;       // append time of the last group covered: retention by time goes by it
+    le64 checksum_body;  // XXH3-64 of directory and entries
+    le64 append_ms_last; // append time of the last group covered: retention by time goes by it
     uint8_t zero[DISK_BLOCK - 64 - 48 - 8];
     le64 checksum;
 };
@@ -206,19 +207,19 @@ struct disk_index_partition {
     le32 topic_id;
     le32 partition;
     le64 first_offset;
-    le64 end_offset;     // one behind the last
-    le64 max_timestamp;  // two's complement
-    le64 bytes;          // of its batches
-    le32 entry_start;    // index of its first entry
+    le64 end_offset;    // one behind the last
+    le64 max_timestamp; // two's complement
+    le64 bytes;         // of its batches
+    le32 entry_start;   // index of its first entry
     le32 entry_count;
 };
 static_assert(sizeof(struct disk_index_partition) == 48, "disk");
 
 struct disk_index_entry {
     le64 base_offset;
-    le64 position;       // segment: LSN of the batch; archive: offset in the file
+    le64 position; // segment: LSN of the batch; archive: offset in the file
     le64 max_timestamp;
-    le32 size;           // bytes of the batch
+    le32 size; // bytes of the batch
     le32 record_count;
 };
 static_assert(sizeof(struct disk_index_entry) == 32, "disk");
@@ -232,10 +233,10 @@ struct disk_archive {
 static_assert(sizeof(struct disk_archive) == DISK_BLOCK, "disk");
 struct disk_archive_footer { // the last block
     struct disk_common common;
-    le64 data_bytes;      // batches lie in DISK_BLOCK .. DISK_BLOCK + data_bytes
-    le64 index_offset;    // of struct disk_index
+    le64 data_bytes;   // batches lie in DISK_BLOCK .. DISK_BLOCK + data_bytes
+    le64 index_offset; // of struct disk_index
     le64 index_bytes;
-    le64 staged_offset;   // batches of open transactions, under their LSN; 0: none
+    le64 staged_offset; // batches of open transactions, under their LSN; 0: none
     le64 staged_bytes;
     uint8_t zero[DISK_BLOCK - 64 - 40 - 8];
     le64 checksum;
@@ -245,15 +246,15 @@ static_assert(sizeof(struct disk_archive_footer) == DISK_BLOCK, "disk");
 /* ---- checkpoint: header block, tables (storage/table.h) one behind the other ---- */
 struct disk_checkpoint {
     struct disk_common common; // number: rises by one
-    le64 lsn;              // state of everything below
-    le64 chain;            // of the group that ends at lsn
+    le64 lsn;                  // state of everything below
+    le64 chain;                // of the group that ends at lsn
     le64 group_number;
     le64 append_time_ms;
-    le64 wal_first_file;   // lowest segment that state at lsn still needs (for replay or reads)
-    le64 wal_file;         // segment that lsn lies in, or at whose end it lies
+    le64 wal_first_file; // lowest segment that state at lsn still needs (for replay or reads)
+    le64 wal_file;       // segment that lsn lies in, or at whose end it lies
     le64 body_bytes;
-    le64 body_checksum;    // XXH3-64, pieces chained as docs/disk-format.md says
-    le32 clean;            // 1: drained; nothing was appended behind lsn
+    le64 body_checksum; // XXH3-64, pieces chained as docs/disk-format.md says
+    le32 clean;         // 1: drained; nothing was appended behind lsn
     le32 table_count;
     uint8_t zero[DISK_BLOCK - 64 - 72 - 8];
     le64 checksum;

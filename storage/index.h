@@ -61,7 +61,8 @@ struct index_image { // owns `bytes`
     uint32_t partition_count;
     uint32_t entry_count;
     uint64_t base_lsn, end_lsn;
-    uint64_t append_ms_last; // the log's clock at the last group covered: what retention by time goes by
+    uint64_t
+        append_ms_last; // the log's clock at the last group covered: what retention by time goes by
     const struct disk_index_partition *directory;
     const struct disk_index_entry *entries;
 };
@@ -83,7 +84,8 @@ MUST_USE int index_open_image(const struct index_open *index, const struct index
 MUST_USE int index_image_parse(uint8_t *bytes, uint64_t len, const struct index_identity *identity,
                                struct index_image *image);
 void index_image_free(struct index_image *image);
-MUST_USE int index_image_copy(const struct index_image *image, struct index_image *copy); // 0 or NO_MEMORY
+MUST_USE int index_image_copy(const struct index_image *image,
+                              struct index_image *copy); // 0 or NO_MEMORY
 
 const struct disk_index_partition *index_image_partition(const struct index_image *image,
                                                          uint32_t topic_id, uint32_t partition);

@@ -18,29 +18,31 @@ struct disk_partition { // row of TABLE_PARTITIONS
     le32 partition;
     le64 log_start;
     le64 next_offset;
-    le64 bytes;           // of batches at or above log_start, for retention by size
-    le64 max_timestamp;   // two's complement
+    le64 bytes;         // of batches at or above log_start, for retention by size
+    le64 max_timestamp; // two's complement
     struct disk_partition_open settings;
     le64 reserved[2];
 };
 static_assert(sizeof(struct disk_partition) == 88, "disk");
 
 struct partition {
-    uint32_t row;             // in the table
+    uint32_t row; // in the table
     uint32_t topic_id;
     uint32_t partition;
-    uint64_t next_offset;     // as the row
-    uint64_t log_start;       // as the row
-    uint64_t visible_end;     // below this readers may read
-    uint64_t bytes;           // as the row
-    uint32_t open_first;      // its first and last entry in the open segment's index, or INDEX_NONE
+    uint64_t next_offset; // as the row
+    uint64_t log_start;   // as the row
+    uint64_t visible_end; // below this readers may read
+    uint64_t bytes;       // as the row
+    uint32_t open_first;  // its first and last entry in the open segment's index, or INDEX_NONE
     uint32_t open_last;
-    uint64_t open_first_offset; // base offset of open_first
+    uint64_t open_first_offset;          // base offset of open_first
     struct disk_partition_open settings; // as the row
-    uint32_t incarnation;     // rises when the partition is dropped: what an index still holds of it is dead
-    uint32_t image_place;     // index_open_image()'s own
-    uint64_t closed_lsn;      // 1 + where the newest closed segment that is known to hold some of it begins; 0: none
-    uint64_t start_lsn;       // where the file begins that held its log start when retention last looked
+    uint32_t
+        incarnation; // rises when the partition is dropped: what an index still holds of it is dead
+    uint32_t image_place; // index_open_image()'s own
+    uint64_t
+        closed_lsn; // 1 + where the newest closed segment that is known to hold some of it begins; 0: none
+    uint64_t start_lsn; // where the file begins that held its log start when retention last looked
     struct list visible_link; // the store's: partitions whose visible_end moved in this round
     struct list waiters;      // the broker's: cursors to wake when visible_end moves
     struct list ready_link;   // the broker's: shard's list of partitions with woken cursors

@@ -19,8 +19,8 @@ struct consume {
     const char *topic;
     enum sluice_start start;
     uint64_t start_value;
-    uint32_t partition;     // or ANY
-    uint64_t count_max;     // UINT64_MAX: no limit
+    uint32_t partition; // or ANY
+    uint64_t count_max; // UINT64_MAX: no limit
     bool until_end;
     const char *format;
     long format_len;
@@ -28,7 +28,7 @@ struct consume {
     long delimiter_len;
     bool framing_length;
     uint32_t partition_count;
-    uint64_t *ends;         // until_end: by partition
+    uint64_t *ends; // until_end: by partition
     uint64_t printed, bytes;
 };
 

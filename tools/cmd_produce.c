@@ -90,8 +90,8 @@ static int run(struct produce *p, struct sluice_client *client, int fd)
 /* Splits at the separator. False: it is not there. */
 static bool split_key(const struct produce *p, struct sluice_record *record)
 {
-    const char *hit = memmem(record->value, record->value_len, p->key_separator,
-                             (size_t)p->key_separator_len);
+    const char *hit =
+        memmem(record->value, record->value_len, p->key_separator, (size_t)p->key_separator_len);
     if (!hit)
         return false;
     record->key = record->value;
@@ -194,8 +194,7 @@ static int parse_header(struct produce *p, char *text)
     if (p->header_count == HEADERS_MAX)
         return ctl_usage(p->ctl, "--header: at most %d", HEADERS_MAX);
     *equals = 0;
-    p->headers[p->header_count++] =
-        (struct sluice_header){text, equals + 1, strlen(equals + 1)};
+    p->headers[p->header_count++] = (struct sluice_header){text, equals + 1, strlen(equals + 1)};
     return EXIT_DONE;
 }
 

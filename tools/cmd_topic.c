@@ -29,8 +29,8 @@ int cmd_topic_create(struct ctl *ctl, int argc, char **argv)
     if (!client)
         return EXIT_FAILED;
     uint32_t partitions = change.partitions ? (uint32_t)change.partitions : 1;
-    int status = sluice_topic_create(client, change.name, partitions, change.settings,
-                                     change.setting_count);
+    int status =
+        sluice_topic_create(client, change.name, partitions, change.settings, change.setting_count);
     return finish(ctl, client, status, change.name, "created");
 }
 

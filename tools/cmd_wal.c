@@ -8,8 +8,9 @@
 #include "tools/ctl.h"
 
 static const char *const kinds[] = {
-    [INSPECT_STORE] = "store",     [INSPECT_CHECKPOINT] = "checkpoint", [INSPECT_SEGMENT] = "segment",
-    [INSPECT_LEFTOVER] = "leftover", [INSPECT_GROUP] = "group",         [INSPECT_INDEX] = "index",
+    [INSPECT_STORE] = "store",     [INSPECT_CHECKPOINT] = "checkpoint",
+    [INSPECT_SEGMENT] = "segment", [INSPECT_LEFTOVER] = "leftover",
+    [INSPECT_GROUP] = "group",     [INSPECT_INDEX] = "index",
     [INSPECT_ARCHIVE] = "archive", [INSPECT_LOG] = "log",
 };
 
@@ -71,7 +72,8 @@ int cmd_wal_inspect(struct ctl *ctl, int argc, char **argv)
 static struct io *make_io(const struct ctl *ctl)
 {
     struct io *io;
-    log_set_level(LOG_LEVEL_ERROR); // the findings are the output; recovery's own lines would double them
+    log_set_level(
+        LOG_LEVEL_ERROR); // the findings are the output; recovery's own lines would double them
     int status = io_new(&(struct io_options){.backend = IO_BACKEND_EPOLL, .ops_max = 64}, &io);
     if (status == 0)
         return io;

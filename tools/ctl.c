@@ -121,7 +121,8 @@ long text_unescape(char *text)
         if (letter) {
             *to++ = bytes[letter - letters]; // "\0" is the NUL behind the others
             from++;
-        } else if (from[1] == 'x' && from[2] && hex_digit(from[2]) >= 0 && hex_digit(from[3]) >= 0) {
+        } else if (from[1] == 'x' && from[2] && hex_digit(from[2]) >= 0 &&
+                   hex_digit(from[3]) >= 0) {
             *to++ = (char)(hex_digit(from[2]) * 16 + hex_digit(from[3]));
             from += 3;
         } else {

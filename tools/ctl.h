@@ -15,7 +15,7 @@
 enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DAMAGED = 3 };
 
 struct ctl {
-    const char *server;  // --server; NULL: $SLUICE_SERVER, else the default
+    const char *server; // --server; NULL: $SLUICE_SERVER, else the default
     bool json;
     const char *command; // "topic create": for messages
     const char *help;    // of the command
@@ -33,7 +33,8 @@ typedef int (*command_fn)(struct ctl *ctl, int argc, char **argv);
 enum { CTL_OPTION_SERVER = 1000, CTL_OPTION_JSON, CTL_OPTION_HELP };
 #define CTL_OPTIONS                                                                                \
     {"server", required_argument, NULL, CTL_OPTION_SERVER},                                        \
-        {"json", no_argument, NULL, CTL_OPTION_JSON}, {"help", no_argument, NULL, CTL_OPTION_HELP}, \
+        {"json", no_argument, NULL, CTL_OPTION_JSON},                                              \
+        {"help", no_argument, NULL, CTL_OPTION_HELP},                                              \
     {                                                                                              \
         NULL, 0, NULL, 0                                                                           \
     }
@@ -43,8 +44,7 @@ int ctl_option(struct ctl *ctl, int argc, char **argv, const struct option *opti
                int *exit_code);
 
 /* "sluicectl: topic create: TEXT" and how to get help. Returns EXIT_USAGE. */
-int ctl_usage(const struct ctl *ctl, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+int ctl_usage(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "sluicectl: topic create: TEXT". Returns EXIT_FAILED. */
 int ctl_fail(const struct ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -67,13 +67,15 @@ struct json {
 };
 void json_begin(struct json *json, FILE *file); // {
 void json_string(struct json *json, const char *key, const char *value);
-void json_bytes(struct json *json, const char *key, const void *bytes, size_t len); // key, or key_base64 when not UTF-8; NULL: null
+void json_bytes(struct json *json, const char *key, const void *bytes,
+                size_t len); // key, or key_base64 when not UTF-8; NULL: null
 void json_u64(struct json *json, const char *key, uint64_t value);
 void json_i64(struct json *json, const char *key, int64_t value);
 void json_bool(struct json *json, const char *key, bool value);
-void json_open(struct json *json, const char *key, char bracket);  // "key": { or [ ; key NULL inside arrays
-void json_close(struct json *json, char bracket);                  // } or ]
-void json_end(struct json *json); // } and newline
+void json_open(struct json *json, const char *key,
+               char bracket);                     // "key": { or [ ; key NULL inside arrays
+void json_close(struct json *json, char bracket); // } or ]
+void json_end(struct json *json);                 // } and newline
 
 /* ---- progress: on standard error, only when it is a terminal, at most 5 times a second ---- */
 struct progress {

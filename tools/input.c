@@ -70,8 +70,8 @@ static int next_delimited(struct input *input, const uint8_t **record, size_t *l
     for (;;) {
         const uint8_t *from = input->buffer + input->start;
         size_t available = input->end - input->start;
-        const uint8_t *hit = memmem(from + searched, available - searched, input->delimiter,
-                                    input->delimiter_len);
+        const uint8_t *hit =
+            memmem(from + searched, available - searched, input->delimiter, input->delimiter_len);
         if (hit) {
             *record = from;
             *len = (size_t)(hit - from);

@@ -10,13 +10,13 @@ struct input {
     int fd;
     uint8_t *buffer;
     size_t capacity;
-    size_t start, end;      // unread bytes
+    size_t start, end; // unread bytes
     bool at_end;
-    bool framing_length;    // else: delimiter
+    bool framing_length; // else: delimiter
     const char *delimiter;
     size_t delimiter_len;
-    size_t record_max;      // longer is an error
-    uint64_t number;        // of the record last returned, from 1: for messages
+    size_t record_max; // longer is an error
+    uint64_t number;   // of the record last returned, from 1: for messages
 };
 
 /* 0, or -1: out of memory. The caller sets the other fields first. */

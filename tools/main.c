@@ -12,7 +12,7 @@ struct command {
     command_fn run;
     const char *arguments;
     const char *summary;
-    const char *help;  // options, one per line
+    const char *help; // options, one per line
 };
 
 #define TOPIC_SET                                                                                  \
@@ -21,26 +21,30 @@ struct command {
     "                      timestamp_type (create|append)\n"
 
 static const struct command commands[] = {
-    {NULL, "status", cmd_status, "", "is the broker well? exit 0 only when produce and consume work",
-     ""},
+    {NULL, "status", cmd_status, "",
+     "is the broker well? exit 0 only when produce and consume work", ""},
     {"topic", "create", cmd_topic_create, "NAME [--partitions N] [--set k=v]...", "make a topic",
      "  --partitions N      1..16384, default 1\n" TOPIC_SET},
     {"topic", "list", cmd_topic_list, "", "all topics", ""},
-    {"topic", "describe", cmd_topic_describe, "NAME", "settings, and offsets of each partition", ""},
+    {"topic", "describe", cmd_topic_describe, "NAME", "settings, and offsets of each partition",
+     ""},
     {"topic", "alter", cmd_topic_alter, "NAME [--partitions N] [--set k=v]...",
      "more partitions, other settings",
      "  --partitions N      more than now; keys may then map to other partitions\n" TOPIC_SET},
     {"topic", "delete", cmd_topic_delete, "NAME", "delete a topic with all its records", ""},
-    {NULL, "produce", cmd_produce, "TOPIC [options]", "publish records from a file or standard input",
+    {NULL, "produce", cmd_produce, "TOPIC [options]",
+     "publish records from a file or standard input",
      "  --file FILE         instead of standard input\n"
      "  --key K             the same key for each record\n"
      "  --key-separator S   key and value are what stands before and after the first S\n"
      "  --header k=v        header of each record, may be repeated\n"
-     "  --delimiter D       between records, default \\n (the last may lack it); \\n \\t \\0 \\xNN\n"
+     "  --delimiter D       between records, default \\n (the last may lack it); \\n \\t \\0 "
+     "\\xNN\n"
      "  --framing length    instead: 4-byte big-endian length, then the value's bytes\n"
      "  --partition P       instead of the key's, or any, partition\n"
      "  --compression C     none (default) or lz4\n"
-     "Ends with \"N records acked\"; exit 0 only when all are. A topic is not made by publishing to it.\n"},
+     "Ends with \"N records acked\"; exit 0 only when all are. A topic is not made by publishing "
+     "to it.\n"},
     {NULL, "consume", cmd_consume, "TOPIC [options]", "print records as they come",
      "  --from WHERE        beginning, end (default), an offset, @MS or @RFC3339 time\n"
      "  --partition P       only this one\n"
@@ -63,7 +67,8 @@ static const struct command commands[] = {
      "  --from LSN          first byte given up: what `wal inspect` names as the damage\n"
      "  --to LSN            one behind the last byte given up\n"
      "  --yes               without it only says what would be lost\n"
-     "Everything from --from on that is not copied is lost for good. The broker must be stopped.\n"},
+     "Everything from --from on that is not copied is lost for good. The broker must be "
+     "stopped.\n"},
 };
 
 static int help_all(FILE *file);
@@ -115,8 +120,8 @@ static int run_words(struct ctl *ctl, int argc, char **argv)
     const struct command *command =
         group ? (argc > 1 ? find(argv[0], argv[1]) : NULL) : find(NULL, argv[0]);
     if (!command) {
-        fprintf(stderr, "sluicectl: unknown command: %s%s%s\n", argv[0], group && argc > 1 ? " " : "",
-                group && argc > 1 ? argv[1] : "");
+        fprintf(stderr, "sluicectl: unknown command: %s%s%s\n", argv[0],
+                group && argc > 1 ? " " : "", group && argc > 1 ? argv[1] : "");
         (void)(group ? help_group(stderr, argv[0]) : help_all(stderr));
         return EXIT_USAGE;
     }
@@ -146,8 +151,8 @@ static const struct command *find(const char *group, const char *name)
 {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         const struct command *command = &commands[i];
-        bool same_group = group && command->group ? strcmp(group, command->group) == 0
-                                                  : group == command->group;
+        bool same_group =
+            group && command->group ? strcmp(group, command->group) == 0 : group == command->group;
         if (same_group && strcmp(name, command->name) == 0)
             return command;
     }

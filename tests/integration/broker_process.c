@@ -24,11 +24,17 @@ static double now_s(void)
 
 static void run_child(struct broker_process *broker, int error_fd)
 {
-    const char *arguments[ARGUMENTS_MAX] = {
-        broker->program, "--data-dir", broker->data_dir,      "--listen",
-        broker->address[0] ? broker->address : "127.0.0.1:0", "--http",
-        "off",           "--kafka",    "off",                 "--io",
-        broker->io ? broker->io : "auto"};
+    const char *arguments[ARGUMENTS_MAX] = {broker->program,
+                                            "--data-dir",
+                                            broker->data_dir,
+                                            "--listen",
+                                            broker->address[0] ? broker->address : "127.0.0.1:0",
+                                            "--http",
+                                            "off",
+                                            "--kafka",
+                                            "off",
+                                            "--io",
+                                            broker->io ? broker->io : "auto"};
     int count = 11;
     for (int i = 0; broker->extra && broker->extra[i] && count < ARGUMENTS_MAX - 1; i++)
         arguments[count++] = broker->extra[i];
@@ -50,7 +56,8 @@ static bool wait_ready(struct broker_process *broker, long from)
         if (log && fseek(log, from, SEEK_SET) == 0) {
             while (!ready && fgets(line, sizeof(line), log)) {
                 char *hit = strstr(line, "ready listen=");
-                ready = hit && strchr(hit, '\n') && sscanf(hit, "ready listen=%63s", broker->address) == 1;
+                ready = hit && strchr(hit, '\n') &&
+                        sscanf(hit, "ready listen=%63s", broker->address) == 1;
             }
         }
         if (log)

@@ -98,7 +98,8 @@ static void publish_one(int fd, uint32_t topic_id, int i)
     if (batch_builder_add(&builder, &record))
         fail("building a batch", i);
     uint8_t *batch;
-    uint32_t size = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, UINT16_MAX, UINT32_MAX, NULL, 0, &batch);
+    uint32_t size = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, UINT16_MAX,
+                                         UINT32_MAX, NULL, 0, &batch);
     struct writer again = writer_make(item, sizeof(struct produce_item));
     write_produce_item(&again, topic_id, 0, size);
     send_all(fd, bytes, frame_seal(bytes, OP_PRODUCE, 0, 1, writer_length(&w), size), i);

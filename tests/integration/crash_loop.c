@@ -162,7 +162,9 @@ static void *produce(void *argument)
             .magic = VALUE_MAGIC,
             .producer = producer->id,
             .partition = partition,
-            .length = (uint32_t)(sizeof(head) + random_below(&producer->random, large ? VALUE_MAX - sizeof(head) : 200)),
+            .length =
+                (uint32_t)(sizeof(head) +
+                           random_below(&producer->random, large ? VALUE_MAX - sizeof(head) : 200)),
             .number = lane->sent};
         fill(value, &head);
         struct sluice_record record = {.topic = TOPIC,
@@ -235,22 +237,25 @@ static void check_record(struct loop *loop, const struct sluice_message *message
     struct value_head head;
     if (!is_filled(message->value, message->value_len, &head) ||
         head.partition != message->partition) {
-        printf("partition %u offset %" PRIu64 ", %zu bytes: magic %x producer %u partition %u number %" PRIu64
-               " length %u\n", message->partition, message->offset, message->value_len, head.magic,
-               head.producer, head.partition, head.number, head.length);
+        printf("partition %u offset %" PRIu64
+               ", %zu bytes: magic %x producer %u partition %u number %" PRIu64 " length %u\n",
+               message->partition, message->offset, message->value_len, head.magic, head.producer,
+               head.partition, head.number, head.length);
         fail("foreign: a record that nobody sent, or in a partition it was not sent to");
     }
     struct lane *lane = &loop->producers[head.producer].lanes[head.partition];
     if (head.number >= lane->sent)
         fail("foreign: a number that was not sent");
     if (head.number < lane->next) {
-        printf("producer %u partition %u number %" PRIu64 " at offset %" PRIu64 ", expected from %" PRIu64 "\n",
+        printf("producer %u partition %u number %" PRIu64 " at offset %" PRIu64
+               ", expected from %" PRIu64 "\n",
                head.producer, head.partition, head.number, message->offset, lane->next);
         fail("duplicate or disorder");
     }
     for (uint64_t n = lane->next; n < head.number; n++) {
         if (lane->fates[n] == FATE_ACKED) {
-            printf("producer %u partition %u number %" PRIu64 " (acked at offset %" PRIu64 ") is missing\n",
+            printf("producer %u partition %u number %" PRIu64 " (acked at offset %" PRIu64
+                   ") is missing\n",
                    head.producer, head.partition, n, lane->offsets[n]);
             fail("lost");
         }
@@ -271,8 +276,9 @@ static uint64_t check_everything(struct loop *loop)
     struct sluice_consumer_options options = {.size = sizeof(options)};
     struct sluice_consumer *consumer;
     check(sluice_consumer_new(loop->client, &options, &consumer), "consumer");
-    check(sluice_consumer_subscribe(consumer, TOPIC, SLUICE_PARTITION_ANY, SLUICE_START_BEGINNING, 0),
-          "subscribe");
+    check(
+        sluice_consumer_subscribe(consumer, TOPIC, SLUICE_PARTITION_ANY, SLUICE_START_BEGINNING, 0),
+        "subscribe");
     static struct sluice_message messages[1024];
     double last = now_s();
     while (seen < total) {
@@ -345,8 +351,9 @@ static void start_producers(struct loop *loop)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: sluice-crash-loop BIN_DIR DATA_DIR [--cycles N | --minutes M] [--io B] "
-                        "[--seed S] [--power-cut MOUNT_POINT DEVICE]\n");
+        fprintf(stderr,
+                "usage: sluice-crash-loop BIN_DIR DATA_DIR [--cycles N | --minutes M] [--io B] "
+                "[--seed S] [--power-cut MOUNT_POINT DEVICE]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -355,8 +362,9 @@ int main(int argc, char **argv)
     parse(&loop, argc, argv);
     static char program[4096];
     /* Small segments and a small budget: rolls, recycling, checkpoints and unweaving happen between the kills. */
-    static const char *const extra[] = {"--set", "segment_bytes=4MiB", "--set", "batch_bytes_max=1MiB",
-                                        "--set", "wal_bytes_budget=64MiB", NULL};
+    static const char *const extra[] = {
+        "--set", "segment_bytes=4MiB",     "--set", "batch_bytes_max=1MiB",
+        "--set", "wal_bytes_budget=64MiB", NULL};
     snprintf(program, sizeof(program), "%s/sluiced", argv[1]);
     loop.broker.program = program;
     loop.broker.data_dir = argv[2];
@@ -388,7 +396,7 @@ int main(int argc, char **argv)
                sluice_name(atomic_load(&loop.last_error)));
         fail("an idempotent producer lost records to errors that a restart must not cause");
     }
-    printf("intact: %" PRIu64 " records, %" PRIu64 " acked, %u %s\n", total, atomic_load(&loop.acked),
-           done, loop.mount_point ? "power cuts" : "kills");
+    printf("intact: %" PRIu64 " records, %" PRIu64 " acked, %u %s\n", total,
+           atomic_load(&loop.acked), done, loop.mount_point ? "power cuts" : "kills");
     return 0;
 }

@@ -112,9 +112,8 @@ static void add_stanza(struct job *job, struct text value)
             fail("out of memory");
     }
     struct stanza *stanza = &job->stanzas[job->stanza_count];
-    *stanza = (struct stanza){.value = value,
-                              .key = field(value, "Section: "),
-                              .package = field(value, "Package: ")};
+    *stanza = (struct stanza){
+        .value = value, .key = field(value, "Section: "), .package = field(value, "Package: ")};
     stanza->key_index = key_of(job, stanza->key);
     struct key *key = &job->keys[stanza->key_index];
     if (key->count == key->capacity) {
@@ -218,7 +217,8 @@ static uint64_t publish(struct job *job, struct sluice_client *client)
     sluice_producer_free(producer);
     if (atomic_load(&job->failed) > 0 || atomic_load(&job->acked) != total)
         fail("not every record was acked");
-    printf("published %" PRIu64 " records, %.1f MB in %.2f s: %.0f records/s, %.1f MB/s (with the kill)\n",
+    printf("published %" PRIu64
+           " records, %.1f MB in %.2f s: %.0f records/s, %.1f MB/s (with the kill)\n",
            total, (double)bytes / 1e6, seconds, (double)total / seconds,
            (double)bytes / 1e6 / seconds);
     return total;
@@ -253,8 +253,8 @@ static void compare(struct job *job, const struct sluice_message *message)
     const void *value;
     size_t name_len, value_len;
     if (message->header_count != 1 ||
-        sluice_message_header(message, 0, &name, &name_len, &value, &value_len) ||
-        name_len != 7 || memcmp(name, "package", 7) != 0 || !equals(stanza->package, value, value_len))
+        sluice_message_header(message, 0, &name, &name_len, &value, &value_len) || name_len != 7 ||
+        memcmp(name, "package", 7) != 0 || !equals(stanza->package, value, value_len))
         fail("a record's header differs");
     if (key->partition != UINT32_MAX &&
         (key->partition != message->partition || message->offset <= key->offset_last))
@@ -280,8 +280,9 @@ static void consume(struct job *job, struct sluice_client *client, uint64_t tota
     struct sluice_consumer_options options = {.size = sizeof(options)};
     struct sluice_consumer *consumer;
     check(sluice_consumer_new(client, &options, &consumer), "consumer");
-    check(sluice_consumer_subscribe(consumer, TOPIC, SLUICE_PARTITION_ANY, SLUICE_START_BEGINNING, 0),
-          "subscribe");
+    check(
+        sluice_consumer_subscribe(consumer, TOPIC, SLUICE_PARTITION_ANY, SLUICE_START_BEGINNING, 0),
+        "subscribe");
     static struct sluice_message messages[1024];
     uint64_t received = 0, bytes = 0;
     double started = now_s(), last = started;
@@ -301,7 +302,8 @@ static void consume(struct job *job, struct sluice_client *client, uint64_t tota
     }
     double seconds = now_s() - started;
     sluice_consumer_free(consumer);
-    printf("consumed and compared %" PRIu64 " records, %.1f MB in %.2f s: %.0f records/s, %.1f MB/s\n",
+    printf("consumed and compared %" PRIu64
+           " records, %.1f MB in %.2f s: %.0f records/s, %.1f MB/s\n",
            received, (double)bytes / 1e6, seconds, (double)received / seconds,
            (double)bytes / 1e6 / seconds);
 }
@@ -323,9 +325,8 @@ int main(int argc, char **argv)
         return 1;
     printf("broker ready after %.3f s on %s\n", job.broker.ready_s, job.broker.address);
 
-    struct sluice_client_options options = {.size = sizeof(options),
-                                            .server = job.broker.address,
-                                            .client_id = "main-job"};
+    struct sluice_client_options options = {
+        .size = sizeof(options), .server = job.broker.address, .client_id = "main-job"};
     struct sluice_client *client;
     check(sluice_client_new(&options, &client), "client");
     check(sluice_topic_create(client, TOPIC, PARTITIONS, NULL, 0), "topic");

@@ -165,7 +165,8 @@ Test(producers, random_work_with_reloads_behaves_like_a_plain_model)
     for (int step = 0; step < 20000; step++) {
         uint64_t id = random_below(&random, 200);
         uint32_t sequence = next[id] < 0 ? 0 : (uint32_t)next[id];
-        struct batch_info info = batch(id, 0, sequence, 1 + (uint32_t)random_below(&random, 3), step);
+        struct batch_info info =
+            batch(id, 0, sequence, 1 + (uint32_t)random_below(&random, 3), step);
         expect(p, info, PRODUCER_APPEND, 0);
         struct disk_producer victim;
         if (producers_must_expire(p, 1, 0, &info, &victim)) {

@@ -103,10 +103,17 @@ Test(topic_settings, accept_units_and_refuse_what_is_out_of_range)
     cr_assert_eq(set(&s, "validation", "header"), PE_NONE);
     cr_assert_eq(set(&s, "timestamp_type", "append"), PE_NONE);
     static const char *const wrong[][2] = {
-        {"retention_ms", "999"},   {"retention_ms", "-1"},        {"retention_ms", ""},
-        {"retention_ms", "1 s"},   {"batch_bytes_max", "5MiB"},   {"batch_bytes_max", "none"},
-        {"validation", "maybe"},   {"timestamp_type", "appendx"}, {"retention_bytes", "1KiB"},
-        {"nonsense", "1"},         {"", "1"},
+        {"retention_ms", "999"},
+        {"retention_ms", "-1"},
+        {"retention_ms", ""},
+        {"retention_ms", "1 s"},
+        {"batch_bytes_max", "5MiB"},
+        {"batch_bytes_max", "none"},
+        {"validation", "maybe"},
+        {"timestamp_type", "appendx"},
+        {"retention_bytes", "1KiB"},
+        {"nonsense", "1"},
+        {"", "1"},
     };
     struct disk_partition_open before = s;
     for (size_t i = 0; i < ARRAY_COUNT(wrong); i++)
