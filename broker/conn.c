@@ -23,12 +23,15 @@ static bool tell_shards(struct conn *conn);
 static int send_unsent(struct conns *conns);
 static int turn_connections(struct conns *conns);
 static int retry_waiting(struct conns *conns);
+static int evict_drips(struct conns *conns);
 static int tell_goaway(struct conns *conns);
 static int expire(struct conns *conns);
 static void turn(struct conn *conn);
 
 #define WAITING_TRIES_MAX 32 // per turn: each costs a look at its frame
 #define GOAWAY_PER_TURN 64
+#define EVICT_LOOKS_MAX 1024 // per turn
+#define PRESSURE_LOOK_NS (100 * NS_PER_MS)
 
 static const uint64_t deadline_ns[CONN_DEADLINE_COUNT] = {
     [CONN_DEADLINE_HELLO] = HELLO_DEADLINE_NS,
@@ -350,6 +353,8 @@ uint64_t conns_deadline_ns(const struct conns *conns)
                                SEND_DEADLINE_NS);
     if (conns->draining && conns->goaway_next < conns->slot_count)
         due = min_u64(due, conns->core->now_ns + NS_PER_MS); // no buffer for it: soon again
+    if (conns->buffers_missed)
+        due = min_u64(due, conns->core->now_ns + PRESSURE_LOOK_NS);
     return !list_is_empty(&conns->turns) || conns->retry ? 0 : due;
 }
 
@@ -400,6 +405,7 @@ int conns_turn(struct conns *conns)
     int work = send_unsent(conns);
     work += turn_connections(conns);
     work += retry_waiting(conns);
+    work += evict_drips(conns);
     if (conns->draining)
         work += tell_goaway(conns);
     work += expire(conns);
@@ -469,6 +475,34 @@ static int retry_waiting(struct conns *conns)
         more = more && !list_is_empty(&conns->waiting);
     }
     conns->retry = count > 0 && !list_is_empty(&conns->waiting);
+    return count;
+}
+
+/* While others wait for buffers, one that is held by a frame in drips is taken away: its connection
+ * is closed after a second, and a second more for each MiB of the frame. */
+static int evict_drips(struct conns *conns)
+{
+    static const enum conn_deadline lists[] = {CONN_DEADLINE_FRAME, CONN_DEADLINE_HELLO};
+    uint64_t now_ns = conns->core->now_ns;
+    int count = 0;
+    if (list_is_empty(&conns->waiting))
+        conns->buffers_missed = false;
+    for (size_t i = 0; i < ARRAY_COUNT(lists) && conns->buffers_missed; i++) {
+        int left = EVICT_LOOKS_MAX;
+        LIST_EACH(node, &conns->phases[lists[i]])
+        {
+            struct conn *conn = CONTAINER_OF(node, struct conn, phase_link);
+            uint64_t allowed_ns = FRAME_PRESSURE_NS + (uint64_t)conn->frame_bytes * NS_PER_S /
+                                                          FRAME_PRESSURE_BYTES_PER_S;
+            if (left-- == 0 || conn->phase_since_ns + FRAME_PRESSURE_NS > now_ns)
+                break;
+            if (!conn->buffer || conn->phase_since_ns + allowed_ns > now_ns)
+                continue;
+            conn_close(conn, "a frame came in drips while others waited for a buffer");
+            count++;
+        }
+    }
+    counter_add(&conns->core->counters.connections_timed_out_total, (uint64_t)count);
     return count;
 }
 

@@ -17,7 +17,8 @@
  * leased; while frames come in pieces, io_recv() goes on without it. Requests pin the buffer their
  * frames lie in. A large frame is received to its end, small ones as they come. What limits
  * reading: no buffer, request, or mailbox place (the connection waits in line for one), or a limit
- * of its own (it goes on when its answers have left).
+ * of its own (it goes on when its answers have left). Whoever sends a frame in drips holds no
+ * buffer for its first bytes, and, when others wait for buffers, is closed after a second.
  *
  * Sending. Two lanes, one io_send() in flight: `out`, small buffers of acks and answers, first;
  * then `deliveries`, whole buffers sent from where they are. A frame is never split between lanes.
@@ -72,10 +73,11 @@ struct conn {
     uint32_t frame_bytes;      // of the frame that begins at `parsed`; 0: unknown
     uint32_t frame_bytes_last; // of the last whole frame: the best guess for the next
     uint32_t recv_bytes_last;
-    bool is_readable;      // io_readable() said so, and nothing was received since
-    bool at_end;           // the peer sends no more
-    bool has_frame;        // a frame has begun: phase_since_ns counts
-    uint64_t pinned_bytes; // of buffers leased for this connection
+    uint8_t stash[CONN_STASH_BYTES]; // without a buffer: the begin of a frame, [0, filled)
+    bool is_readable;                // io_readable() said so, and nothing was received since
+    bool at_end;                     // the peer sends no more
+    bool has_frame;                  // a frame has begun: phase_since_ns counts
+    uint64_t pinned_bytes;           // of buffers leased for this connection
 
     /* ---- requests ---- */
     uint64_t publish_next;     // publish number that must come next
@@ -122,6 +124,7 @@ struct conns {
     struct list farewells;           // CLOSING, with shards still to be told
     struct list unsent; // requests that found their mailbox full; sent before anything else
     struct pool subscriptions;
+    bool buffers_missed; // among those that wait are some that found no buffer
     uint64_t freed_seen; // what `waiting` was last tried for
     bool retry;          // a try of `waiting` helped: try on
     bool draining;

@@ -32,7 +32,8 @@ bool conn_parse(struct conn *conn)
     uint32_t length_max = before_hello ? FRAME_BYTES_MAX_BEFORE_HELLO
                                        : (uint32_t)conn->core->broker->config->request_bytes_max;
     enum conn_step step = CONN_TAKEN;
-    while (step == CONN_TAKEN && conn->parsed < conn->filled && conn_may_take(conn)) {
+    while (step == CONN_TAKEN && conn->buffer && conn->parsed < conn->filled &&
+           conn_may_take(conn)) {
         uint8_t *bytes = conn->buffer->bytes + conn->parsed;
         uint32_t available = conn->filled - conn->parsed;
         int64_t length = frame_peek(bytes, available, length_max);

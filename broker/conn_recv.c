@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 
+static void stash(struct conn *conn);
 static bool make_room(struct conn *conn);
 static bool has_room(const struct conn *conn);
 static void compact(struct conn *conn);
@@ -42,7 +43,14 @@ void conn_read(struct conn *conn)
         io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
         return;
     }
+    if (!conn->is_readable && conn->filled - conn->parsed <= CONN_STASH_BYTES) {
+        stash(conn);
+        watch_frame(conn);
+        io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
+        return;
+    }
     if (!make_room(conn)) {
+        conn->core->conns.buffers_missed = true;
         conn_unwatch_frame(conn);
         counter_add(&conn->core->counters.waits_buffer_total, 1);
         conn_waits(conn);
@@ -123,6 +131,18 @@ static void drop_idle_buffer(struct conn *conn)
     conn->parsed = conn->filled = 0;
 }
 
+/* The rest of this frame may be long in coming: a few bytes are no reason to hold a buffer. */
+static void stash(struct conn *conn)
+{
+    if (!conn->buffer)
+        return;
+    uint32_t tail = conn->filled - conn->parsed;
+    memcpy(conn->stash, conn->buffer->bytes + conn->parsed, tail);
+    conn_unpin(conn, TAKE(conn->buffer));
+    conn->parsed = 0;
+    conn->filled = tail;
+}
+
 /* Sees to it that the buffer has room for what comes next. False: no buffer now.
  *
  * Whoever waits for a buffer must not sit on one that others, or its own next frame, wait for:
@@ -134,7 +154,7 @@ static bool make_room(struct conn *conn)
         !move(conn, conn->filled - conn->parsed + 1, false))
         return false;
     if (!conn->buffer)
-        return move(conn, wish(conn), true);
+        return move(conn, conn->frame_bytes > 0 ? conn->frame_bytes : wish(conn), true);
     if (has_room(conn))
         return true;
     if (conn->parsed > 0 && conn->buffer->references == 1) {
@@ -178,7 +198,7 @@ static bool move(struct conn *conn, uint32_t bytes, bool for_frame)
         return false;
     conn->pinned_bytes += fresh->capacity;
     if (tail > 0)
-        memcpy(fresh->bytes, conn->buffer->bytes + conn->parsed, tail);
+        memcpy(fresh->bytes, conn->buffer ? conn->buffer->bytes + conn->parsed : conn->stash, tail);
     if (conn->buffer)
         conn_unpin(conn, conn->buffer);
     conn->buffer = fresh;

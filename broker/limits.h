@@ -30,6 +30,7 @@
 #define CONN_REQUESTS_MAX 256        // unanswered requests of one connection, runs of publishes count as one
 #define CONN_PUBLISHES_MAX 65536     // unacked PRODUCE frames (told in HELLO)
 #define CONN_SUBSCRIPTIONS_MAX 16
+#define CONN_STASH_BYTES 64         // of a frame that just began: kept without a buffer
 #define CONN_OUT_BYTES_MAX ((uint32_t)(64 * KIB)) // answers that wait for a slow reader; then reading stops
 #define REQUESTS_PER_CORE 8192       // pool of struct request, 256 B each
 #define REQUESTS_RESERVED 512        // of them, for what is no client's request
@@ -39,6 +40,8 @@
 /* ---- deadlines per phase of a connection ---- */
 #define HELLO_DEADLINE_NS (10 * NS_PER_S)    // from accept to HELLO
 #define FRAME_DEADLINE_NS (30 * NS_PER_S)    // from a frame's first byte to its last
+#define FRAME_PRESSURE_NS (1 * NS_PER_S)     // instead, while others wait for a buffer ...
+#define FRAME_PRESSURE_BYTES_PER_S MIB       // ... and a second more for each of these in the frame
 #define SEND_DEADLINE_NS (30 * NS_PER_S)     // SEND_PIECE_BYTES that don't leave: a zero-window peer
 #define SEND_PIECE_BYTES ((uint32_t)(256 * KIB)) // of a large buffer at a time: 9 KB/s are slow enough
 #define LINGER_DEADLINE_NS (2 * NS_PER_S)    // for the peer to take an error frame before the connection goes

@@ -4,6 +4,7 @@
 #define SLUICE_TESTS_BROKER_RIG_H
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ struct client {
     int fd;
     uint8_t *in; // received
     size_t in_bytes, in_taken;
-    bool at_end;
+    bool at_end, was_reset;
 };
 
 #define CLIENT_IN_MAX ((size_t)(32 * MIB))
@@ -196,6 +197,7 @@ static inline void client_recv(struct client *client)
                      0)) > 0)
         client->in_bytes += (size_t)n;
     client->at_end = client->at_end || n == 0;
+    client->was_reset = client->was_reset || (n < 0 && errno == ECONNRESET);
 }
 
 /* The next frame that the broker sent; false at the end of the connection. */
