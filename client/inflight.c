@@ -163,6 +163,7 @@ static void recover(struct lane *lane)
         struct parcel *parcel = CONTAINER_OF(link, struct parcel, link);
         if (parcel->done)
             continue;
+        ASSERT(!parcel->on_wire); // its bytes may be on their way: they must not change
         if (parcel->base_sequence != sequence) {
             /* The batch before it is surely not stored (else a new epoch were asked for), and the
              * broker takes nothing behind a gap: so this one isn't either, whatever was lost. */

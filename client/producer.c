@@ -229,6 +229,7 @@ void producer_add(struct sluice_producer *producer)
 {
     list_push_back(&producer->client->producers, &producer->link);
     producer->refresh_at_ns = producer->client->now_ns + producer->client->refresh_interval_ns;
+    client_producers_at(producer->client, producer->refresh_at_ns);
     if (connection_is_up(&producer->client->connection))
         inflight_connected(producer);
 }

@@ -68,6 +68,17 @@ Test(retry, without_idempotence_a_retriable_error_is_tried_again_too)
     user_free(user);
 }
 
+/* The lane checks itself that nothing of it is on the wire then. */
+Test(retry, all_answers_are_waited_for_before_anything_is_sent_again)
+{
+    struct user *user = start();
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_REFUSE, PE_OVERLOADED);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_DELAY, 100); // longer than the backoff
+    user_send_many(user, 0, 2);
+    send_and_expect_all(user);
+    user_free(user);
+}
+
 /* ---- errors that stay ---- */
 
 Test(retry, a_refused_batch_fails_and_those_behind_it_are_stored)
@@ -233,6 +244,52 @@ Test(retry, what_is_behind_a_batch_of_unknown_fate_is_stored_once)
     cr_expect(eq(int, fake_last_epoch(user->broker), 1));
     cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 4));
     user_expect_values(user, 1, 2, 5);
+    user_free(user);
+}
+
+Test(retry, the_next_epoch_waits_until_no_other_batch_is_without_an_answer)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user,
+                 (struct sluice_producer_options){.batch_records = 1, .delivery_timeout_ms = 300});
+    user_send_many(user, 0, 1);
+    user_flush(user);
+    fake_rule(user->broker, OP_PRODUCE, 0, 2, FAKE_IGNORE, 0);
+    user_send_many(user, 0, 1);
+    user_sleep_ms(150);
+    user_send_many(user, 0, 1);
+    cr_assert(user_wait_reports(user, 2));
+    user_send_many(user, 0, 5);
+    user_sleep_ms(50);
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCER_INIT), 1)); // the second is still out
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 2));
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCER_INIT), 2));
+    cr_expect(eq(int, fake_last_epoch(user->broker), 1));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 6));
+    user_expect_values(user, 1, 3, 8);
+    user_free(user);
+}
+
+Test(retry, before_the_next_epoch_batches_in_doubt_are_sent_under_the_old_one)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user,
+                 (struct sluice_producer_options){.batch_records = 1, .delivery_timeout_ms = 400});
+    user_send_many(user, 0, 1);
+    user_flush(user);
+    fake_rule(user->broker, OP_PRODUCE, 0, 2, FAKE_SILENT, 0); // both stored, nobody knows
+    user_send_many(user, 0, 1);
+    user_sleep_ms(200);
+    user_send_many(user, 0, 1);
+    cr_assert(user_wait_reports(user, 2));
+    fake_drop_connections(user->broker); // the second is in doubt now
+    user_send_many(user, 0, 5);
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 1));
+    cr_expect(eq(int, fake_last_epoch(user->broker), 1));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 8));
+    user_expect_values(user, 0, 0, 8); // the second only once
     user_free(user);
 }
 
