@@ -104,7 +104,7 @@ expect_exit 0 ctl --json consume orders --partition 1 --from beginning --count 1
 expect_text "$work/out" '"key":"k","value":"x","headers":\[\{"key":"h","value":"v"\}\]'
 
 # SIGINT ends a consumer well.
-ctl consume orders >"$work/live" & consumer=$!
+"$bin/sluicectl" consume orders >"$work/live" & consumer=$!
 sleep 0.5
 printf 'live\n' | ctl produce orders >/dev/null
 for _ in $(seq 50); do grep -q live "$work/live" && break; sleep 0.1; done
