@@ -12,13 +12,16 @@ logs=$root/build/logs
 rm -rf "$logs"
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
+step_seconds_max=600
+[ "$full" = 1 ] && step_seconds_max=3600
 bin=$root/build/release/bin
 
 # step NAME COMMAND...: exit status 0 passes, 77 skips, anything else fails.
 step() {
-  local name=$1 started=$SECONDS status=0
+  local name=$1 started=$SECONDS status=0 run=()
   shift
-  "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
+  [ "$(type -t "$1")" = file ] && run=(timeout --kill-after=30 "$step_seconds_max") # nothing hangs for ever
+  "${run[@]}" "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
   case $status in
   0) passed=$((passed + 1)); echo "ok    $name ($((SECONDS - started)) s)" ;;
   77) skipped=$((skipped + 1)); echo "skip  $name: $(tail -n 1 "$logs/$name.log")" ;;
