@@ -291,6 +291,39 @@ Test(consumer, seek_goes_back_and_forth)
     user_free(user);
 }
 
+/* 30 MB, of which a third is on its way at any time. */
+Test(consumer, a_seek_in_the_middle_of_a_stream_returns_nothing_from_before)
+{
+    struct fake_options options = {.deliver_bytes_max = 50000};
+    struct user *user = user_new(&options, 1);
+    user_produce(user, (struct sluice_producer_options){.send_waits = true, .batch_bytes = 40000});
+    char *value = calloc(1, 10000);
+    for (int i = 0; i < 3000; i++) {
+        struct sluice_record record = {.topic = "t", .value = value, .value_len = 10000};
+        cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+    }
+    user_flush(user);
+    struct sluice_consumer *consumer = new_consumer(user, 10 << 20);
+    struct random random;
+    random_init(&random, 3);
+    sluice_consumer_subscribe(consumer, "t", 0, SLUICE_START_BEGINNING, 0);
+    struct sluice_message messages[20];
+    for (int round = 0; round < 50; round++) {
+        uint64_t next = random_below(&random, 2800);
+        cr_assert(
+            eq(int, sluice_consumer_seek(consumer, "t", 0, SLUICE_START_OFFSET, next), SLUICE_OK));
+        for (int polls = 0; polls < 4; polls++) {
+            int n = sluice_consumer_poll(consumer, messages, 20, 5000);
+            cr_assert(gt(int, n, 0));
+            for (int i = 0; i < n; i++)
+                cr_assert(eq(u64, messages[i].offset, next++));
+        }
+    }
+    free(value);
+    sluice_consumer_free(consumer);
+    user_free(user);
+}
+
 Test(consumer, unsubscribing_stops_one_partition)
 {
     struct user *user = with_records(100, 10, SLUICE_COMPRESSION_NONE);

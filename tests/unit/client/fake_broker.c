@@ -91,6 +91,8 @@ static void close_conn(struct fake_conn *conn);
 static void read_conn(struct fake_broker *broker, struct fake_conn *conn);
 static void take_frames(struct fake_broker *broker, struct fake_conn *conn);
 static void handle(struct fake_broker *broker, struct fake_conn *conn, const struct frame *frame);
+static void send_wrong_ack(struct fake_broker *broker, struct fake_conn *conn, uint64_t number,
+                           uint32_t how);
 static bool strike(struct fake_broker *broker, uint16_t op, struct fake_rule *rule);
 static void answer(struct fake_broker *broker, struct fake_conn *conn, const struct frame *frame,
                    bool silent);
@@ -350,15 +352,29 @@ static void handle(struct fake_broker *broker, struct fake_conn *conn, const str
     case FAKE_GARBAGE:
         send_bytes(conn, (const uint8_t *)"HTTP/1.1 400 Bad Request\r\n\r\n____________", 40);
         break;
-    case FAKE_ACK_TWICE:
-        answer(broker, conn, frame, false);
-        conn->ack_offsets[0] = 0;
-        flush_ack(broker, conn);
-        conn->ack_first = conn->ack_last = frame->correlation;
-        conn->ack_count = 1;
-        flush_ack(broker, conn);
+    case FAKE_WRONG_ACK:
+        answer(broker, conn, frame, rule.argument != 0);
+        send_wrong_ack(broker, conn, frame->correlation, rule.argument);
         break;
     }
+}
+
+static void send_wrong_ack(struct fake_broker *broker, struct fake_conn *conn, uint64_t number,
+                           uint32_t how)
+{
+    flush_ack(broker, conn);
+    conn->ack_first = conn->ack_last = number;
+    conn->ack_count = how == 1 ? 2 : how == 3 ? 0 : 1;
+    if (how == 2)
+        conn->ack_last += 3, conn->ack_count = 4;
+    memset(conn->ack_offsets, 0, 4 * sizeof(conn->ack_offsets[0]));
+    if (conn->ack_count > 0) {
+        flush_ack(broker, conn);
+        return;
+    }
+    struct writer w = begin(broker);
+    write_ack_begin(&w, number, number, 0, 1, 0);
+    send_frame(broker, conn, OP_ACK, FRAME_PUSH, 0, &w, 0);
 }
 
 static bool strike(struct fake_broker *broker, uint16_t op, struct fake_rule *rule)

@@ -35,7 +35,9 @@ enum fake_action {
     FAKE_IGNORE,      // neither done nor answered
     FAKE_DELAY,       // done and answered after `argument` ms
     FAKE_GARBAGE,     // answered with bytes that are no frame
-    FAKE_ACK_TWICE,   // PRODUCE: done, and its ACK sent two times
+    /* PRODUCE: done, and its ACK is wrong: 0 sent twice, 1 an offset too many, 2 for publishes that
+     * were never sent, 3 without any offset. */
+    FAKE_WRONG_ACK,
 };
 
 /* Listens on a free port of 127.0.0.1. Ends the test program when it can't. */

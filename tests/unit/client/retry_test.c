@@ -155,12 +155,40 @@ Test(retry, a_lost_request_is_sent_again)
     user_free(user);
 }
 
-Test(retry, an_ack_for_nothing_ends_the_connection_and_harms_nothing)
+Test(retry, a_wrong_ack_ends_the_connection_and_harms_nothing)
 {
-    struct user *user = start();
-    fake_rule(user->broker, OP_PRODUCE, 10, 1, FAKE_ACK_TWICE, 0);
-    send_and_expect_all(user);
-    cr_expect(ge(u64, fake_connections(user->broker), 2));
+    for (uint32_t how = 0; how < 4; how++) {
+        struct user *user = start();
+        fake_rule(user->broker, OP_PRODUCE, 10, 1, FAKE_WRONG_ACK, how);
+        send_and_expect_all(user);
+        cr_expect(ge(u64, fake_connections(user->broker), 2), "wrong in way %u", how);
+        user_free(user);
+    }
+}
+
+static void expect_offset_six(struct user *user, const struct sluice_report *report)
+{
+    if (user->sent > 8 * 6) // the second round
+        cr_assert(eq(u64, report->offset, 6));
+}
+
+/* Eight batches in one frame, and an ACK with one offset for them all. */
+Test(retry, an_ack_with_too_few_offsets_reports_none_of_them)
+{
+    struct user *user = user_new(&plain, 8);
+    user_produce(user, (struct sluice_producer_options){0});
+    for (uint32_t p = 0; p < 8; p++)
+        user_send_many(user, p, 6);
+    user_flush(user);
+    fake_go_down(user->broker);
+    user->on_report = expect_offset_six;
+    for (uint32_t p = 0; p < 8; p++)
+        user_send_many(user, p, 1);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_WRONG_ACK, 1);
+    fake_come_back(user->broker);
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_expect(eq(u64, user->report_count, 56));
     user_free(user);
 }
 
