@@ -98,8 +98,7 @@ uint16_t cursors_begin(struct cursors *cursors, struct shard *shard, struct requ
 }
 
 static struct subscription *subscription_new(struct cursors *cursors, struct shard *shard,
-                                             struct request *request,
-                                             const struct msg_fetch *fetch)
+                                             struct request *request, const struct msg_fetch *fetch)
 {
     struct subscription *subscription = pool_acquire(&cursors->subscription_pool);
     if (!subscription)
@@ -219,7 +218,8 @@ uint64_t cursors_deadline_ns(const struct cursors *cursors)
 
 void cursors_wake(struct cursors *cursors, struct partition *partition)
 {
-    LIST_EACH (node, &partition->waiters) {
+    LIST_EACH(node, &partition->waiters)
+    {
         struct cursor *cursor = CONTAINER_OF(node, struct cursor, place_link);
         cursor_ready(cursor);
         subscription_ready(cursors, cursor->subscription);
@@ -285,7 +285,8 @@ bool cursors_unsubscribe(struct cursors *cursors, struct shard *shard, struct co
 void cursors_conn_closed(struct cursors *cursors, struct shard *shard, struct conn_id conn)
 {
     for (uint32_t i = 0; i < SUBSCRIPTION_BUCKETS; i++) {
-        LIST_EACH (node, &cursors->buckets[i]) {
+        LIST_EACH(node, &cursors->buckets[i])
+        {
             struct subscription *subscription = CONTAINER_OF(node, struct subscription, hash_link);
             if (subscription->conn.core == conn.core && subscription->conn.slot == conn.slot &&
                 subscription->conn.life == conn.life)
@@ -301,7 +302,8 @@ void cursors_end(struct cursors *cursors, struct shard *shard, struct subscripti
     list_remove(&subscription->hash_link);
     list_remove(&subscription->ready_link);
     list_remove(&subscription->wait_link);
-    LIST_EACH (node, &subscription->all) {
+    LIST_EACH(node, &subscription->all)
+    {
         struct cursor *cursor = CONTAINER_OF(node, struct cursor, all_link);
         if (cursor != subscription->reading)
             cursor_free(cursors, cursor);
@@ -348,9 +350,11 @@ void cursors_partition_dropped(struct cursors *cursors, struct shard *shard,
                                struct partition *partition)
 {
     for (uint32_t i = 0; i < SUBSCRIPTION_BUCKETS; i++) {
-        LIST_EACH (node, &cursors->buckets[i]) {
+        LIST_EACH(node, &cursors->buckets[i])
+        {
             struct subscription *subscription = CONTAINER_OF(node, struct subscription, hash_link);
-            LIST_EACH (place, &subscription->all) {
+            LIST_EACH(place, &subscription->all)
+            {
                 struct cursor *cursor = CONTAINER_OF(place, struct cursor, all_link);
                 if (cursor->partition != partition)
                     continue;
@@ -371,7 +375,8 @@ static struct list *bucket_of(struct cursors *cursors, struct conn_id conn, uint
 
 static struct subscription *find(struct cursors *cursors, struct conn_id conn, uint64_t id)
 {
-    LIST_EACH (node, bucket_of(cursors, conn, id)) {
+    LIST_EACH(node, bucket_of(cursors, conn, id))
+    {
         struct subscription *subscription = CONTAINER_OF(node, struct subscription, hash_link);
         if (subscription->id == id && subscription->conn.core == conn.core &&
             subscription->conn.slot == conn.slot && subscription->conn.life == conn.life)
@@ -384,12 +389,14 @@ void cursors_check(const struct cursors *cursors)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < SUBSCRIPTION_BUCKETS; i++) {
-        LIST_EACH (node, &cursors->buckets[i]) {
+        LIST_EACH(node, &cursors->buckets[i])
+        {
             const struct subscription *subscription =
                 CONTAINER_OF(node, const struct subscription, hash_link);
             ASSERT(!subscription->is_dead);
             uint32_t cursors_seen = 0;
-            LIST_EACH (place, &subscription->all) {
+            LIST_EACH(place, &subscription->all)
+            {
                 const struct cursor *cursor = CONTAINER_OF(place, const struct cursor, all_link);
                 ASSERT(cursor->subscription == subscription);
                 cursors_seen++;

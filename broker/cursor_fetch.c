@@ -84,8 +84,8 @@ static struct deliver_item *item_of(struct subscription *subscription)
     return (struct deliver_item *)items + subscription->fetch_index;
 }
 
-static void set_item(struct subscription *subscription, const struct cursor *cursor,
-                     uint16_t error, uint32_t bytes)
+static void set_item(struct subscription *subscription, const struct cursor *cursor, uint16_t error,
+                     uint32_t bytes)
 {
     const struct partition *partition = cursor->partition;
     uint64_t visible_end = partition ? partition->visible_end : 0;
@@ -201,7 +201,8 @@ static enum pass pass_take(struct cursors *cursors, struct shard *shard,
 /* Parks all cursors. False when something became visible meanwhile. */
 static bool park_all(struct subscription *subscription)
 {
-    LIST_EACH (node, &subscription->all) {
+    LIST_EACH(node, &subscription->all)
+    {
         struct cursor *cursor = CONTAINER_OF(node, struct cursor, all_link);
         if (!cursor->partition || cursor->partition->visible_end > cursor->offset)
             return false;

@@ -7,7 +7,8 @@
 
 #define SUBSCRIPTION_BUCKETS 4096u
 #define DELIVER_META (DELIVER_META_FIXED + (uint32_t)sizeof(struct deliver_item))
-#define DELIVER_HEAD (FRAME_HEADER_SIZE + DELIVER_META) // before a DELIVER frame's data: one item each
+#define DELIVER_HEAD                                                                               \
+    (FRAME_HEADER_SIZE + DELIVER_META) // before a DELIVER frame's data: one item each
 
 struct cursor {
     struct list all_link;   // of its subscription, in order of the request
@@ -15,12 +16,12 @@ struct cursor {
     struct subscription *subscription;
     struct partition *partition; // NULL: dropped meanwhile
     uint32_t topic_id;
-    uint32_t number;        // of the partition
-    uint64_t offset;        // next to read
-    int64_t timestamp;      // START_TIMESTAMP: to be searched first
+    uint32_t number;   // of the partition
+    uint64_t offset;   // next to read
+    int64_t timestamp; // START_TIMESTAMP: to be searched first
     bool is_searching;
-    uint32_t hint;          // store_read's
-    uint32_t bytes_max;     // FETCH: of this partition
+    uint32_t hint;      // store_read's
+    uint32_t bytes_max; // FETCH: of this partition
 };
 
 struct subscription {
@@ -29,42 +30,42 @@ struct subscription {
     struct list wait_link;  // FETCH: cursors->waiting, by deadline
     struct cursors *owner;
     struct conn_id conn;
-    uint64_t id;            // correlation of the SUBSCRIBE or FETCH
-    struct list all;        // its cursors
+    uint64_t id;     // correlation of the SUBSCRIBE or FETCH
+    struct list all; // its cursors
     struct list ready;
     uint32_t cursor_count;
-    uint64_t credit;        // bytes of frames it may still send
-    uint64_t window;        // the credit it began with: what a client can ever have out
-    uint32_t in_flight;     // deliveries not yet home
-    bool is_dead;           // freed as soon as nothing is in flight
-    uint32_t size_wish;     // of the next delivery's buffer
+    uint64_t credit;    // bytes of frames it may still send
+    uint64_t window;    // the credit it began with: what a client can ever have out
+    uint32_t in_flight; // deliveries not yet home
+    bool is_dead;       // freed as soon as nothing is in flight
+    uint32_t size_wish; // of the next delivery's buffer
 
     struct request *delivery; // being filled, or NULL
-    uint32_t fill;          // bytes of complete frames in it
-    struct cursor *reading; // READING, or NULL
+    uint32_t fill;            // bytes of complete frames in it
+    struct cursor *reading;   // READING, or NULL
     struct store_read read;
     int64_t found_timestamp;
 
-    struct request *fetch;  // FETCH: the request to answer; NULL for a subscription
+    struct request *fetch; // FETCH: the request to answer; NULL for a subscription
     uint64_t deadline_ns;
     uint32_t bytes_max;
     struct cursor *fetch_next; // FETCH: the pass goes on here; NULL: at the end
-    uint32_t fetch_index;   // of that cursor's item
-    uint32_t fetch_bytes;   // data in this pass
-    bool fetch_failed;      // an item has an error: answer at once
-    bool fetch_pass;        // a pass has begun: the delivery's head is laid out
+    uint32_t fetch_index;      // of that cursor's item
+    uint32_t fetch_bytes;      // data in this pass
+    bool fetch_failed;         // an item has an error: answer at once
+    bool fetch_pass;           // a pass has begun: the delivery's head is laid out
 };
 
 struct cursors {
     struct pool cursor_pool;
     struct pool subscription_pool;
     struct list buckets[SUBSCRIPTION_BUCKETS];
-    struct list ready;      // subscriptions to serve, round robin
-    struct list waiting;    // fetches by deadline
-    struct list unsent;     // deliveries that found their mailbox full
+    struct list ready;   // subscriptions to serve, round robin
+    struct list waiting; // fetches by deadline
+    struct list unsent;  // deliveries that found their mailbox full
     uint64_t pinned_bytes;
     uint32_t subscription_count;
-    struct shard *shard;    // for completions of reads, which come outside a turn
+    struct shard *shard; // for completions of reads, which come outside a turn
 };
 
 /* ---- cursor.c ---- */

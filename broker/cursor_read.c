@@ -18,8 +18,8 @@ static enum step deliver_error(struct cursors *cursors, struct subscription *sub
                                struct cursor *cursor, uint16_t error);
 static enum step make_room(struct cursors *cursors, struct shard *shard,
                            struct subscription *subscription, struct cursor *cursor);
-static uint32_t seal(struct subscription *subscription, const struct cursor *cursor,
-                     uint16_t error, uint32_t bytes);
+static uint32_t seal(struct subscription *subscription, const struct cursor *cursor, uint16_t error,
+                     uint32_t bytes);
 
 bool subscription_serve(struct cursors *cursors, struct shard *shard,
                         struct subscription *subscription)
@@ -164,7 +164,8 @@ static enum step make_room(struct cursors *cursors, struct shard *shard,
             return STEP_STARVED;
         return deliver_error(cursors, subscription, cursor, PE_CREDIT_TOO_SMALL);
     }
-    subscription->size_wish = (uint32_t)max_u64(needed, BUFFER_MEDIUM_BYTES); // until a small delivery
+    subscription->size_wish =
+        (uint32_t)max_u64(needed, BUFFER_MEDIUM_BYTES); // until a small delivery
     if (subscription->fill > 0)
         return STEP_SEND;
     delivery_drop(cursors, shard, subscription);
@@ -195,8 +196,8 @@ uint16_t error_of_read(int status)
 }
 
 /* Writes header and meta in front of the data that lie at fill + DELIVER_HEAD. Returns the frame's length. */
-static uint32_t seal(struct subscription *subscription, const struct cursor *cursor,
-                     uint16_t error, uint32_t bytes)
+static uint32_t seal(struct subscription *subscription, const struct cursor *cursor, uint16_t error,
+                     uint32_t bytes)
 {
     const struct partition *partition = cursor->partition;
     uint64_t visible_end = partition ? partition->visible_end : 0;

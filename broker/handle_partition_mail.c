@@ -13,14 +13,14 @@ static bool is_done(struct shard *shard, const struct request *mail, uint32_t nu
         store_partition(shard->store, mail->u.shard.topic_id, number);
     if (mail->u.shard.kind == MAIL_PARTITION_DROP)
         return !partition;
-    return partition && le64_get(partition->settings.revision) >=
-                            le64_get(mail->u.shard.settings.revision);
+    return partition &&
+           le64_get(partition->settings.revision) >= le64_get(mail->u.shard.settings.revision);
 }
 
 enum handled handle_partition_mail(struct shard *shard, struct request *mail)
 {
-    uint8_t type = mail->u.shard.kind == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN
-                                                             : ENTRY_PARTITION_DROP;
+    uint8_t type =
+        mail->u.shard.kind == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
     for (; mail->progress < mail->u.shard.partition_count; mail->progress++) {
         uint32_t number = mail->u.shard.partition_first + mail->progress;
         if (shard_of_partition(shard->slot_shard, mail->u.shard.topic_id, number) != shard->id ||

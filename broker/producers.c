@@ -23,9 +23,9 @@ struct links { // order of use
 
 struct producers {
     struct table *table;
-    uint32_t *map;      // row + 1; 0: free
+    uint32_t *map; // row + 1; 0: free
     uint32_t map_mask;
-    struct links *use;  // by row
+    struct links *use; // by row
     uint32_t oldest, newest;
 };
 
@@ -178,9 +178,8 @@ enum producer_verdict producers_check(const struct producers *producers, uint32_
                   error);
 }
 
-bool producers_must_expire(const struct producers *producers, uint32_t topic_id,
-                           uint32_t partition, const struct batch_info *info,
-                           struct disk_producer *victim)
+bool producers_must_expire(const struct producers *producers, uint32_t topic_id, uint32_t partition,
+                           const struct batch_info *info, struct disk_producer *victim)
 {
     if (info->producer_id == PRODUCER_NONE || !table_is_full(producers->table))
         return false;

@@ -14,15 +14,15 @@
 
 #define PRODUCER_WINDOW 5 // batches in flight that a client may have per partition
 
-struct disk_producer { // row of TABLE_PRODUCERS
+struct disk_producer {       // row of TABLE_PRODUCERS
     le64 producer_id_plus_1; // never 0
     le32 topic_id;
     le32 partition;
     le16 epoch;
-    uint8_t count;       // batches remembered, oldest first
+    uint8_t count; // batches remembered, oldest first
     uint8_t zero[5];
-    le64 last_lsn;       // of its newest batch: the expiry order
-    le64 last_ms;        // the log's clock then
+    le64 last_lsn; // of its newest batch: the expiry order
+    le64 last_ms;  // the log's clock then
     struct {
         le32 sequence_first;
         le32 sequence_last;
@@ -32,9 +32,9 @@ struct disk_producer { // row of TABLE_PRODUCERS
 static_assert(sizeof(struct disk_producer) == 120, "disk");
 
 enum producer_verdict {
-    PRODUCER_APPEND,     // next in order (or first of an epoch)
-    PRODUCER_DUPLICATE,  // seen: *base_offset is the original's
-    PRODUCER_REFUSE,     // *error says why
+    PRODUCER_APPEND,    // next in order (or first of an epoch)
+    PRODUCER_DUPLICATE, // seen: *base_offset is the original's
+    PRODUCER_REFUSE,    // *error says why
 };
 
 struct producers;
@@ -48,15 +48,15 @@ enum producer_verdict producers_check(const struct producers *producers, uint32_
                                       uint32_t partition, const struct batch_info *info,
                                       uint64_t *base_offset, uint16_t *error);
 /* When appending this batch needs a new row and the table is full: the row to expire first. */
-bool producers_must_expire(const struct producers *producers, uint32_t topic_id,
-                           uint32_t partition, const struct batch_info *info,
-                           struct disk_producer *victim);
+bool producers_must_expire(const struct producers *producers, uint32_t topic_id, uint32_t partition,
+                           const struct batch_info *info, struct disk_producer *victim);
 uint32_t producers_count(const struct producers *producers);
 
 /* ---- apply: at append and replay ---- */
 /* FULL: the table is full, which only damage can bring: a handler expires a row first. */
-MUST_USE int producers_apply_batch(struct producers *producers, uint32_t topic_id, uint32_t partition,
-                           const struct batch_info *info, uint64_t lsn, uint64_t append_time_ms);
+MUST_USE int producers_apply_batch(struct producers *producers, uint32_t topic_id,
+                                   uint32_t partition, const struct batch_info *info, uint64_t lsn,
+                                   uint64_t append_time_ms);
 void producers_apply_expire(struct producers *producers, uint64_t producer_id, uint32_t topic_id,
                             uint32_t partition);
 void producers_apply_partition_drop(struct producers *producers, uint32_t topic_id,

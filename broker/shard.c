@@ -34,11 +34,16 @@ static void on_failed(void *context, const struct wal_failure *failure);
 static void on_partition_drop(void *context, struct partition *partition);
 
 static const shard_handler_fn client_handlers[] = {
-    [OP_METADATA] = handle_metadata,       [OP_TOPIC_CREATE] = handle_topic,
-    [OP_TOPIC_ALTER] = handle_topic,       [OP_TOPIC_DELETE] = handle_topic,
-    [OP_PRODUCER_INIT] = handle_producer_init, [OP_PRODUCE] = handle_produce,
-    [OP_FETCH] = handle_fetch,             [OP_SUBSCRIBE] = handle_fetch,
-    [OP_CREDIT] = handle_credit,           [OP_UNSUBSCRIBE] = handle_credit,
+    [OP_METADATA] = handle_metadata,
+    [OP_TOPIC_CREATE] = handle_topic,
+    [OP_TOPIC_ALTER] = handle_topic,
+    [OP_TOPIC_DELETE] = handle_topic,
+    [OP_PRODUCER_INIT] = handle_producer_init,
+    [OP_PRODUCE] = handle_produce,
+    [OP_FETCH] = handle_fetch,
+    [OP_SUBSCRIBE] = handle_fetch,
+    [OP_CREDIT] = handle_credit,
+    [OP_UNSUBSCRIBE] = handle_credit,
     [OP_OFFSETS] = handle_offsets,
 };
 
@@ -65,7 +70,8 @@ void shard_enqueue(struct shard *shard, struct request *request)
 {
     ASSERT(request->magic == REQUEST_MAGIC && !request->is_reply);
     request->progress = 0;
-    memset(&request->u.produce, 0, request->kind == REQUEST_CLIENT ? sizeof(request->u.produce) : 0);
+    memset(&request->u.produce, 0,
+           request->kind == REQUEST_CLIENT ? sizeof(request->u.produce) : 0);
     list_push_back(&shard->queue, &request->link);
 }
 
@@ -177,10 +183,13 @@ static void on_failed(void *context, const struct wal_failure *failure)
 {
     struct shard *shard = context;
     shard->state = SHARD_FAILED;
-    LOG_ERROR("shard.failed", LOG_U64("shard", shard->id), LOG_STR("what", failure->what),
-              LOG_STATUS(failure->status), LOG_I64("errno", failure->os_error),
-              LOG_STR("file", failure->path), LOG_U64("lsn", failure->lsn),
-              LOG_STR("meaning", "nothing behind this LSN was acked; the broker stops and recovers at its next start"));
+    LOG_ERROR(
+        "shard.failed", LOG_U64("shard", shard->id), LOG_STR("what", failure->what),
+        LOG_STATUS(failure->status), LOG_I64("errno", failure->os_error),
+        LOG_STR("file", failure->path), LOG_U64("lsn", failure->lsn),
+        LOG_STR(
+            "meaning",
+            "nothing behind this LSN was acked; the broker stops and recovers at its next start"));
 }
 
 static void on_partition_drop(void *context, struct partition *partition)
@@ -328,7 +337,8 @@ uint64_t shard_digest(struct shard *shard)
 void shard_check(struct shard *shard)
 {
     uint64_t lsn = 0;
-    LIST_EACH (node, &shard->waiting) {
+    LIST_EACH(node, &shard->waiting)
+    {
         struct request *request = CONTAINER_OF(node, struct request, link);
         ASSERT(request->magic == REQUEST_MAGIC && request->lsn >= lsn);
         lsn = request->lsn;

@@ -16,8 +16,8 @@
 #include "broker/topics.h"
 #include "storage/store.h"
 
-struct cursors;     // broker/cursor.h: subscriptions and fetches
-struct topic_jobs;  // broker/topic_job.h: changes of topics under way (shard 0)
+struct cursors;      // broker/cursor.h: subscriptions and fetches
+struct topic_jobs;   // broker/topic_job.h: changes of topics under way (shard 0)
 struct offsets_jobs; // broker/handle_offsets.c: searches by timestamp under way
 
 enum shard_state { SHARD_OPENING, SHARD_SERVING, SHARD_DRAINING, SHARD_FAILED, SHARD_CLOSED };
@@ -34,27 +34,28 @@ struct shard {
     enum shard_state state;
     struct store *store;
     struct producers *producers;
-    struct topics *topics;       // shard 0 only
-    struct table *scalars;       // TABLE_SCALARS: enum scalar
-    struct table *slots;         // TABLE_SLOTS, shard 0 only
+    struct topics *topics;         // shard 0 only
+    struct table *scalars;         // TABLE_SCALARS: enum scalar
+    struct table *slots;           // TABLE_SLOTS, shard 0 only
     struct topic_jobs *topic_jobs; // shard 0 only
     struct offsets_jobs *offsets_jobs;
-    uint8_t *scratch;            // SHARD_SCRATCH_BYTES: decompressed records under validation
-    uint64_t producer_id_next;   // shard 0: next to give out, below the block in SCALAR_PRODUCER_ID_END
+    uint8_t *scratch; // SHARD_SCRATCH_BYTES: decompressed records under validation
+    uint64_t
+        producer_id_next; // shard 0: next to give out, below the block in SCALAR_PRODUCER_ID_END
     struct cursors *cursors;
-    struct mailbox *mailbox;     // of its core
-    struct buffers *buffers;     // of its core
-    struct pool *requests;       // of its core: for deliveries and shard mails
-    const uint16_t *slot_shard;  // SLOT_COUNT entries, constant
-    const uint16_t *shard_core;  // which core hosts each shard, constant
+    struct mailbox *mailbox;    // of its core
+    struct buffers *buffers;    // of its core
+    struct pool *requests;      // of its core: for deliveries and shard mails
+    const uint16_t *slot_shard; // SLOT_COUNT entries, constant
+    const uint16_t *shard_core; // which core hosts each shard, constant
     uint16_t shard_count;
     struct batch_limits limits;
     struct disk_partition_open topic_defaults; // of new topics, from the configuration
-    uint64_t now_ns;             // of this turn
+    uint64_t now_ns;                           // of this turn
     uint64_t now_wall_ms;
-    struct list queue;           // requests not yet handled, in order of arrival
-    struct list waiting;         // requests that wait for the committed mark, by LSN
-    bool blocked;                // the head of `queue` got FULL; on_room clears it
+    struct list queue;   // requests not yet handled, in order of arrival
+    struct list waiting; // requests that wait for the committed mark, by LSN
+    bool blocked;        // the head of `queue` got FULL; on_room clears it
     struct shard_counters counters;
 };
 
@@ -66,7 +67,7 @@ struct disk_scalar {
 };
 static_assert(sizeof(struct disk_scalar) == 16, "disk");
 struct disk_slot { // row i: slot i
-    le64 used; // 1
+    le64 used;     // 1
     le64 shard;
 };
 
@@ -80,12 +81,14 @@ struct shard_options {
     struct mailbox *mailbox;
     struct buffers *buffers;
     struct pool *requests;
-    const uint16_t *slot_shard; // filled by shard_slot_table() of shard 0 before anything is dispatched
+    const uint16_t
+        *slot_shard; // filled by shard_slot_table() of shard 0 before anything is dispatched
     const uint16_t *shard_core;
     uint16_t shard_count;
     struct batch_limits limits;
     struct disk_partition_open topic_defaults; // of new topics
-    struct store_options store;  // io, dir, identity, budgets; callbacks and tables are filled in by shard_open()
+    struct store_options
+        store; // io, dir, identity, budgets; callbacks and tables are filled in by shard_open()
 };
 
 /* Opens storage and recovers; blocking. As store_open() for result and text. Thread: its core (io owner). */
@@ -114,7 +117,8 @@ int shard_close(struct shard *shard, uint64_t deadline_ns);
 /* Shard 0, after shard_open(): where each slot lives. SLOT_COUNT numbers. Read before the cores dispatch. */
 void shard_slot_table(const struct shard *shard, uint16_t slot_shard[]);
 /* After all shards are open: every partition of `shard` must be known to shard 0, else CORRUPT with text. */
-MUST_USE int shard_check_partitions(struct shard *shard, const struct shard *shard_0, char text[512]);
+MUST_USE int shard_check_partitions(struct shard *shard, const struct shard *shard_0,
+                                    char text[512]);
 
 uint64_t shard_scalar(const struct shard *shard, enum scalar scalar);
 
@@ -130,11 +134,12 @@ enum handled { HANDLED, BLOCKED };
 typedef enum handled (*shard_handler_fn)(struct shard *shard, struct request *request);
 
 enum handled handle_produce(struct shard *shard, struct request *request);
-enum handled handle_fetch(struct shard *shard, struct request *request);      // FETCH, SUBSCRIBE
-enum handled handle_credit(struct shard *shard, struct request *request);     // CREDIT, UNSUBSCRIBE
+enum handled handle_fetch(struct shard *shard, struct request *request);  // FETCH, SUBSCRIBE
+enum handled handle_credit(struct shard *shard, struct request *request); // CREDIT, UNSUBSCRIBE
 enum handled handle_offsets(struct shard *shard, struct request *request);
-enum handled handle_topic(struct shard *shard, struct request *request);      // CREATE, ALTER, DELETE (shard 0)
-enum handled handle_metadata(struct shard *shard, struct request *request);   // shard 0
+enum handled handle_topic(struct shard *shard,
+                          struct request *request); // CREATE, ALTER, DELETE (shard 0)
+enum handled handle_metadata(struct shard *shard, struct request *request);      // shard 0
 enum handled handle_producer_init(struct shard *shard, struct request *request); // shard 0
 enum handled handle_partition_mail(struct shard *shard, struct request *request);
 

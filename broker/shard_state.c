@@ -28,9 +28,8 @@ int shard_state_new(struct shard *shard)
     if (shard->id != 0)
         return 0;
     shard->topics = topics_new();
-    shard->slots = table_new(&(struct table_options){.id = TABLE_SLOTS,
-                                                     .row_bytes = sizeof(struct disk_slot),
-                                                     .row_count_max = SLOT_COUNT});
+    shard->slots = table_new(&(struct table_options){
+        .id = TABLE_SLOTS, .row_bytes = sizeof(struct disk_slot), .row_count_max = SLOT_COUNT});
     return shard->topics && shard->slots ? 0 : E_NO_MEMORY;
 }
 
@@ -205,9 +204,8 @@ static int log_slot_table(struct shard *shard)
     le16 owners[SLOT_COUNT];
     for (uint32_t slot = 0; slot < SLOT_COUNT; slot++)
         owners[slot] = le16_make((uint16_t)(slot * shard->shard_count / SLOT_COUNT));
-    struct wal_entry entry = {.type = ENTRY_SLOT_TABLE,
-                              .pieces = {{owners, sizeof(owners)}},
-                              .piece_count = 1};
+    struct wal_entry entry = {
+        .type = ENTRY_SLOT_TABLE, .pieces = {{owners, sizeof(owners)}}, .piece_count = 1};
     struct wal_view view;
     return store_append(shard->store, &entry, &view, NULL);
 }

@@ -16,7 +16,7 @@ struct topic_job {
     struct request *request; // the client's, or NULL
     uint32_t told;           // shards that have their mail
     uint32_t answered;
-    uint16_t error;          // first that a shard answered
+    uint16_t error; // first that a shard answered
     char text[72];
 };
 
@@ -215,8 +215,8 @@ static void finish(struct topic_jobs *jobs, struct topic_job *job, struct shard 
         struct writer w =
             writer_make(bytes + FRAME_HEADER_SIZE, request->reply->capacity - FRAME_HEADER_SIZE);
         write_topic_reply(&w, &(struct msg_topic_reply){job->topic_id});
-        request->reply_bytes = frame_seal(bytes, request->op, FRAME_REPLY, request->correlation,
-                                          writer_length(&w), 0);
+        request->reply_bytes =
+            frame_seal(bytes, request->op, FRAME_REPLY, request->correlation, writer_length(&w), 0);
         shard_reply(shard, request);
     }
     job->state = JOB_FREE;

@@ -14,15 +14,16 @@
 #include "storage/table.h"
 
 struct disk_topic { // row of TABLE_TOPICS and payload of ENTRY_TOPIC / ENTRY_TOPIC_DROP
-    le32 topic_id;       // never 0
+    le32 topic_id;  // never 0
     le32 partition_count;
     le64 created_ms;
-    le64 confirmed;      // partitions [0, confirmed) are open in their owners' logs: what clients are shown
+    le64
+        confirmed; // partitions [0, confirmed) are open in their owners' logs: what clients are shown
     struct disk_partition_open settings; // revision rises with each change
-    uint8_t dropped;     // being deleted: partitions are told, then the row goes
+    uint8_t dropped;                     // being deleted: partitions are told, then the row goes
     uint8_t name_length;
     uint8_t name[TOPIC_NAME_BYTES_MAX];
-    uint8_t settled;     // every owner has logged this revision; else it is told again after a restart
+    uint8_t settled; // every owner has logged this revision; else it is told again after a restart
     uint8_t zero[4];
 };
 static_assert(sizeof(struct disk_topic) % 8 == 0, "disk");

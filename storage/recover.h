@@ -33,13 +33,12 @@ struct recover_options {
     bool read_only;           // inspect: decide and report, write nothing
     const struct recover_hole *hole; // salvage only: what the operator gives up; NULL otherwise
     /* Replays one entry; a negative status stops recovery and is returned. */
-int (*apply)(void *context, const struct wal_view *view);
-/* The replay steps over a hole that `wal salvage` made: entries are missing from here on, so
+    int (*apply)(void *context, const struct wal_view *view);
+    /* The replay steps over a hole that `wal salvage` made: entries are missing from here on, so
      * what comes next may skip offsets. NULL: not told. */
-void (*on_hole)(void *context, uint64_t from_lsn, uint64_t to_lsn);
-void *context;
-}
-;
+    void (*on_hole)(void *context, uint64_t from_lsn, uint64_t to_lsn);
+    void *context;
+};
 
 enum damage_kind {
     DAMAGE_NONE,

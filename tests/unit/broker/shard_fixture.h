@@ -35,7 +35,7 @@ struct shard_fixture {
     struct request *reply; // the last of a client's
     struct request *deliveries[SHF_DELIVERIES_MAX];
     uint32_t delivery_count;
-    bool hold_deliveries;  // keep them, as a slow connection does; else they go home at once
+    bool hold_deliveries; // keep them, as a slow connection does; else they go home at once
     uint8_t delivered[1 << 20];
     uint32_t delivered_bytes;
 };
@@ -135,9 +135,10 @@ static inline size_t shf_arena_bytes(void)
 static inline int shf_open(struct shard_fixture *f)
 {
     f->life++;
-    f->io = io_sim_new(f->disk, &(struct io_sim_options){.seed = f->seed * 1000 + f->life,
-                                                         .start_ns = NS_PER_S * f->life,
-                                                         .wall_ms = 1700000000000 + f->life * 100000});
+    f->io =
+        io_sim_new(f->disk, &(struct io_sim_options){.seed = f->seed * 1000 + f->life,
+                                                     .start_ns = NS_PER_S * f->life,
+                                                     .wall_ms = 1700000000000 + f->life * 100000});
     random_init(&f->random, f->seed * 77 + f->life);
     cr_assert_eq(arena_init(&f->arena, shf_arena_bytes(), false), 0);
     f->identity.shard_count = f->shard_count;
