@@ -6,8 +6,10 @@ enum handled handle_credit(struct shard *shard, struct request *request)
 {
     struct frame frame;
     struct msg_credit m;
-    if (frame_decode(request->frames, &frame) || read_credit(&frame, &m)) {
-        shard_reply_error(shard, request, PE_MALFORMED, "%s", op_name(request->op));
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_credit(&frame, &m);
+    if (error) {
+        shard_reply_error(shard, request, error, "%s", op_name(request->op));
         return HANDLED;
     }
     request->reply_bytes = 0;

@@ -18,13 +18,16 @@ enum handled handle_metadata(struct shard *shard, struct request *request)
     ASSERT(shard->topics);
     struct frame frame;
     struct msg_metadata m;
-    if (frame_decode(request->frames, &frame) || read_metadata(&frame, &m)) {
-        shard_reply_error(shard, request, PE_MALFORMED, "METADATA");
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_metadata(&frame, &m);
+    if (error) {
+        shard_reply_error(shard, request, error,
+                          "METADATA: names, or all behind one name, not both");
         return HANDLED;
     }
     uint8_t *reply = request->reply->bytes;
-    struct writer w = writer_make(reply + FRAME_HEADER_SIZE,
-                                  request->reply->capacity - FRAME_HEADER_SIZE);
+    struct writer w =
+        writer_make(reply + FRAME_HEADER_SIZE, request->reply->capacity - FRAME_HEADER_SIZE);
     write_metadata_reply_begin(&w, 0, false);
     uint32_t head_length = writer_length(&w);
     bool more = false, complete = true;
@@ -38,8 +41,8 @@ enum handled handle_metadata(struct shard *shard, struct request *request)
     }
     struct writer head = writer_make(reply + FRAME_HEADER_SIZE, head_length);
     write_metadata_reply_begin(&head, count, more);
-    request->reply_bytes = frame_seal(reply, OP_METADATA, FRAME_REPLY, request->correlation,
-                                      writer_length(&w), 0);
+    request->reply_bytes =
+        frame_seal(reply, OP_METADATA, FRAME_REPLY, request->correlation, writer_length(&w), 0);
     shard_reply(shard, request);
     return HANDLED;
 }
@@ -48,8 +51,8 @@ static uint16_t write_all(struct shard *shard, struct writer *w, struct slice af
 {
     uint16_t count = 0;
     const struct disk_topic *topic = topics_next(shard->topics, after);
-    for (; topic; topic = topics_next(shard->topics,
-                                      (struct slice){topic->name, topic->name_length})) {
+    for (; topic;
+         topic = topics_next(shard->topics, (struct slice){topic->name, topic->name_length})) {
         if (!is_shown(topic))
             continue;
         if (count == UINT16_MAX - 1 || !write_topic(w, topic)) {
@@ -104,7 +107,9 @@ static bool write_topic(struct writer *w, const struct disk_topic *topic)
 static bool write_unknown(struct writer *w, struct slice name)
 {
     struct writer before = *w;
-    struct msg_metadata_topic m = {.error = PE_UNKNOWN_TOPIC, .name = name};
+    const char *why;
+    uint16_t error = topic_name_check(name, &why);
+    struct msg_metadata_topic m = {.error = error ? error : PE_UNKNOWN_TOPIC, .name = name};
     write_metadata_topic(w, &m);
     write_settings_begin(w, 0);
     return written_or_undone(w, before);

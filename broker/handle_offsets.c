@@ -13,7 +13,7 @@ struct offsets_job {
     struct request *request; // NULL: free
     struct shard *shard;
     struct msg_offsets message; // points into the request's frame
-    uint32_t next;           // item
+    uint32_t next;              // item
     struct store_read read;
     int64_t found_timestamp;
 };
@@ -51,16 +51,17 @@ enum handled handle_offsets(struct shard *shard, struct request *request)
 {
     struct frame frame;
     struct msg_offsets message;
-    if (frame_decode(request->frames, &frame) || read_offsets(&frame, &message)) {
-        shard_reply_error(shard, request, PE_MALFORMED, "OFFSETS");
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_offsets(&frame, &message);
+    if (error) {
+        shard_reply_error(shard, request, error, "OFFSETS: 1..%u partitions with a start of 0..3",
+                          FETCH_ITEM_COUNT_MAX);
         return HANDLED;
     }
-    if (message.item_count == 0 ||
-        reply_bytes_of(message.item_count) > request->reply->capacity) {
-        shard_reply_error(shard, request, PE_INVALID_ARGUMENT, "%u partitions, allowed 1..%u",
-                          message.item_count,
-                          (request->reply->capacity - reply_bytes_of(0)) /
-                              (uint32_t)sizeof(struct offsets_item));
+    if (message.item_count == 0 || reply_bytes_of(message.item_count) > request->reply->capacity) {
+        shard_reply_error(
+            shard, request, PE_INVALID_ARGUMENT, "%u partitions, allowed 1..%u", message.item_count,
+            (request->reply->capacity - reply_bytes_of(0)) / (uint32_t)sizeof(struct offsets_item));
         return HANDLED;
     }
     struct offsets_job *job = job_begin(shard->offsets_jobs);
@@ -98,8 +99,8 @@ static void job_run(struct offsets_job *job)
         *out = (struct offsets_item){.topic_id = item->topic_id,
                                      .partition = item->partition,
                                      .timestamp_ms = le64_make(UINT64_MAX)};
-        struct partition *partition = store_partition(
-            job->shard->store, le32_get(item->topic_id), le32_get(item->partition));
+        struct partition *partition =
+            store_partition(job->shard->store, le32_get(item->topic_id), le32_get(item->partition));
         if (!partition) {
             out->error = le16_make(PE_UNKNOWN_PARTITION);
             continue;
@@ -126,12 +127,12 @@ static void job_run(struct offsets_job *job)
 static bool search(struct offsets_job *job, struct partition *partition, uint64_t timestamp,
                    int *started)
 {
-    job->read = (struct store_read){
-        .partition = partition, .done = on_search_done, .hint = INDEX_NONE};
+    job->read =
+        (struct store_read){.partition = partition, .done = on_search_done, .hint = INDEX_NONE};
     list_init(&job->read.link);
     job->found_timestamp = -1;
-    *started = store_find_time(job->shard->store, &job->read, (int64_t)timestamp,
-                               &job->found_timestamp);
+    *started =
+        store_find_time(job->shard->store, &job->read, (int64_t)timestamp, &job->found_timestamp);
     return *started == 0;
 }
 

@@ -58,7 +58,8 @@ static enum handled handle_frame(struct shard *shard, struct request *request, u
     memcpy(&count, meta, sizeof(count));
     memcpy(&flags, meta + sizeof(count), sizeof(flags));
     bool staged = le16_get(flags) & PRODUCE_STAGED;
-    uint32_t meta_fixed = PRODUCE_META_FIXED + (staged ? (uint32_t)sizeof(struct disk_txn_name) : 0);
+    uint32_t meta_fixed =
+        PRODUCE_META_FIXED + (staged ? (uint32_t)sizeof(struct disk_txn_name) : 0);
     struct produce_item *items = (struct produce_item *)(meta + meta_fixed);
     uint8_t *data = meta + le32_get(header->meta_length);
 
@@ -133,6 +134,9 @@ static enum item_result handle_item(struct shard *shard, struct request *request
                               &victim) &&
         expire_one(shard, &victim) == E_FULL)
         return ITEM_BLOCKED;
+    struct batch_header
+        sent; // as the producer sent it: what can't be appended now is checked again later
+    memcpy(&sent, batch, sizeof(sent));
     if (partition->settings.timestamp_type == 1)
         stamp_append_time(shard, batch, size, &info);
 
@@ -143,8 +147,10 @@ static enum item_result handle_item(struct shard *shard, struct request *request
                               .piece_count = 1};
     struct wal_view view;
     int status = store_append(shard->store, &entry, &view, base_offset);
-    if (status == E_FULL)
+    if (status == E_FULL) {
+        memcpy(batch, &sent, sizeof(sent));
         return ITEM_BLOCKED;
+    }
     if (status) {
         *error = proto_error_from_status(status);
         return ITEM_DONE;
@@ -173,25 +179,34 @@ static uint16_t check_batch(struct shard *shard, struct request *request,
     if (error || partition->settings.validation != 0)
         return error;
     bool compressed = (info->attributes & BATCH_CODEC_MASK) != CODEC_NONE;
-    return compressed ? check_records(shard, batch, size) : PE_NONE;
+    error = compressed ? check_records(shard, batch, size) : PE_NONE;
+    if (error)
+        snprintf(request->text, sizeof(request->text), "partition %u: %s", partition->partition,
+                 proto_error_text(error));
+    return error;
 }
 
-/* validation = records: looks into a compressed batch. */
+/* validation = records: looks into a compressed batch, by the rules of batch_check() for one that isn't. */
 static uint16_t check_records(struct shard *shard, const uint8_t *batch, uint32_t size)
 {
     struct batch_iterator it;
     struct record_view record;
+    int64_t timestamp_max = 0;
     int status = batch_iterator_init(&it, batch, size, shard->scratch, SHARD_SCRATCH_BYTES);
     if (status == E_UNSUPPORTED)
         return PE_UNSUPPORTED_COMPRESSION;
     if (status)
         return PE_INVALID_RECORD;
     while ((status = batch_iterator_next(&it, &record)) > 0) {
-        uint64_t bytes = (uint64_t)record.key.len + record.value.len;
-        if (bytes > shard->limits.record_bytes_max)
+        if (record.payload_bytes > shard->limits.record_bytes_max)
             return PE_RECORD_TOO_LARGE;
+        if (record.timestamp_ms < 0) // also a sum that has left the range: the base is not negative
+            return PE_INVALID_TIMESTAMP;
+        timestamp_max = record.timestamp_ms > timestamp_max ? record.timestamp_ms : timestamp_max;
     }
-    return status == 0 ? PE_NONE : PE_INVALID_RECORD;
+    if (status)
+        return PE_INVALID_RECORD;
+    return timestamp_max == it.info.max_timestamp ? PE_NONE : PE_INVALID_TIMESTAMP;
 }
 
 /* timestamp_type = append: the broker's clock replaces the producer's, inside the CRC. */

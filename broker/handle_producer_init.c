@@ -13,8 +13,11 @@ enum handled handle_producer_init(struct shard *shard, struct request *request)
 {
     struct frame frame;
     struct msg_producer_init m;
-    if (frame_decode(request->frames, &frame) || read_producer_init(&frame, &m)) {
-        shard_reply_error(shard, request, PE_MALFORMED, "PRODUCER_INIT");
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_producer_init(&frame, &m);
+    if (error) {
+        shard_reply_error(shard, request, error,
+                          "producer id: below 2^63, or 2^64 - 1 for a new one");
         return HANDLED;
     }
     uint64_t given_out = shard->producer_id_next;
@@ -25,7 +28,8 @@ enum handled handle_producer_init(struct shard *shard, struct request *request)
     }
     struct msg_producer_init_reply reply = {m.producer_id, (uint16_t)(m.epoch + 1)};
     if (m.producer_id == PRODUCER_NONE || m.epoch >= EPOCH_MAX) {
-        int status = given_out == shard_scalar(shard, SCALAR_PRODUCER_ID_END) ? reserve_block(shard) : 0;
+        int status =
+            given_out == shard_scalar(shard, SCALAR_PRODUCER_ID_END) ? reserve_block(shard) : 0;
         if (status == E_FULL)
             return BLOCKED;
         if (status) {

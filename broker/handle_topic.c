@@ -5,14 +5,12 @@
 #include "broker/topic_job.h"
 
 static uint16_t make_topic(struct shard *shard, struct request *request, struct disk_topic *topic);
-static uint16_t alter_topic(struct shard *shard, struct request *request,
-                            struct disk_topic *topic);
+static uint16_t alter_topic(struct shard *shard, struct request *request, struct disk_topic *topic);
 static uint16_t drop_topic(struct shard *shard, struct request *request, struct disk_topic *topic);
 static uint16_t apply_settings(struct request *request, struct msg_topic_change *m,
                                struct disk_topic *topic);
 
 #define SAY(request, ...) snprintf((request)->text, sizeof((request)->text), __VA_ARGS__)
-
 
 enum handled handle_topic(struct shard *shard, struct request *request)
 {
@@ -61,11 +59,15 @@ enum handled handle_topic(struct shard *shard, struct request *request)
 static uint16_t read_change(struct request *request, struct msg_topic_change *m)
 {
     struct frame frame;
-    if (frame_decode(request->frames, &frame) || read_topic_change(&frame, m)) {
-        SAY(request, "%s", op_name(request->op));
-        return PE_MALFORMED;
-    }
-    return PE_NONE;
+    const char *why = "";
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_topic_change(&frame, m);
+    if (error == PE_INVALID_ARGUMENT)
+        why = "settings: keys and values are text, and no key is empty";
+    error = error ? error : topic_name_check(m->name, &why);
+    if (error)
+        SAY(request, "%s", why);
+    return error;
 }
 
 static uint16_t check_partition_count(struct shard *shard, struct request *request, uint64_t count,
@@ -83,9 +85,6 @@ static uint16_t make_topic(struct shard *shard, struct request *request, struct 
 {
     struct msg_topic_change m;
     uint16_t error = read_change(request, &m);
-    const char *why;
-    if (!error && (error = topic_name_check(m.name, &why)))
-        SAY(request, "%s", why);
     if (error)
         return error;
     const struct disk_topic *existing = topics_find(shard->topics, m.name);
@@ -147,11 +146,15 @@ static uint16_t drop_topic(struct shard *shard, struct request *request, struct 
 {
     struct frame frame;
     struct slice name;
-    if (frame_decode(request->frames, &frame) || read_topic_delete(&frame, &name)) {
-        SAY(request, "TOPIC_DELETE");
-        return PE_MALFORMED;
+    const char *why = "";
+    uint16_t error = frame_decode(request->frames, &frame);
+    error = error ? error : read_topic_delete(&frame, &name);
+    error = error ? error : topic_name_check(name, &why);
+    if (error) {
+        SAY(request, "%s", why);
+        return error;
     }
-    uint16_t error = find_topic(shard, request, name, topic);
+    error = find_topic(shard, request, name, topic);
     topic->dropped = 1;
     return error;
 }

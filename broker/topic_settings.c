@@ -102,8 +102,10 @@ uint16_t topic_setting_apply(struct disk_partition_open *settings, struct slice 
         snprintf(text, 72, "%s: %s", setting->key, setting->text);
         return PE_INVALID_SETTING;
     }
-    snprintf(text, 72, "unknown setting \"%.*s\"", (int)min_u64(key.len, 48),
-             (const char *)key.bytes);
+    uint32_t shown = (uint32_t)min_u64(key.len, 48);
+    while (shown > 0 && shown < key.len && (key.bytes[shown] & 0xc0) == 0x80)
+        shown--; // a character is shown whole or not at all: the text is checked as UTF-8
+    snprintf(text, 72, "unknown setting \"%.*s\"", (int)shown, (const char *)key.bytes);
     return PE_INVALID_SETTING;
 }
 

@@ -157,6 +157,7 @@ struct record_view {
     uint64_t offset;
     int64_t timestamp_ms;
     struct slice key, value; // bytes NULL: null
+    uint64_t payload_bytes;  // as record_payload_size()
     uint32_t header_count;
     struct reader headers; // record_view_header() header_count times
 };

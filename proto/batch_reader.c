@@ -67,6 +67,7 @@ int batch_iterator_next(struct batch_iterator *it, struct record_view *record)
                         : (int64_t)((uint64_t)info->base_timestamp + (uint64_t)f.timestamp_delta),
         .key = f.key,
         .value = f.value,
+        .payload_bytes = f.payload_bytes,
         .header_count = f.header_count,
         .headers = {.at = f.headers, .end = f.end},
     };
