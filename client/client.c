@@ -307,8 +307,8 @@ static uint64_t look_at_consumers(struct sluice_client *client)
     return wake_ns;
 }
 
-/* Between the store to `sleeping` and the look at the ring lies a fence, and one between a sender's
- * push and its look at `sleeping`: one of the two sees the other, so nothing is slept over. */
+/* io_prepare_wait() before the last look at the ring, and io_sleeping() behind a sender's push: one of
+ * the two sees the other, so nothing is slept over. */
 static void wait_for_events(struct sluice_client *client, uint64_t wake_ns)
 {
     bool busy = producers_are_busy(client);
@@ -316,8 +316,7 @@ static void wait_for_events(struct sluice_client *client, uint64_t wake_ns)
         wake_ns = min_u64(wake_ns, client->now_ns + TICK_NS);
     bool ended = client->stopping && client->connection.state == CONNECTION_DOWN;
     bool now = ended || wake_ns <= client->now_ns || !list_is_empty(&client->reports);
-    atomic_store(&client->io->sleeping, 1);
-    atomic_thread_fence(memory_order_seq_cst);
+    io_prepare_wait(client->io);
     if (now || !ring_mpsc_is_empty(client->commands)) {
         io_poll(client->io, 0);
     } else {
@@ -412,7 +411,6 @@ void client_command(struct sluice_client *client, enum command_kind kind, void *
         io_wake(client->io, NULL);
         sched_yield();
     }
-    atomic_thread_fence(memory_order_seq_cst); // see wait_for_events()
     if (io_sleeping(client->io) && atomic_exchange(&client->wake_pending, 1) == 0)
         io_wake(client->io, NULL);
 }
