@@ -261,11 +261,13 @@ static int loader_scan_begin(struct index_job *job)
 static void loader_scan(struct index_job *job)
 {
     struct segment *segment = job->index->segment;
+    job->scan.lsn = segment_step_over(segment, job->scan.lsn);
     if (job->scan.lsn >= job->scan.end_lsn) {
         loader_scan_end(job, 0);
         return;
     }
-    uint32_t len = (uint32_t)min_u64(job->len, job->scan.end_lsn - job->scan.lsn);
+    uint64_t end_lsn = min_u64(job->scan.end_lsn, segment_next_hole(segment, job->scan.lsn));
+    uint32_t len = (uint32_t)min_u64(job->len, end_lsn - job->scan.lsn);
     io_read(job->store->options.io, &job->op, segment->fd, job->buffer, len,
             segment_offset(segment, job->scan.lsn), loader_scan_done);
 }

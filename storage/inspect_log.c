@@ -208,6 +208,8 @@ static int file_groups(struct scan *scan, const struct recover_file *file)
 {
     struct inspect_shard *shard = scan->shard;
     const struct inspect_options *options = shard->options;
+    if (file)
+        scan->segment.base_lsn = file->base_lsn;
     uint64_t at_lsn = scan->segment.base_lsn;
     uint64_t to_lsn = file ? file->end_lsn : UINT64_MAX;
     scan->item.lsn_from = at_lsn;

@@ -165,6 +165,15 @@ void partitions_apply_drop(struct partitions *partitions, struct partition *part
     *partition = (struct partition){.incarnation = incarnation + 1};
 }
 
+void partitions_apply_gap(struct partitions *partitions, struct partition *partition,
+                          uint64_t offset)
+{
+    ASSERT(offset > partition->next_offset);
+    struct disk_partition *disk = row_of(partitions, partition);
+    partition->next_offset = partition->gap_end = offset;
+    disk->next_offset = disk->gap_end = le64_make(offset);
+}
+
 void partitions_apply_batch(struct partitions *partitions, struct partition *partition,
                             uint32_t record_count, uint32_t size, int64_t max_timestamp)
 {
@@ -202,6 +211,7 @@ static struct partition *partition_attach(struct partitions *partitions, uint32_
         .log_start = le64_get(disk->log_start),
         .visible_end = le64_get(disk->next_offset),
         .bytes = le64_get(disk->bytes),
+        .gap_end = le64_get(disk->gap_end),
         .open_first = UINT32_MAX,
         .open_last = UINT32_MAX,
         .settings = disk->settings,

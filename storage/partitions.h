@@ -21,7 +21,8 @@ struct disk_partition { // row of TABLE_PARTITIONS
     le64 bytes;         // of batches at or above log_start, for retention by size
     le64 max_timestamp; // two's complement
     struct disk_partition_open settings;
-    le64 reserved[2];
+    le64 gap_end; // below it offsets may be missing: lost with a part of the log (`wal salvage`)
+    le64 reserved;
 };
 static_assert(sizeof(struct disk_partition) == 88, "disk");
 
@@ -33,6 +34,7 @@ struct partition {
     uint64_t log_start;   // as the row
     uint64_t visible_end; // below this readers may read
     uint64_t bytes;       // as the row
+    uint64_t gap_end;     // as the row; 0: no offset is missing
     uint32_t open_first;  // its first and last entry in the open segment's index, or INDEX_NONE
     uint32_t open_last;
     uint64_t open_first_offset;          // base offset of open_first
@@ -73,6 +75,10 @@ struct partition *partitions_apply_open(struct partitions *partitions, uint32_t 
                                         const struct disk_partition_open *settings);
 /* Its address may be another partition's afterwards. */
 void partitions_apply_drop(struct partitions *partitions, struct partition *partition);
+/* Offsets up to `offset` were lost with a part of the log (`wal salvage`); they are not given out
+ * again. */
+void partitions_apply_gap(struct partitions *partitions, struct partition *partition,
+                          uint64_t offset);
 void partitions_apply_batch(struct partitions *partitions, struct partition *partition,
                             uint32_t record_count, uint32_t size, int64_t max_timestamp);
 /* log_start lies above the present one and at or below next_offset: the caller has checked. */

@@ -243,14 +243,14 @@ static void older_settle(struct recover *recover)
             continue;
         bool is_older = file->pub.role == RECOVER_RAW;
         if (is_older) {
+            uint64_t base;
             bool continues = next && next->pub.role != RECOVER_RAW && file->fault == FILE_FINE &&
-                             file->first_verdict == GROUP_VERDICT_TORN &&
-                             file->first.lsn < next->pub.base_lsn &&
+                             recover_file_base(recover, file, &base) && base < next->pub.base_lsn &&
                              (next->is_cut || next->pub.number == file->pub.number + 1);
             if (!continues)
                 return; // it and all before it are raw material
             file->pub.role = RECOVER_LIVE;
-            file->pub.base_lsn = file->first.lsn;
+            file->pub.base_lsn = base;
         }
         if (next && file->pub.end_lsn == 0)
             file->pub.end_lsn = next->pub.base_lsn;

@@ -122,6 +122,9 @@ void recover_fact(struct recover *recover, enum fact fact, const struct wal_file
 
 /* ---- recover_row.c ---- */
 
+/* Where a file begins: its first group says so, or, when that was given up, the hole that ends in it. */
+MUST_USE bool recover_file_base(const struct recover *recover, const struct wal_file *file,
+                                uint64_t *base);
 uint64_t
 recover_start_number(const struct recover *recover); // of the checkpoint's file; 1 without one
 void recover_check_strangers(struct recover *recover);

@@ -44,7 +44,7 @@ void recover_check_older(struct recover *recover)
             older_is_bad(recover, previous, number);
             continue;
         }
-        file->pub.base_lsn = file->first.lsn;
+        (void)!recover_file_base(recover, file, &file->pub.base_lsn);
         file->pub.role = RECOVER_LIVE;
         previous = file;
     }
@@ -52,8 +52,23 @@ void recover_check_older(struct recover *recover)
 
 static bool older_is_good(const struct recover *recover, const struct wal_file *file, uint64_t lsn)
 {
-    return file && file->fault == FILE_FINE && file->first_verdict == GROUP_VERDICT_TORN &&
-           file->first.lsn >= lsn && file->first.lsn < recover->options->from.lsn;
+    uint64_t base;
+    return file && file->fault == FILE_FINE && recover_file_base(recover, file, &base) &&
+           base >= lsn && base < recover->options->from.lsn;
+}
+
+bool recover_file_base(const struct recover *recover, const struct wal_file *file, uint64_t *base)
+{
+    *base = file->first.lsn;
+    if (file->first_verdict == GROUP_VERDICT_TORN)
+        return true;
+    for (uint32_t i = 0; i < recover->hole_count; i++) {
+        const struct hole *hole = &recover->holes[i];
+        *base = hole->to_lsn - (hole->to_offset - DISK_SEGMENT_DATA);
+        if (hole->to_file == file->pub.number)
+            return true;
+    }
+    return false;
 }
 
 static void older_is_bad(struct recover *recover, struct wal_file *previous, uint64_t number)
@@ -95,8 +110,10 @@ static uint64_t next_base(struct recover *recover, uint64_t number)
 {
     while (++number <= recover_start_number(recover)) {
         struct wal_file *file = recover_file_find(recover, number);
-        if (file && !file->is_void && older_is_good(recover, file, 0))
-            return file->first.lsn;
+        uint64_t base;
+        if (file && !file->is_void && older_is_good(recover, file, 0) &&
+            recover_file_base(recover, file, &base))
+            return base;
     }
     return recover->options->from.lsn;
 }

@@ -72,14 +72,10 @@ static int scan_all(struct scan *scan, uint64_t to_lsn)
 
 static bool step_over_hole(struct scan *scan, uint64_t to_lsn)
 {
-    for (uint32_t i = 0; i < scan->segment->hole_count; i++) {
-        const struct segment_hole *hole = &scan->segment->holes[i];
-        if (hole->from_lsn != scan->lsn)
-            continue;
-        scan->lsn = min_u64(hole->to_lsn, to_lsn);
-        return true;
-    }
-    return false;
+    uint64_t lsn = segment_step_over(scan->segment, scan->lsn);
+    bool stepped = lsn != scan->lsn;
+    scan->lsn = min_u64(lsn, to_lsn);
+    return stepped;
 }
 
 static int scan_group(struct scan *scan)

@@ -108,8 +108,7 @@ static bool start_base(const struct recover *recover, const struct wal_file *fil
     uint64_t capacity = recover->wal->segment_bytes - DISK_SEGMENT_DATA;
     if (lsn == 0)
         return true;
-    *base = file->first.lsn;
-    return file->first_verdict == GROUP_VERDICT_TORN && *base <= lsn && lsn - *base <= capacity;
+    return recover_file_base(recover, file, base) && *base <= lsn && lsn - *base <= capacity;
 }
 
 static void place_enter(struct recover *recover, struct wal_file *file)

@@ -12,6 +12,23 @@
 
 static int head_copy_parse(const uint8_t *block, struct segment_head *head);
 
+uint64_t segment_step_over(const struct segment *segment, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < segment->hole_count; i++)
+        if (lsn >= segment->holes[i].from_lsn && lsn < segment->holes[i].to_lsn)
+            return min_u64(segment->holes[i].to_lsn, segment->end_lsn);
+    return lsn;
+}
+
+uint64_t segment_next_hole(const struct segment *segment, uint64_t lsn)
+{
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < segment->hole_count; i++)
+        if (segment->holes[i].from_lsn >= lsn)
+            next = min_u64(next, segment->holes[i].from_lsn);
+    return next;
+}
+
 void segment_path_make(char *path, const char *dir, uint64_t number)
 {
     int len = snprintf(path, SEGMENT_PATH_MAX, "%s/%016llx.wal", dir, (unsigned long long)number);

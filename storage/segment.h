@@ -46,6 +46,13 @@ static inline uint64_t segment_offset(const struct segment *segment, uint64_t ls
     return DISK_SEGMENT_DATA + (lsn - segment->base_lsn);
 }
 
+/* ---- holes: what `wal salvage` gave up is stepped over by whoever reads a segment ---- */
+
+/* lsn, or where the segment goes on when lsn lies in a hole; its end if that is not in it. */
+uint64_t segment_step_over(const struct segment *segment, uint64_t lsn);
+/* Where the next hole at or behind lsn begins; UINT64_MAX: there is none. */
+uint64_t segment_next_hole(const struct segment *segment, uint64_t lsn);
+
 /* ---- names: <16 hex>.wal ---- */
 
 /* Writes DIR/<number>.wal into path (SEGMENT_PATH_MAX). */

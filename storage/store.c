@@ -144,6 +144,12 @@ static int apply_own(struct store *store, const struct wal_view *view, struct pa
     }
 }
 
+/* Behind a hole in the log, entries are missing; what comes next says where the partition stands. */
+static bool offsets_may_skip(const struct store *store)
+{
+    return store->is_replaying && store->has_hole;
+}
+
 static int apply_batch(struct store *store, const struct wal_view *view,
                        struct partition *partition)
 {
@@ -152,6 +158,8 @@ static int apply_batch(struct store *store, const struct wal_view *view,
         return entry_is_bad(view, "a batch of a partition that was not opened");
     if (UNLIKELY(!segment_scan_batch(view, &entry)))
         return entry_is_bad(view, "not a batch");
+    if (UNLIKELY(entry.base_offset > partition->next_offset && offsets_may_skip(store)))
+        partitions_apply_gap(store->partitions, partition, entry.base_offset);
     if (UNLIKELY(entry.base_offset != partition->next_offset))
         return entry_is_bad(view, "a batch that does not follow the one before");
     if (UNLIKELY(index_open_add(store->open, partition, &entry) == INDEX_NONE))
@@ -181,6 +189,8 @@ static int apply_log_start(struct store *store, const struct wal_view *view,
         return entry_is_bad(view, "not a log start of a partition");
     memcpy(&payload, view->payload, sizeof(payload));
     uint64_t log_start = le64_get(payload.log_start);
+    if (log_start > partition->next_offset && offsets_may_skip(store))
+        partitions_apply_gap(store->partitions, partition, log_start);
     if (log_start < partition->log_start || log_start > partition->next_offset)
         return entry_is_bad(view, "a log start outside of its partition");
     partitions_apply_log_start(store->partitions, partition, log_start,

@@ -131,7 +131,7 @@ struct store_read {
     struct list link;
     /* in */
     struct partition *partition;
-    uint64_t offset;
+    uint64_t offset; // raised over offsets that `wal salvage` gave up
     uint8_t *buffer;
     uint32_t capacity; // bytes of buffer; at least the next batch's size, else TOO_LARGE
     store_read_done_fn done;

@@ -36,6 +36,7 @@ void lookup_init(struct lookup *lookup, const struct partition *partition, uint6
     lookup->high_lsn = UINT64_MAX;
     lookup->guess_lsn = UINT64_MAX;
     lookup->steps_near = 0;
+    lookup->next_offset = UINT64_MAX;
     lookup->in_round = false;
     if (hint != INDEX_NONE && (hint & LOOKUP_HINT_FILE))
         lookup->guess_lsn = (uint64_t)(hint & ~LOOKUP_HINT_FILE) << 20;
@@ -114,6 +115,7 @@ static enum lookup_result judge(struct lookup *lookup, struct place place)
     } else if (lookup->offset < le64_get(p->first_offset)) {
         lookup->high_lsn = lookup->round_lsn;
         lookup->steps_near = 0;
+        lookup->next_offset = min_u64(lookup->next_offset, le64_get(p->first_offset));
     } else {
         lookup->place = place;
         lookup->image = image;

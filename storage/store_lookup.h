@@ -21,6 +21,7 @@ struct lookup {
     struct place place;
     const struct index_image *image; // valid until control goes back to the loop
     const struct disk_index_partition *entries;
+    uint64_t next_offset; // of what was seen, the lowest first offset behind `offset`
 };
 
 /* hint: as in struct store_read. */

@@ -264,13 +264,22 @@ static int replay_entry(void *context, const struct wal_view *view)
     return store_apply(context, view);
 }
 
+static void replay_hole(void *context, uint64_t from_lsn, uint64_t to_lsn)
+{
+    struct store *store = context;
+    store->has_hole = true;
+    LOG_WARN("store.hole_passed", LOG_U64("shard", store->options.shard_id),
+             LOG_U64("from_lsn", from_lsn), LOG_U64("to_lsn", to_lsn));
+}
+
 static int log_replay(struct opening *opening)
 {
     struct store *store = opening->store;
     const struct checkpoint_set *set = &opening->set;
     const struct checkpoint_head *head = &set->heads[0];
     struct wal_options options = wal_options_of(store);
-    struct recover_options recover = {.apply = replay_entry, .context = store};
+    struct recover_options recover = {
+        .apply = replay_entry, .on_hole = replay_hole, .context = store};
     if (set->count > 0) {
         recover.has_checkpoint = true;
         recover.from = head->position;

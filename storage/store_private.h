@@ -65,6 +65,7 @@ struct store {
 
     bool append_waits; // an append got FULL for want of an open index, or of the reserve
     bool is_replaying;
+    bool has_hole; // the replay stepped over what `wal salvage` gave up: offsets may skip
     bool is_closing;
     bool is_quiesced;         // archives
     struct list visible;      // partitions whose visible_end moved in this round

@@ -34,6 +34,7 @@ static struct read_job *job_acquire(struct store *store, struct store_read *read
 static int job_start(struct read_job *job);
 static void job_lookup(struct read_job *job);
 static void job_image_loaded(struct image_load *load);
+static bool gap_step_over(struct read_job *job);
 static void job_absent(struct read_job *job);
 static int told_status(int status);
 
@@ -223,11 +224,31 @@ static void job_image_loaded(struct image_load *load)
         job_run(job);
 }
 
+/* An offset that was lost with a part of the log: goes on with the first one behind that is there. */
+static bool gap_step_over(struct read_job *job)
+{
+    struct store_read *read = job->read;
+    const struct partition *partition = read->partition;
+    uint64_t next = job->lookup.next_offset;
+    if (read->offset >= partition->gap_end)
+        return false;
+    if (next == UINT64_MAX)
+        next = partition->open_first != INDEX_NONE ? partition->open_first_offset
+                                                   : partition->visible_end;
+    job->in_lookup = false;
+    read->next_offset = read->offset = min_u64(next, partition->visible_end);
+    return true;
+}
+
 static void job_absent(struct read_job *job)
 {
     if (!job->has_retried) {
         job->has_retried = true;
         job->in_lookup = false;
+        job_run(job);
+        return;
+    }
+    if (gap_step_over(job)) {
         job_run(job);
         return;
     }

@@ -48,8 +48,9 @@ bool read_gather_image(struct read_job *job)
     job->source = lookup->place.segment;
     job->archive = lookup->place.archive;
     job->read->hint = lookup_hint(lookup->place.base_lsn);
-    if (index_image_at(image, i).base_offset > job->read->offset)
-        return false; // a hole
+    uint64_t base_offset = index_image_at(image, i).base_offset;
+    if (base_offset > job->read->offset && base_offset > job->read->partition->gap_end)
+        return false; // a hole that nobody knows of
     for (; i < end; i++) {
         struct index_entry entry = index_image_at(image, i);
         if (!gather_add(job, &entry))
