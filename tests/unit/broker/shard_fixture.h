@@ -172,11 +172,23 @@ static inline void shf_init(struct shard_fixture *f, uint64_t seed, uint16_t sha
     cr_assert_eq(shf_open(f), 0, "%s", f->text);
 }
 
-/* The power goes; nothing of this life is used again. What it had on the heap is left, as a dead process leaves it. */
+static inline void shf_end_life(struct shard_fixture *f)
+{
+    mailbox_deinit(&f->mailbox);
+    mesh_free(f->mesh);
+    arena_deinit(&f->arena);
+    io_free(f->io);
+}
+
+/* The power goes: nothing of this life comes back but what the disk kept. */
 static inline void shf_crash(struct shard_fixture *f)
 {
     io_sim_crash(f->io);
-    arena_deinit(&f->arena);
+    for (uint16_t i = 0; i < f->shard_count; i++) {
+        f->shards[i].state = SHARD_FAILED; // so that closing writes nothing
+        cr_assert_eq(shard_close(&f->shards[i], 0), E_CLOSED);
+    }
+    shf_end_life(f);
 }
 
 static inline void shf_close(struct shard_fixture *f)
@@ -186,11 +198,16 @@ static inline void shf_close(struct shard_fixture *f)
     shf_turns(f, 50);
     for (uint16_t i = 0; i < f->shard_count; i++)
         cr_assert_eq(shard_close(&f->shards[i], UINT64_MAX), 0);
-    mailbox_deinit(&f->mailbox);
-    mesh_free(f->mesh);
     io_close_wait(f->io, f->lock_fd);
-    arena_deinit(&f->arena);
-    io_free(f->io);
+    shf_end_life(f);
+}
+
+/* A clean stop, and the end of the test. */
+static inline void shf_free(struct shard_fixture *f)
+{
+    shf_close(f);
+    sim_disk_free(f->disk);
+    free(f);
 }
 
 /* ---- speaking to a shard ---- */

@@ -33,8 +33,7 @@ Test(shard, publishes_get_dense_offsets_and_are_answered_when_durable)
         cr_assert_eq(partition->visible_end, (i + 1) * 3);
     }
     shard_check(&f->shards[0]);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, unknown_topics_partitions_and_bad_batches_are_refused_and_nothing_else_is_disturbed)
@@ -58,8 +57,7 @@ Test(shard, unknown_topics_partitions_and_bad_batches_are_refused_and_nothing_el
 
     cr_assert_eq(shf_publish(f, &good, &offset), PE_NONE);
     cr_assert_eq(offset, 0);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_retry_gets_its_original_offset_also_after_a_crash)
@@ -86,8 +84,7 @@ Test(shard, a_retry_gets_its_original_offset_also_after_a_crash)
     publish.sequence = 12;
     cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
     cr_assert_eq(offset, 12);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_duplicate_of_a_batch_that_is_not_durable_yet_waits_for_it)
@@ -115,8 +112,7 @@ Test(shard, a_duplicate_of_a_batch_that_is_not_durable_yet_waits_for_it)
     cr_assert_eq(le16_get(shf_outcome(again).error), PE_NONE);
     shf_release(f, first);
     shf_release(f, again);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, subscriptions_deliver_what_is_there_and_what_comes)
@@ -141,8 +137,7 @@ Test(shard, subscriptions_deliver_what_is_there_and_what_comes)
     cr_assert_eq(f->delivered_bytes, 0);
     shf_credit(f, 0, OP_UNSUBSCRIBE, 50, 0, PE_UNKNOWN_SUBSCRIPTION);
     shard_check(&f->shards[0]);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_subscription_never_sends_more_than_its_credit)
@@ -167,8 +162,7 @@ Test(shard, a_subscription_never_sends_more_than_its_credit)
         credit += 300;
     }
     cr_assert_eq(records, 120);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_credit_that_can_never_hold_a_batch_is_an_error_and_ends_the_cursor)
@@ -184,8 +178,7 @@ Test(shard, a_credit_that_can_never_hold_a_batch_is_an_error_and_ends_the_cursor
     shf_turns(f, 50);
     cr_assert_eq(shf_take_records(f, &next, &error), 0);
     cr_assert_eq(error, PE_CREDIT_TOO_SMALL);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_consumer_that_takes_nothing_stops_at_its_deliveries_in_flight)
@@ -207,8 +200,7 @@ Test(shard, a_consumer_that_takes_nothing_stops_at_its_deliveries_in_flight)
         mailbox_reply(&f->mailbox, f->deliveries[i]);
     shf_turns(f, 50);
     cr_assert_eq(shf_take_records(f, &next, &error), 60);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 static struct request *fetch(struct shard_fixture *f, uint32_t topic_id, uint32_t wait_ms,
@@ -255,8 +247,7 @@ Test(shard, a_fetch_answers_at_once_or_when_something_comes_or_at_its_deadline)
 
     cr_assert_eq(shf_call(f, fetch(f, publish.topic_id, 0, 4))->error, PE_OFFSET_OUT_OF_RANGE);
     shf_release(f, f->reply);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, a_closed_connection_leaves_nothing_behind)
@@ -281,8 +272,7 @@ Test(shard, a_closed_connection_leaves_nothing_behind)
     shf_turns(f, 20);
     cr_assert_eq(f->delivered_bytes, 0);
     shard_check(&f->shards[0]);
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 Test(shard, topics_are_made_altered_dropped_and_survive_over_two_shards)
@@ -314,8 +304,7 @@ Test(shard, topics_are_made_altered_dropped_and_survive_over_two_shards)
                  0);
     cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "orders", 1, &other), PE_NONE);
     cr_assert_neq(other, id, "ids are never used again");
-    shf_close(f);
-    free(f);
+    shf_free(f);
 }
 
 /* A crash at any moment of making, altering and dropping: afterwards every topic that shard 0 knows has all of
@@ -356,8 +345,7 @@ Test(shard, a_crash_in_the_middle_of_topic_changes_is_mended_at_the_next_start)
         }
         for (uint16_t i = 0; i < 2; i++)
             cr_assert_eq(shard_check_partitions(&f->shards[i], &f->shards[0], f->text), 0);
-        shf_close(f);
-        free(f);
+        shf_free(f);
     }
 }
 
@@ -392,7 +380,6 @@ Test(shard, state_after_a_crash_equals_state_after_replay)
         shf_close(f);
         cr_assert_eq(shf_open(f), 0, "%s", f->text);
         cr_assert_eq(shard_digest(&f->shards[0]), digest);
-        shf_close(f);
-        free(f);
+        shf_free(f);
     }
 }
