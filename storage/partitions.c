@@ -116,6 +116,11 @@ uint32_t partitions_count(const struct partitions *partitions)
     return partitions->count;
 }
 
+uint32_t partitions_count_max(const struct partitions *partitions)
+{
+    return partitions->count_max;
+}
+
 bool partitions_is_full(const struct partitions *partitions)
 {
     return partitions->count == partitions->count_max;

@@ -63,6 +63,7 @@ MUST_USE int partitions_rebuild(struct partitions *partitions, const char **why)
 struct partition *partitions_find(struct partitions *partitions, uint32_t topic_id,
                                   uint32_t partition);
 uint32_t partitions_count(const struct partitions *partitions);
+uint32_t partitions_count_max(const struct partitions *partitions);
 bool partitions_is_full(const struct partitions *partitions);
 /* Each partition once: index 0..count-1, order of rows. */
 struct partition *partitions_at(struct partitions *partitions, uint32_t index);

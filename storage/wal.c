@@ -179,7 +179,7 @@ uint64_t wal_deadline_ns(const struct wal *wal)
     if (wal->failed || wal->closed)
         return UINT64_MAX;
     uint64_t deadline = spares_deadline_ns(&wal->spares);
-    if (mark_is_wanted(wal))
+    if (mark_is_wanted(wal) && !group_mark_lacks_file(wal)) // a file's completion wakes us anyway
         deadline = min_u64(deadline, wal->group_ns + WAL_MARK_IDLE_NS);
     return deadline;
 }

@@ -86,6 +86,12 @@ bool group_can_open(const struct wal *wal)
            WANT_NOTHING;
 }
 
+bool group_mark_lacks_file(const struct wal *wal)
+{
+    enum want want = group_wants(wal, &wal->mark, 0);
+    return want == WANT_SPARE || want == WANT_SUCCESSOR;
+}
+
 /* What is missing for a group that holds an entry of `need` bytes. */
 static enum want group_wants(const struct wal *wal, const struct group_slots *slots, uint32_t need)
 {

@@ -126,6 +126,7 @@ uint32_t group_jumbo_bytes(const struct wal_options *options);
 MUST_USE int group_open(struct wal *wal, uint32_t need);
 /* True when an append that was refused would find a slot and a file now. */
 bool group_can_open(const struct wal *wal);
+bool group_mark_lacks_file(const struct wal *wal); // a MARK has to wait for a spare
 /* Ends the filling group; no effect when there is none. */
 void group_seal(struct wal *wal);
 /* Stamps the replicated part of all sealed groups, in order. */

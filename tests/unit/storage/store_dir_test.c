@@ -1,5 +1,6 @@
 /* The data directory: made, found again, refused. On the simulated disk. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "storage/disk_header.h"
@@ -32,6 +33,24 @@ static void place_next_life(struct place *p, uint64_t seed)
 static int place_open(struct place *p)
 {
     return store_dir_open(p->io, "data", false, &p->identity, &p->lock_fd, p->text);
+}
+
+/* A store that is ready has a log in each shard, and recovery finds nothing wrong with it. */
+static void check_shards(struct place *p)
+{
+    for (uint32_t shard = 0; shard < p->identity.shard_count; shard++) {
+        struct recover_options recover = {.read_only = true};
+        struct recover_result result;
+        struct recover_log log;
+        char dir[64];
+        snprintf(dir, sizeof(dir), "data/shard-%03u/wal", shard);
+        struct wal_options options = {
+            .io = p->io, .dir = dir, .shard_id = shard, .segment_bytes = p->identity.segment_bytes};
+        memcpy(options.store_id, p->identity.store_id, sizeof(options.store_id));
+        cr_assert_eq(recover_run(&options, &recover, &result, &log), 0, "%s %s", result.path,
+                     result.text);
+        recover_log_free(p->io, &log);
+    }
 }
 
 static void place_deinit(struct place *p)
@@ -240,11 +259,13 @@ Test(store_dir, making_a_store_may_crash_anywhere)
         io_sim_crash(p.io);
         place_next_life(&p, seed + 1000);
         cr_assert_eq(place_open(&p), 0, "seed %llu: %s", (unsigned long long)seed, p.text);
+        check_shards(&p);
         struct store_identity made = p.identity;
         io_sim_crash(p.io);
         place_next_life(&p, seed + 2000);
         cr_assert_eq(place_open(&p), 0, "seed %llu: %s", (unsigned long long)seed, p.text);
         cr_assert_eq(memcmp(&made, &p.identity, sizeof(made)), 0, "made twice");
+        check_shards(&p);
         place_deinit(&p);
     }
     cr_assert_lt(made_at_once, 150);

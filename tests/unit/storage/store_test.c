@@ -33,6 +33,36 @@ Test(store, a_batch_is_visible_when_it_is_durable)
     store_fixture_deinit(&f);
 }
 
+Test(store, a_read_ends_where_visibility_ends)
+{
+    for (int from_file = 0; from_file < 2; from_file++) {
+        struct store_fixture f;
+        store_fixture_init(&f, 18);
+        f.options.group_slot_count = 4;
+        cr_assert_eq(store_fixture_open(&f), 0);
+        open_partitions(&f, 2);
+        cr_assert_eq(sf_produce(&f, &f.partitions[0], 3, 1000), 0);
+        sf_flush(&f);
+        for (int i = 0; from_file && i < 8; i++) { // small groups push it out of memory
+            cr_assert_eq(sf_produce(&f, &f.partitions[1], 1, 300), 0);
+            sf_flush(&f);
+        }
+        cr_assert_eq(sf_produce(&f, &f.partitions[0], 2, 1000), 0);
+        struct sf_read r = {.read = {.partition = store_partition(f.store, 1, 0),
+                                     .buffer = f.buffer,
+                                     .capacity = SF_READ_BYTES,
+                                     .done = sf_read_done,
+                                     .hint = INDEX_NONE}};
+        cr_assert_eq(store_read(f.store, &r.read), !from_file);
+        while (from_file && !r.done)
+            (void)io_poll(f.io, NS_PER_MS);
+        cr_assert_eq(r.read.status, 0);
+        cr_assert_eq(r.read.batch_count, 1);
+        cr_assert_eq(r.read.next_offset, 3);
+        store_fixture_deinit(&f);
+    }
+}
+
 Test(store, offsets_outside_of_the_partition_are_refused)
 {
     struct store_fixture f;
@@ -169,6 +199,25 @@ Test(store, archive_files_survive_crashes)
     }
 }
 
+Test(store, one_old_record_is_kept_while_everything_else_expires)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 19);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    cr_assert_eq(sf_open_partition(&f, 1, 0), 0);
+    cr_assert_eq(sf_open_partition_as(&f, 1, 1, sf_settings(1, UINT64_MAX, 100 * KIB)), 0);
+    cr_assert_eq(sf_produce(&f, &f.partitions[0], 1, 100), 0);
+    f.partitions[0].is_open = false; // for sf_load()
+    for (int round = 0; round < 30; round++) {
+        sf_load(&f, 4 * MIB);
+        sf_idle(&f, 100 * NS_PER_MS);
+    }
+    f.partitions[0].is_open = true;
+    cr_assert_gt(wal_segment_at(f.store->wal, 0)->number, 1, "its segment is long gone");
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
 /* ---- dropped partitions ---- */
 
 Test(store, a_dropped_partition_is_gone_and_its_reads_are_canceled)
@@ -266,6 +315,61 @@ Test(store, what_lies_before_a_checkpoint_inside_the_open_segment_can_be_read)
     store_fixture_deinit(&f);
 }
 
+static void newest_checkpoint(struct store_fixture *f, char *path)
+{
+    uint64_t number = f->store->upkeep.kept[0].number;
+    snprintf(path, 100, SF_DIR "/shard-002/checkpoint/%016lx.ckpt", number);
+}
+
+Test(store, the_older_checkpoint_is_as_good_a_start)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct store_fixture f;
+        char path[100];
+        store_fixture_init(&f, 400 + seed);
+        cr_assert_eq(store_fixture_open(&f), 0);
+        open_partitions(&f, 6);
+        for (int round = 0; round < 3; round++) {
+            sf_load(&f, 30 * MIB + random_below(&f.dice, 20 * MIB));
+            sf_flush(&f);
+            sf_idle(&f, random_below(&f.dice, 50 * NS_PER_MS));
+            uint64_t digest = store_digest(f.store);
+            newest_checkpoint(&f, path);
+            if (round % 2)
+                cr_assert_eq(store_fixture_close(&f), 0);
+            else
+                store_fixture_kill(&f);
+            sim_disk_settle(f.disk);
+            sim_disk_flip(f.disk, path, 100 + random_below(&f.dice, 3000), 1);
+            cr_assert_eq(store_fixture_open(&f), 0, "seed %lu: %s", seed, f.text);
+            cr_assert_eq(store_digest(f.store), digest);
+            store_fixture_verify(&f);
+        }
+        store_fixture_deinit(&f);
+    }
+}
+
+Test(store, without_any_good_checkpoint_it_refuses_and_writes_nothing)
+{
+    struct store_fixture f;
+    char path[100];
+    store_fixture_init(&f, 16);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 2);
+    sf_load(&f, 1 * MIB);
+    sf_checkpoint(&f);
+    newest_checkpoint(&f, path);
+    sf_flush(&f);
+    store_fixture_kill(&f);
+    sim_disk_settle(f.disk);
+    sim_disk_flip(f.disk, path, 77, 1);
+    uint64_t hash = sim_disk_hash(f.disk);
+    cr_assert_eq(store_fixture_open(&f), E_CORRUPT);
+    cr_assert_not_null(strstr(f.text, path), "names the file: %s", f.text);
+    cr_assert_eq(sim_disk_hash(f.disk), hash);
+    store_fixture_deinit(&f);
+}
+
 /* ---- index files ---- */
 
 static void paths_of(struct store_fixture *f, uint64_t number, char *index, char *segment)
@@ -341,6 +445,22 @@ Test(store, an_index_of_another_segment_is_not_believed)
     store_fixture_deinit(&f);
 }
 
+Test(store, an_index_is_not_made_from_damaged_groups)
+{
+    struct store_fixture f;
+    char index[100], segment[100];
+    two_closed_segments(&f, 20);
+    paths_of(&f, 1, index, segment);
+    sim_disk_remove(f.disk, index);
+    struct sf_batch *batch = &f.partitions[0].batches[5];
+    uint64_t count_at = DISK_SEGMENT_DATA + batch->lsn + ENTRY_HEADER_BYTES +
+                        offsetof(struct batch_header, record_count) + 3;
+    sim_disk_flip(f.disk, segment, count_at, 1);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[0], 0, 256 * KIB), E_CORRUPT);
+    store_fixture_deinit(&f);
+}
+
 /* ---- damage ---- */
 
 Test(store, damaged_data_is_reported_and_never_skipped)
@@ -379,6 +499,39 @@ Test(store, a_read_error_reaches_only_the_one_who_reads)
     cr_assert_eq(sf_read(&f, partition, 0, SF_READ_BYTES, &hint).status, E_IO);
     cr_assert_eq(f.on_failed, 0);
     store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
+Test(store, a_segment_that_is_being_read_is_not_recycled)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 17);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 3);
+    sf_load(&f, 20 * MIB);
+    sf_flush(&f);
+    sf_idle(&f, 50 * NS_PER_MS);
+    struct partition *partition = store_partition(f.store, 1, 1);
+    uint32_t hint = INDEX_NONE;
+    cr_assert_eq(sf_read(&f, partition, 0, SF_READ_BYTES, &hint).status, 0, "index loaded");
+    struct sf_read r = {.read = {.partition = partition,
+                                 .buffer = f.buffer,
+                                 .capacity = SF_READ_BYTES,
+                                 .done = sf_read_done,
+                                 .hint = INDEX_NONE}};
+    cr_assert_eq(store_read(f.store, &r.read), 0);
+    cr_assert_eq(wal_segment_at(f.store->wal, 0)->pins, 1);
+    /* as if everything had been archived two checkpoints ago */
+    f.store->upkeep.kept[1] = (struct checkpoint_head){.number = 1, .wal_first_file = 3};
+    (void)store_turn(f.store, io_sim_now_ns(f.io), io_sim_now_wall_ms(f.io));
+    cr_assert_eq(wal_segment_at(f.store->wal, 0)->number, 1);
+    while (!r.done)
+        (void)io_poll(f.io, NS_PER_MS);
+    cr_assert_eq(r.read.status, 0);
+    uint32_t at = 0;
+    sf_compare(&f, &f.partitions[1], &r.read, &at);
+    (void)store_turn(f.store, io_sim_now_ns(f.io), io_sim_now_wall_ms(f.io));
+    cr_assert_eq(wal_segment_at(f.store->wal, 0)->number, 3);
     store_fixture_deinit(&f);
 }
 

@@ -79,8 +79,10 @@ static void fixture_on_room(void *context)
 
 static void fixture_on_closed(void *context, struct segment *segment)
 {
+    struct fixture *f = context;
     cr_assert_eq(segment->state, SEGMENT_CLOSED);
-    ((struct fixture *)context)->on_closed++;
+    cr_assert_leq(segment->end_lsn, wal_marks(f->wal).durable);
+    f->on_closed++;
 }
 
 static void fixture_on_failed(void *context, const struct wal_failure *failure)
