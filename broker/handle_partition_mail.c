@@ -1,11 +1,18 @@
 /* PARTITION_OPEN and PARTITION_DROP mails from shard 0: the owner logs them in its own log and answers when
  * they are durable. Idempotent: what is so already is not logged again, so a mail may be re-sent at will.
  *
- * A mail names a range of partitions of one topic; this shard takes those whose slot it owns. */
+ * A mail names a range of partitions of one topic; this shard takes those whose slot it owns. When it has no room for
+ * all of them it opens none: half of a topic would only have to be taken back. */
 #include "broker/shard.h"
 
+static bool has_room(struct shard *shard, const struct request *mail);
 static int log_partition(struct shard *shard, uint8_t type, const struct request *mail,
                          uint32_t partition);
+
+static bool is_ours(const struct shard *shard, const struct request *mail, uint32_t number)
+{
+    return shard_of_partition(shard->slot_shard, mail->u.shard.topic_id, number) == shard->id;
+}
 
 static bool is_done(struct shard *shard, const struct request *mail, uint32_t number)
 {
@@ -21,17 +28,15 @@ enum handled handle_partition_mail(struct shard *shard, struct request *mail)
 {
     uint8_t type =
         mail->u.shard.kind == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
+    if (mail->progress == 0 && !has_room(shard, mail)) {
+        shard_reply_error(shard, mail, PE_LIMIT_REACHED, "shard %u: at most %u partitions",
+                          shard->id, partitions_count_max(store_partitions(shard->store)));
+        return HANDLED;
+    }
     for (; mail->progress < mail->u.shard.partition_count; mail->progress++) {
         uint32_t number = mail->u.shard.partition_first + mail->progress;
-        if (shard_of_partition(shard->slot_shard, mail->u.shard.topic_id, number) != shard->id ||
-            is_done(shard, mail, number))
+        if (!is_ours(shard, mail, number) || is_done(shard, mail, number))
             continue;
-        bool is_new = !store_partition(shard->store, mail->u.shard.topic_id, number);
-        if (is_new && partitions_is_full(store_partitions(shard->store))) {
-            shard_reply_error(shard, mail, PE_LIMIT_REACHED, "shard %u: at most %u partitions",
-                              shard->id, PARTITIONS_MAX);
-            return HANDLED;
-        }
         int status = log_partition(shard, type, mail, number);
         if (status == E_FULL)
             return BLOCKED;
@@ -42,6 +47,22 @@ enum handled handle_partition_mail(struct shard *shard, struct request *mail)
     }
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;
+}
+
+static bool has_room(struct shard *shard, const struct request *mail)
+{
+    struct partitions *partitions = store_partitions(shard->store);
+    uint32_t left = partitions_count_max(partitions) - partitions_count(partitions);
+    uint32_t first = mail->u.shard.partition_first, count = mail->u.shard.partition_count;
+    if (mail->u.shard.kind == MAIL_PARTITION_DROP || count <= left)
+        return true;
+    for (uint32_t number = first; number < first + count; number++) {
+        bool is_new = is_ours(shard, mail, number) &&
+                      !store_partition(shard->store, mail->u.shard.topic_id, number);
+        if (is_new && left-- == 0)
+            return false;
+    }
+    return true;
 }
 
 static int log_partition(struct shard *shard, uint8_t type, const struct request *mail,

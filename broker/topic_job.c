@@ -16,7 +16,8 @@ struct topic_job {
     struct request *request; // the client's, or NULL
     uint32_t told;           // shards that have their mail
     uint32_t answered;
-    uint16_t error; // first that a shard answered
+    bool takes_back; // TELLING, SETTLING: what this change added goes again
+    uint16_t error;  // first that a shard answered
     char text[72];
 };
 
@@ -125,9 +126,10 @@ static int advance(struct topic_jobs *jobs, struct topic_job *job, struct shard 
             return tell(job, shard);
         if (job->answered < shard->shard_count)
             return 0;
-        if (job->error) {
-            finish(jobs, job, shard);
-            return 1;
+        if (job->error && !job->takes_back) {
+            job->takes_back = true;
+            job->told = job->answered = 0;
+            return 1 + tell(job, shard);
         }
         return settle(job, shard);
     case JOB_SETTLING:
@@ -154,9 +156,12 @@ static int tell(struct topic_job *job, struct shard *shard)
         mail->shard = (uint16_t)job->told;
         mail->target_core = shard->shard_core[job->told];
         mail->correlation = job->topic_id;
-        mail->u.shard.kind = topic->dropped ? MAIL_PARTITION_DROP : MAIL_PARTITION_OPEN;
+        bool drops = topic->dropped || job->takes_back;
+        uint32_t first = job->takes_back ? (uint32_t)le64_get(topic->confirmed) : 0;
+        mail->u.shard.kind = drops ? MAIL_PARTITION_DROP : MAIL_PARTITION_OPEN;
         mail->u.shard.topic_id = job->topic_id;
-        mail->u.shard.partition_count = le32_get(topic->partition_count);
+        mail->u.shard.partition_first = first;
+        mail->u.shard.partition_count = le32_get(topic->partition_count) - first;
         mail->u.shard.settings = topic->settings;
         if (mailbox_send(shard->mailbox, mail)) {
             request_release(shard->requests, mail);
@@ -189,8 +194,11 @@ static int settle(struct topic_job *job, struct shard *shard)
 {
     struct disk_topic topic = *topics_find_id(shard->topics, job->topic_id);
     topic.settled = 1;
+    if (job->takes_back)
+        topic.partition_count = le32_make((uint32_t)le64_get(topic.confirmed));
     topic.confirmed = le64_make(le32_get(topic.partition_count));
-    struct wal_entry entry = {.type = topic.dropped ? ENTRY_TOPIC_DROP : ENTRY_TOPIC,
+    bool goes = topic.dropped || le32_get(topic.partition_count) == 0;
+    struct wal_entry entry = {.type = goes ? ENTRY_TOPIC_DROP : ENTRY_TOPIC,
                               .topic_id = job->topic_id,
                               .pieces = {{&topic, sizeof(topic)}},
                               .piece_count = 1};
@@ -206,7 +214,7 @@ static void finish(struct topic_jobs *jobs, struct topic_job *job, struct shard 
 {
     struct request *request = TAKE(job->request);
     if (job->error)
-        LOG_WARN("topic.unsettled", LOG_U64("topic_id", job->topic_id),
+        LOG_WARN("topic.taken_back", LOG_U64("topic_id", job->topic_id),
                  LOG_STR("error", proto_error_name(job->error)), LOG_STR("text", job->text));
     if (request && job->error) {
         shard_reply_error(shard, request, job->error, "%s", job->text);

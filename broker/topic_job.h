@@ -6,8 +6,12 @@
  *   done      the client is answered
  *
  * Mails go out only when the intent is durable: no owner's log may name a topic that shard 0 could forget. A crash
- * in between leaves an unsettled topic; topic_jobs_resume() tells its owners again. Any failure to tell is
- * final for the request only: the topic stays unsettled and is told again at the next start. */
+ * in between leaves an unsettled topic; topic_jobs_resume() tells its owners again.
+ *
+ * When an owner refuses (it has no place for more partitions), what the change added is taken back: TELLING once more,
+ * to drop the partitions behind those that were confirmed before, then SETTLING without them; a topic that was
+ * being made goes altogether. Nothing is logged about that beforehand: after a crash in between the same refusal leads
+ * to the same end. */
 #ifndef SLUICE_BROKER_TOPIC_JOB_H
 #define SLUICE_BROKER_TOPIC_JOB_H
 

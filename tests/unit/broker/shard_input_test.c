@@ -267,3 +267,63 @@ Test(shard_input, batches_that_wait_for_the_log_are_stamped_only_once)
     }
     end(f);
 }
+
+/* ---- more partitions than there are places for: nothing of it stays ---- */
+
+static uint32_t partitions_of_all(struct shard_fixture *f)
+{
+    uint32_t count = 0;
+    for (uint16_t i = 0; i < f->shard_count; i++)
+        count += partitions_count(store_partitions(f->shards[i].store));
+    return count;
+}
+
+Test(shard_input, a_topic_that_does_not_fit_is_taken_back_on_every_shard)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    uint32_t id;
+    shf_init(f, 107, 2);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "first", 1000, &id), PE_NONE);
+    uint32_t counts[2] = {partitions_count(store_partitions(f->shards[0].store)),
+                          partitions_count(store_partitions(f->shards[1].store))};
+    cr_assert_neq(counts[0], counts[1], "this test wants one shard to have room and one not");
+    uint32_t places = partitions_count_max(store_partitions(f->shards[0].store));
+    uint32_t most = (places - (uint32_t)min_u64(counts[0], counts[1])) * 2 - 40;
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "second", most, &id), PE_LIMIT_REACHED);
+    cr_assert_eq(partitions_of_all(f), 1000);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_ALTER, "first", places * 2 + 1, &id), PE_LIMIT_REACHED);
+    cr_assert_eq(partitions_of_all(f), 1000);
+    cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "second", 20, &id), PE_NONE, "the name is free");
+    cr_assert_eq(shf_topic(f, OP_TOPIC_ALTER, "first", 1010, &id), PE_NONE, "and may still grow");
+    cr_assert_eq(partitions_of_all(f), 1030);
+    shf_crash(f);
+    cr_assert_eq(shf_open(f), 0, "%s", f->text);
+    cr_assert_eq(partitions_of_all(f), 1030);
+    end(f);
+}
+
+/* A crash at any moment of it: the next start comes to the same end. */
+Test(shard_input, a_crash_while_a_topic_is_taken_back_is_mended_at_the_next_start)
+{
+    for (uint64_t seed = 110; seed < 130; seed++) {
+        struct shard_fixture *f = malloc(sizeof(*f));
+        uint32_t id;
+        shf_init(f, seed, 2);
+        cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "first", 1000, &id), PE_NONE);
+        struct request *request = shf_request(f, 0, OP_TOPIC_CREATE, 5);
+        struct writer w = shf_writer(request);
+        write_topic_change(&w, slice_of_text("second"), 1040);
+        write_settings_begin(&w, 0);
+        shf_seal(request, &w, 0);
+        shf_send(f, request);
+        shf_turns(f, (int)(seed * 7 % 60));
+        shf_crash(f);
+        cr_assert_eq(shf_open(f), 0, "seed %lu: %s", (unsigned long)seed, f->text);
+        shf_turns(f, 3000);
+        cr_assert_eq(partitions_of_all(f), 1000, "seed %lu", (unsigned long)seed);
+        cr_assert_eq(topics_count(f->shards[0].topics), 1);
+        for (uint16_t i = 0; i < 2; i++)
+            cr_assert_eq(shard_check_partitions(&f->shards[i], &f->shards[0], f->text), 0);
+        end(f);
+    }
+}
