@@ -415,8 +415,10 @@ static int drain(struct process *process)
             post_all(broker, INBOX_EXIT, deadline_ns);
     }
     bool failed = has_failed(broker);
-    for (uint16_t i = 0; i < broker->core_count && !failed; i++)
+    for (uint16_t i = 0; i < broker->core_count && !failed; i++) {
+        core_join(&broker->cores[i]); // it was its last act to say that it has stopped
         failed = broker->cores[i].start_status != 0;
+    }
     LOG_INFO("broker.stopped", LOG_BOOL("clean", !failed));
     return failed ? EXIT_FAILED : EXIT_DRAINED;
 }

@@ -267,7 +267,8 @@ static uint64_t sleep_ns(struct core *core, int work)
     if (work > 0 || core->is_stopping || core_state(core) == CORE_FAILED)
         return 0;
     uint64_t due_ns = conns_deadline_ns(&core->conns);
-    for (uint16_t i = 0; i < core->shard_count; i++)
+    bool steps = core_state(core) >= CORE_SERVING; // else nothing would come of a shard's wish
+    for (uint16_t i = 0; i < core->shard_count && steps; i++)
         due_ns = min_u64(due_ns, shard_deadline_ns(core->shards[i]));
     if (core->metrics_stale)
         due_ns = min_u64(due_ns, core->metrics_deadline_ns);
