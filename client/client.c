@@ -30,7 +30,7 @@ static int default_u32(uint32_t value, uint32_t otherwise, uint32_t max, uint32_
 static int start_thread(struct sluice_client *client);
 static void release(struct sluice_client *client);
 static void *run(void *client);
-static int open_io(struct sluice_client *client);
+static int open_io(struct io **io);
 static void turn(struct sluice_client *client);
 static void take_commands(struct sluice_client *client);
 static void run_command(struct sluice_client *client, const struct command *command);
@@ -44,8 +44,13 @@ static void lose_publishes(struct sluice_client *client);
 
 static _Thread_local struct sluice_client *thread_client; // on an I/O thread: whose
 
-int sluice_client_new(const struct sluice_client_options *options,
-                      struct sluice_client **client_out)
+int sluice_client_new(const struct sluice_client_options *options, struct sluice_client **client)
+{
+    return client_new_on(options, open_io, client);
+}
+
+int client_new_on(const struct sluice_client_options *options, client_open_io_fn open,
+                  struct sluice_client **client_out)
 {
     if (!options || !client_out || options->size < sizeof(size_t))
         return SLUICE_E_INVALID;
@@ -63,6 +68,7 @@ int sluice_client_new(const struct sluice_client_options *options,
     list_init(&client->progressed);
     list_init(&client->reports);
     list_init(&client->consumers);
+    client->open_io = open;
     client->clock = clock_system();
     client->refresh_interval_ns = REFRESH_INTERVAL_NS;
     client->connect_status = SLUICE_E_CONNECT;
@@ -188,7 +194,7 @@ static void *run(void *argument)
 {
     struct sluice_client *client = argument;
     thread_client = client;
-    int status = open_io(client);
+    int status = client->open_io(&client->io);
     pthread_mutex_lock(&client->mutex);
     client->started = true;
     client->start_status = status;
@@ -203,7 +209,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-static int open_io(struct sluice_client *client)
+static int open_io(struct io **io)
 {
     struct io_options options = {.backend = IO_BACKEND_AUTO, .ops_max = OPS_MAX, .file_threads = 1};
     const char *wanted = getenv("SLUICE_CLIENT_IO");
@@ -214,7 +220,7 @@ static int open_io(struct sluice_client *client)
     /* A refused io_uring is no matter for a user's terminal: epoll does the same. */
     enum log_level level = log_get_level();
     log_set_level(LOG_LEVEL_ERROR);
-    int status = io_new(&options, &client->io);
+    int status = io_new(&options, io);
     log_set_level(level);
     return error_from_status(status);
 }

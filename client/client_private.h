@@ -39,6 +39,8 @@ struct command {
     enum command_kind kind;
 };
 
+typedef int (*client_open_io_fn)(struct io **io); // returns a sluice_status
+
 struct sluice_client {
     /* ---- constant after sluice_client_new() ---- */
     char *client_id;
@@ -51,6 +53,7 @@ struct sluice_client {
     void (*on_log)(void *context, const char *line);
     void *context;
     uint64_t refresh_interval_ns; // how often producers look whether their topics have changed
+    client_open_io_fn open_io;
     struct clock *clock;
     struct io *io;
     struct ring_mpsc *commands;
@@ -91,6 +94,10 @@ struct sluice_client {
     uint64_t producers_at_ns; // next inflight_turn() of anyone; 0: in this turn
     uint64_t expire_at_ns;    // next look at delivery timeouts
 };
+
+/* sluice_client_new() on another I/O than the system's; `open` is called on the I/O thread. */
+int client_new_on(const struct sluice_client_options *options, client_open_io_fn open,
+                  struct sluice_client **client);
 
 /* Hands a command to the I/O thread and wakes it if it sleeps. Waits (yielding) while the inbox is
  * full. From the I/O thread itself the command is run at once. Thread: any. */

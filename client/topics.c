@@ -13,6 +13,7 @@
 #include "base/hash.h"
 
 #define REFRESH_TOPICS_MAX 1000u
+#define PARTITIONS_MAX 1000000u // of a topic: no broker has more, and each takes memory here
 
 static uint32_t names_bytes(struct sluice_producer *producer, uint32_t *count);
 static void refresh(struct sluice_producer *producer);
@@ -159,7 +160,8 @@ static void refresh_topic(struct sluice_producer *producer, const struct msg_met
     if (!topic)
         return;
     pthread_mutex_lock(&producer->topics_mutex);
-    bool same = known->error == PE_NONE && known->topic_id == topic->topic_id;
+    bool same = known->error == PE_NONE && known->topic_id == topic->topic_id &&
+                known->partition_count <= PARTITIONS_MAX;
     if (same)
         same = add_lanes(producer, topic, known->partition_count);
     pthread_mutex_unlock(&producer->topics_mutex);
@@ -214,7 +216,8 @@ static int ask(struct sluice_producer *producer, const char *name, uint32_t buck
     if (status == SLUICE_OK) {
         struct msg_metadata_topic known;
         read_metadata_topic(&reply, &known);
-        if (known.error == PE_NONE && known.partition_count == 0)
+        if (known.error == PE_NONE &&
+            (known.partition_count == 0 || known.partition_count > PARTITIONS_MAX))
             known.error = PE_UNKNOWN_PARTITION;
         status = known.error != PE_NONE ? error_from_broker(known.error)
                                         : learn(producer, &known, name, bucket, topic);
