@@ -122,7 +122,7 @@ void session_figures(struct session *session, struct broker_figures *now)
     for (uint32_t i = 0; i < status.value_count; i++) {
         double value = (double)status.values[i].value;
         const char *name = status.values[i].name;
-        if (strcmp(name, "process_cpu_us") == 0)
+        if (strcmp(name, "process_cpu_us_total") == 0)
             now->cpu_s = figure_of(value / 1e6);
         else if (strcmp(name, "process_rss_bytes") == 0)
             now->rss_bytes = figure_of(value);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "broker/broker.h"
 
 struct figure {
@@ -159,6 +160,7 @@ static uint64_t uptime_ms(const struct broker *broker)
 static void write_process(FILE *file, struct broker *broker)
 {
     const struct config *config = broker->config;
+    struct process_usage usage = process_usage();
     const char *reason;
     write_head(file, "build_info", "gauge", "1, with the version as label");
     fprintf(file, "sluice_build_info{version=\"" SLUICE_VERSION "\"} 1\n");
@@ -176,6 +178,11 @@ static void write_process(FILE *file, struct broker *broker)
               config->development);
     write_one(file, "connections_max", "gauge", "limit of connections", broker->connections_max);
     write_one(file, "memory_limit_bytes", "gauge", "the sum of all limits", broker->memory_bytes);
+    write_one(file, "process_cpu_us_total", "counter", "processor time of all threads",
+              usage.cpu_us);
+    write_one(file, "process_rss_bytes", "gauge", "memory that is resident now", usage.rss_bytes);
+    write_one(file, "process_rss_peak_bytes", "gauge", "the most memory that was ever resident",
+              usage.rss_peak_bytes);
     write_one(file, "log_lines_dropped_total", "counter", "log lines that nobody took in time",
               log_dropped());
 }
@@ -200,6 +207,7 @@ void metrics_write_status(struct broker *broker, struct writer *w)
     const char *reason;
     bool can_produce = metrics_can_produce(broker, &reason);
     bool ready = atomic_load(&broker->is_ready);
+    struct process_usage usage = process_usage();
     const struct named_value values[] = {
         {"uptime_ms", uptime_ms(broker)},
         {"cores", broker->core_count},
@@ -207,6 +215,9 @@ void metrics_write_status(struct broker *broker, struct writer *w)
         {"connections", connection_count(broker)},
         {"connections_max", broker->connections_max},
         {"memory_limit_bytes", broker->memory_bytes},
+        {"process_cpu_us_total", usage.cpu_us},
+        {"process_rss_bytes", usage.rss_bytes},
+        {"process_rss_peak_bytes", usage.rss_peak_bytes},
         {"durability_relaxed", broker->config->durability == DURABILITY_RELAXED},
     };
     size_t count = ARRAY_COUNT(values) + ARRAY_COUNT(core_figures) + ARRAY_COUNT(shard_figures) +

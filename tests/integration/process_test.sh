@@ -67,8 +67,14 @@ stop || fail "stop: exit $?"
 start --config live.conf
 "$bin/sluicectl" topic create t --partitions 2 >out || fail "create"
 
-# ---- a second SIGTERM ends a drain at once; what was acked is there ----
+# ---- what it says that it uses ----
 seq 1000 | "$bin/sluicectl" produce t >out 2>&1 || fail "produce"
+"$bin/sluicectl" status >out || fail "status"
+awk '$1 == "process_rss_bytes" {rss = $2} $1 == "memory_limit_bytes" {limit = $2} $1 == "process_cpu_us_total" {cpu = $2}
+  END {exit !(cpu > 0 && rss > 1000000 && (asan || rss < limit * 1.05))}' \
+  asan="$(grep -qa __asan_init "$bin/sluiced" && echo 1)" out || fail "usage: $(grep -E 'rss|cpu|limit' out)"
+
+# ---- a second SIGTERM ends a drain at once; what was acked is there ----
 exec {idle}<>"/dev/tcp/${address%:*}/${address#*:}" # holds the drain up for a moment
 kill -TERM "$broker_pid"; sleep 0.1
 status=0; stop || status=$?
