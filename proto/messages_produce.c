@@ -24,7 +24,8 @@ struct produce_staged { // behind it when flags & PRODUCE_STAGED
 };
 static_assert(sizeof(struct produce_staged) == PRODUCE_STAGED_BYTES, "wire");
 
-static uint16_t check_produce_items(const struct frame *frame, const struct msg_produce *m);
+static uint16_t check_produce_items(const struct frame *frame, const struct msg_produce *m,
+                                    bool allowed);
 static void walk_ack_offsets(struct reader *r, struct msg_ack *m);
 
 /* ---- PRODUCE ---- */
@@ -39,27 +40,26 @@ uint16_t read_produce(const struct frame *frame, struct msg_produce *m)
     m->flags = le16_get(fixed->flags);
     m->coordinator = 0;
     m->open_lsn = 0;
-    if (UNLIKELY(le32_get(fixed->reserved) != 0 || m->flags & ~PRODUCE_STAGED))
-        return PE_INVALID_ARGUMENT;
+    bool allowed = le32_get(fixed->reserved) == 0 && !(m->flags & ~PRODUCE_STAGED) &&
+                   m->batch_count > 0 && m->batch_count <= PRODUCE_BATCH_COUNT_MAX;
     if (m->flags & PRODUCE_STAGED) {
         const struct produce_staged *staged = (const void *)read_bytes(&r, sizeof(*staged));
         if (!staged)
             return PE_MALFORMED;
-        if (le32_get(staged->reserved) != 0)
-            return PE_INVALID_ARGUMENT;
+        allowed = allowed && le32_get(staged->reserved) == 0;
         m->coordinator = le32_get(staged->coordinator);
         m->open_lsn = le64_get(staged->open_lsn);
     }
     if (UNLIKELY(reader_remaining(&r) != m->batch_count * sizeof(struct produce_item)))
         return PE_MALFORMED;
-    if (UNLIKELY(m->batch_count == 0 || m->batch_count > PRODUCE_BATCH_COUNT_MAX))
-        return PE_INVALID_ARGUMENT;
     m->items = (const void *)r.at;
     m->batches = frame->data;
-    return check_produce_items(frame, m);
+    return check_produce_items(frame, m, allowed);
 }
 
-static uint16_t check_produce_items(const struct frame *frame, const struct msg_produce *m)
+/* The verdict: as in meta_result(), the shape first. */
+static uint16_t check_produce_items(const struct frame *frame, const struct msg_produce *m,
+                                    bool allowed)
 {
     uint64_t sum = 0;
     uint32_t reserved = 0;
@@ -69,7 +69,7 @@ static uint16_t check_produce_items(const struct frame *frame, const struct msg_
     }
     if (UNLIKELY(sum != frame->data_length))
         return PE_MALFORMED;
-    return LIKELY(reserved == 0) ? PE_NONE : PE_INVALID_ARGUMENT;
+    return LIKELY(allowed && reserved == 0) ? PE_NONE : PE_INVALID_ARGUMENT;
 }
 
 void write_produce_begin(struct writer *w, uint16_t batch_count, uint16_t flags)

@@ -278,6 +278,39 @@ Test(messages_damage, batch_sizes_that_wrap_are_malformed)
     cr_assert_eq(read_produce(&frame, &m), PE_MALFORMED);
 }
 
+/* A value means nothing in a meta whose shape is broken: so the peer is told that, and its connection ends. */
+Test(messages_damage, a_publish_of_a_broken_shape_is_malformed_whatever_else_is_wrong)
+{
+    static const struct {
+        uint16_t count, items, flags;
+        uint32_t reserved, batch_bytes, data_length;
+        uint16_t error;
+    } cases[] = {
+        {1, 1, 0, 0, 100, 100, PE_NONE},
+        {0, 0, 0, 0, 0, 100, PE_MALFORMED},        // data without a batch
+        {0, 1, 0, 0, 0, 0, PE_MALFORMED},          // an item without a batch
+        {2, 1, 0, 1, 100, 100, PE_MALFORMED},      // an item too few, reserved bytes set
+        {1, 1, 2, 0, 99, 100, PE_MALFORMED},       // sizes that don't fit, an unknown flag
+        {4097, 4097, 0, 0, 1, 4096, PE_MALFORMED}, // likewise, and too many
+        {1, 1, 2, 0, 100, 100, PE_INVALID_ARGUMENT},
+        {1, 1, 0, 1, 100, 100, PE_INVALID_ARGUMENT},
+        {1, 1, PRODUCE_STAGED, 0, 100, 100, PE_MALFORMED}, // its transaction is missing
+    };
+    uint8_t *bytes = malloc(1 << 17);
+    struct msg_produce m;
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct writer w = writer_make(bytes, 1 << 17);
+        write_produce_begin(&w, cases[i].count, cases[i].flags);
+        memcpy(bytes + 4, &cases[i].reserved, 4);
+        for (uint32_t n = 0; n < cases[i].items; n++)
+            write_produce_item(&w, 1, n, cases[i].batch_bytes);
+        struct frame frame = made_frame(OP_PRODUCE, &w);
+        frame.data_length = cases[i].data_length;
+        cr_assert_eq(read_produce(&frame, &m), cases[i].error, "%zu", i);
+    }
+    free(bytes);
+}
+
 Test(messages_damage, a_fetch_has_1_to_16384_items)
 {
     uint8_t *bytes = malloc(1 << 20);
