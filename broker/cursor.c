@@ -14,6 +14,7 @@ static struct subscription *subscription_new(struct cursors *cursors, struct sha
 static uint16_t add_cursor(struct cursors *cursors, struct shard *shard,
                            struct subscription *subscription, const struct fetch_item *item,
                            struct request *request);
+static bool is_named_before(struct shard *shard, const struct msg_fetch *fetch, uint32_t index);
 static void wait_insert(struct cursors *cursors, struct subscription *subscription);
 
 struct cursors *cursors_new(void)
@@ -85,6 +86,11 @@ uint16_t cursors_begin(struct cursors *cursors, struct shard *shard, struct requ
     }
     for (uint32_t i = 0; i < fetch->item_count; i++) {
         uint16_t error = add_cursor(cursors, shard, subscription, &fetch->items[i], request);
+        if (!error && is_named_before(shard, fetch, i)) {
+            error = PE_INVALID_ARGUMENT;
+            snprintf(request->text, sizeof(request->text), "topic id %u partition %u: named twice",
+                     le32_get(fetch->items[i].topic_id), le32_get(fetch->items[i].partition));
+        }
         if (error) {
             subscription->fetch = NULL; // the caller answers
             cursors_end(cursors, shard, subscription);
@@ -170,6 +176,28 @@ static uint16_t add_cursor(struct cursors *cursors, struct shard *shard,
     subscription->cursor_count++;
     cursor_ready(cursor);
     return PE_NONE;
+}
+
+/* Called for each item in its order. A table of item numbers, open-addressed, in the shard's scratch: it may be
+ * so simple since only partitions that exist get into it, of which nobody can make enough that collide. */
+static bool is_named_before(struct shard *shard, const struct msg_fetch *fetch, uint32_t index)
+{
+    enum { NAME_BYTES = offsetof(struct fetch_item, start) }; // topic_id, partition
+    static_assert(4 * FETCH_ITEM_COUNT_MAX * sizeof(uint32_t) <= SHARD_SCRATCH_BYTES, "fits");
+    uint32_t *table = (uint32_t *)shard->scratch;
+    uint32_t size = 2;
+    while (size < 2 * fetch->item_count)
+        size *= 2;
+    if (index == 0)
+        memset(table, 0, size * sizeof(*table));
+    const struct fetch_item *items = fetch->items;
+    uint64_t place = hash_xxh3(&items[index], NAME_BYTES);
+    for (; table[place % size] != 0; place++) {
+        if (memcmp(&items[table[place % size] - 1], &items[index], NAME_BYTES) == 0)
+            return true;
+    }
+    table[place % size] = index + 1;
+    return false;
 }
 
 void cursor_park(struct cursor *cursor)

@@ -250,6 +250,43 @@ Test(shard, a_fetch_answers_at_once_or_when_something_comes_or_at_its_deadline)
     shf_free(f);
 }
 
+/* Sixteen subscriptions of 16384 times the same partition would be all cursors of a shard, for one connection. */
+Test(shard, who_reads_a_partition_twice_is_told_so_and_nothing_is_begun)
+{
+    static const struct {
+        uint16_t op;
+        uint32_t first, last, count; // the last item is made another
+        uint16_t error;
+    } cases[] = {
+        {OP_SUBSCRIBE, 0, 0, 2, PE_INVALID_ARGUMENT},
+        {OP_SUBSCRIBE, 0, 99, 100, PE_NONE},
+        {OP_SUBSCRIBE, 0, 98, 100, PE_INVALID_ARGUMENT},
+        {OP_SUBSCRIBE, 0, 0, 100, PE_INVALID_ARGUMENT},
+        {OP_FETCH, 0, 1, 2, PE_NONE},
+        {OP_FETCH, 0, 3, 100, PE_INVALID_ARGUMENT},
+    };
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 21, 1);
+    uint32_t topic_id = make_topic(f, "orders", 100);
+    for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct request *request = shf_request(f, 0, cases[i].op, 70 + i);
+        struct writer w = shf_writer(request);
+        write_fetch_begin(&w, 65536, 0, 0, cases[i].count);
+        for (uint32_t n = 0; n + 1 < cases[i].count; n++)
+            write_fetch_item(&w, topic_id, cases[i].first + n, START_BEGINNING, 0, 0);
+        write_fetch_item(&w, topic_id, cases[i].last, START_END, 0, 0);
+        shf_seal(request, &w, 0);
+        shf_call(f, request);
+        cr_assert_eq(request->error, cases[i].error, "%zu: %s", i, request->text);
+        cr_assert_eq(strstr(request->text, "twice") != NULL, cases[i].error != PE_NONE);
+        shf_release(f, request);
+        if (cases[i].op == OP_SUBSCRIBE)
+            shf_credit(f, 0, OP_UNSUBSCRIBE, 70 + i, 0,
+                       cases[i].error ? PE_UNKNOWN_SUBSCRIPTION : PE_NONE);
+    }
+    shf_free(f);
+}
+
 Test(shard, a_closed_connection_leaves_nothing_behind)
 {
     struct shard_fixture *f = malloc(sizeof(*f));
