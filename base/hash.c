@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include <isa-l/crc.h>
 
@@ -21,6 +22,10 @@
 
 /* XXH3 switches to its vector loop above this length (XXH3_MIDSIZE_MAX of the algorithm). */
 #define SHORT_BYTES_MAX 240
+
+struct hash_stream {
+    XXH3_state_t state; // of the same layout, whatever vectors work on it
+};
 
 static inline bool cpu_has_avx2(void);
 static inline void vectors_clean(void);
@@ -38,6 +43,42 @@ uint64_t hash_xxh3_seeded(const void *data, size_t len, uint64_t seed)
         return XXH3_64bits_withSeed(data, len, seed);
     return hash_xxh3_seeded_avx2(data, len, seed);
 }
+
+/* ---- in pieces ---- */
+
+struct hash_stream *hash_stream_new(void)
+{
+    struct hash_stream *stream = aligned_alloc(_Alignof(struct hash_stream), sizeof(*stream));
+    if (stream)
+        hash_stream_begin(stream);
+    return stream;
+}
+
+void hash_stream_free(struct hash_stream *stream)
+{
+    free(stream);
+}
+
+void hash_stream_begin(struct hash_stream *stream)
+{
+    XXH3_INITSTATE(&stream->state);
+    (void)XXH3_64bits_reset(&stream->state);
+}
+
+void hash_stream_add(struct hash_stream *stream, const void *data, size_t len)
+{
+    if (cpu_has_avx2())
+        hash_xxh3_update_avx2(&stream->state, data, len);
+    else
+        (void)XXH3_64bits_update(&stream->state, data, len);
+}
+
+uint64_t hash_stream_end(const struct hash_stream *stream)
+{
+    return XXH3_64bits_digest(&stream->state);
+}
+
+/* ---- CRC-32C ---- */
 
 uint32_t hash_crc32c(const void *data, size_t len)
 {

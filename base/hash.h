@@ -15,6 +15,15 @@
 uint64_t hash_xxh3(const void *data, size_t len);
 uint64_t hash_xxh3_seeded(const void *data, size_t len, uint64_t seed);
 
+/* XXH3-64 of bytes that come in pieces, each hashed while it is still in the cache. The pieces may
+ * be cut anywhere; the result is that of hash_xxh3() over all of them. */
+struct hash_stream;
+struct hash_stream *hash_stream_new(void); // NULL: out of memory. The caller frees it
+void hash_stream_free(struct hash_stream *stream);
+void hash_stream_begin(struct hash_stream *stream);
+void hash_stream_add(struct hash_stream *stream, const void *data, size_t len);
+uint64_t hash_stream_end(const struct hash_stream *stream); // of what was added since begin
+
 /* The finished CRC-32C as stored in a record batch (initial and final inversion done). */
 uint32_t hash_crc32c(const void *data, size_t len);
 /* Continues: hash_crc32c_extend(hash_crc32c(a), b) == hash_crc32c(a then b). */

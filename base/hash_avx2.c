@@ -30,6 +30,11 @@ uint64_t hash_xxh3_seeded_avx2(const void *data, size_t len, uint64_t seed)
     return XXH3_64bits_withSeed(data, len, seed);
 }
 
+void hash_xxh3_update_avx2(void *state, const void *data, size_t len)
+{
+    (void)XXH3_64bits_update(state, data, len);
+}
+
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute pop

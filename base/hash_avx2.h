@@ -7,5 +7,6 @@
 
 uint64_t hash_xxh3_avx2(const void *data, size_t len);
 uint64_t hash_xxh3_seeded_avx2(const void *data, size_t len, uint64_t seed);
+void hash_xxh3_update_avx2(void *state, const void *data, size_t len); // an XXH3_state_t
 
 #endif

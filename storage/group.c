@@ -11,10 +11,16 @@
 #define CHAIN_COVERS offsetof(struct disk_group, chain)
 #define CHECKSUM_COVERS offsetof(struct disk_group, header_checksum)
 
-uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head)
+uint64_t group_payload_checksum(const uint8_t *bytes, uint32_t payload_bytes)
+{
+    uint32_t total = group_total_bytes(payload_bytes);
+    return hash_xxh3(bytes + GROUP_HEADER_BYTES, total - GROUP_HEADER_BYTES);
+}
+
+uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head,
+                                uint64_t payload_checksum)
 {
     struct disk_group *disk = (struct disk_group *)bytes;
-    uint32_t total = group_total_bytes(head->payload_bytes);
     *disk = (struct disk_group){
         .magic = le32_make(DISK_MAGIC_GROUP),
         .version = DISK_FORMAT_VERSION,
@@ -24,8 +30,7 @@ uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head)
         .lsn = le64_make(head->lsn),
         .number = le64_make(head->number),
         .append_time_ms = le64_make(head->append_time_ms),
-        .payload_checksum =
-            le64_make(hash_xxh3(bytes + GROUP_HEADER_BYTES, total - GROUP_HEADER_BYTES)),
+        .payload_checksum = le64_make(payload_checksum),
     };
     uint64_t chain = group_chain(head->chain, bytes);
     disk->chain = le64_make(chain);
@@ -72,8 +77,7 @@ enum group_verdict group_head_parse(const uint8_t *bytes, uint64_t generation, u
 bool group_payload_is_good(const uint8_t *bytes, const struct group_head *head)
 {
     const struct disk_group *disk = (const struct disk_group *)bytes;
-    uint32_t covered = group_total_bytes(head->payload_bytes) - GROUP_HEADER_BYTES;
-    return le64_get(disk->payload_checksum) == hash_xxh3(bytes + GROUP_HEADER_BYTES, covered);
+    return le64_get(disk->payload_checksum) == group_payload_checksum(bytes, head->payload_bytes);
 }
 
 uint64_t group_chain(uint64_t previous, const uint8_t *bytes)

@@ -33,9 +33,13 @@ static inline uint32_t group_total_bytes(uint32_t payload_bytes)
     return (uint32_t)align_up((uint64_t)GROUP_HEADER_BYTES + payload_bytes, DISK_BLOCK);
 }
 
-/* Writes the replicated part over the first 64 bytes of `bytes`, which hold a group whose entries
- * and padding are in place, and gives its chain value. head->chain is that of the group before. */
-uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head);
+/* XXH3 of entries and padding, which are in place behind the header's room. */
+uint64_t group_payload_checksum(const uint8_t *bytes, uint32_t payload_bytes);
+
+/* Writes the replicated part over the first 64 bytes of `bytes` and gives its chain value. head->chain is that of the
+ * group before, payload_checksum that of the bytes behind the header, padding included. */
+uint64_t group_stamp_replicated(uint8_t *bytes, const struct group_head *head,
+                                uint64_t payload_checksum);
 
 /* Writes the local part and the header checksum. */
 void group_stamp_local(uint8_t *bytes, uint64_t generation, uint64_t durable_lsn);

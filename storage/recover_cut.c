@@ -183,7 +183,7 @@ static uint8_t *cut_blocks_make(struct recover *recover, const struct cut_file *
                                  .chain = place->chain};
     uint8_t *bytes = blocks + DISK_SEGMENT_DATA;
     payload_fill(recover, cut, bytes + GROUP_HEADER_BYTES);
-    group->chain = group_stamp_replicated(bytes, group);
+    group->chain = group_stamp_replicated(bytes, group, group_payload_checksum(bytes, payload));
     group_stamp_local(bytes, head->generation, place->lsn);
     return blocks;
 }

@@ -30,6 +30,8 @@ static bool visible_walk(struct store *store, const struct index_open *index, ui
 static void visible_tell(struct store *store);
 static int room_turn(struct store *store);
 static enum archive_pressure pressure(const struct store *store);
+static int append_batch(struct store *store, const struct wal_entry *entry, uint64_t base_offset,
+                        struct wal_view *view);
 
 /* ---- append ---- */
 
@@ -54,16 +56,33 @@ int store_append(struct store *store, const struct wal_entry *entry, struct wal_
             return E_FULL;
         }
     }
-    int status = wal_append(store->wal, entry, view);
+    int status = partition ? append_batch(store, entry, partition->next_offset, view)
+                           : wal_append(store->wal, entry, view);
     if (UNLIKELY(status < 0))
         return status;
-    if (partition) {
+    if (partition)
         *base_offset = partition->next_offset;
-        batch_set_head(view->payload, partition->next_offset, 0);
-    }
     status = store_apply(store, view);
     ASSERT(status == 0);
     return 0;
+}
+
+/* Base offset and leader epoch are the shard's; they lie outside the batch's CRC. */
+static int append_batch(struct store *store, const struct wal_entry *entry, uint64_t base_offset,
+                        struct wal_view *view)
+{
+    const uint8_t *batch = entry->pieces[0].bytes;
+    uint8_t head[BATCH_HEAD_SIZE];
+    struct wal_entry stamped = *entry;
+    ASSERT(entry->piece_count == 1 && entry->pieces[0].len >= BATCH_HEADER_SIZE);
+    memcpy(head, batch, sizeof(head));
+    batch_set_head(head, base_offset, 0);
+    stamped.pieces[0].bytes = head;
+    stamped.pieces[0].len = sizeof(head);
+    stamped.pieces[1].bytes = batch + sizeof(head);
+    stamped.pieces[1].len = entry->pieces[0].len - (uint32_t)sizeof(head);
+    stamped.piece_count = 2;
+    return wal_append(store->wal, &stamped, view);
 }
 
 uint64_t store_reserved_lsn(const struct store *store)

@@ -66,7 +66,7 @@ struct wal_view {
     uint8_t flags;
     uint32_t topic_id;
     uint32_t partition;
-    uint8_t *payload; // at append: in the group buffer, may still be patched by the caller
+    const uint8_t *payload; // at append: in the group buffer
     uint32_t payload_bytes;
 };
 
@@ -133,10 +133,9 @@ void wal_free(struct wal *wal);
 
 /* ---- append ---- */
 
-/* Copies the entry into the filling group and gives its view (payload may be patched until the end
- * of this turn). Returns 0; FULL: no slot or no spare segment, on_room() will be called; CLOSED
- * after a failure. TOO_LARGE: payload above batch_bytes_max + 64. Never an I/O error: those come
- * through on_failed. */
+/* Copies the entry into the filling group and gives its view. Returns 0; FULL: no slot or no spare
+ * segment, on_room() will be called; CLOSED after a failure. TOO_LARGE: payload above
+ * batch_bytes_max + 64. Never an I/O error: those come through on_failed. */
 MUST_USE int wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
 
 /* Ends the filling group here: what follows is in another group (own LSN range, same sync). */
@@ -162,8 +161,7 @@ struct wal_marks {
 struct wal_marks wal_marks(const struct wal *wal);
 uint64_t
 wal_append_time_ms(const struct wal *wal); // the log's clock, as the next group would carry it
-/* State of the log at its reserved end, for a checkpoint. Ends the filling group first; payloads
- * appended before may not be patched any more. */
+/* State of the log at its reserved end, for a checkpoint. Ends the filling group first. */
 struct wal_position { // file_number: the file that the last group lies in (1 when there is none)
     uint64_t lsn, chain, group_number, append_time_ms, file_number;
 };

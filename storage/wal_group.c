@@ -5,9 +5,8 @@
  * group_submit() the local part and starts the write, group_write_done() hands over to the sync
  * rounds.
  *
- * Stamping needs the payload checksum (20 us for 1 MiB) and the chain, so it is done in LSN order,
- * once, and not before the end of the turn: until then base offsets may still be patched into the
- * batches.
+ * The payload checksum is made in pieces while the entries are copied (wal.c). Stamping needs that
+ * checksum and the chain, so it is done in LSN order, once.
  *
  * Rolling: a group that finds no room in the open segment enters the next one, if that is ready and
  * has a successor of its own. So recovery can demand that the newest file that was entered is never
@@ -148,7 +147,6 @@ static struct group *group_take(struct wal *wal, struct group_slots *slots, uint
     ASSERT(group->state == GROUP_FREE && wal->filling == NULL);
     slots->next = slots->next + 1 == slots->count ? 0 : slots->next + 1;
     group->state = GROUP_FILLING;
-    group->stamped = false;
     group->total_bytes = 0;
     group->lsn = wal->next_lsn;
     group->segment = wal->open;
@@ -170,6 +168,14 @@ static void group_fill(struct wal *wal, struct group *group, uint32_t need)
     /* A jumbo slot holds one entry: it is for a batch that is a group of its own. */
     wal->fill_room = group->capacity > GROUP_BYTES_MAX ? need : (uint32_t)room;
     wal->fill_entries = 0;
+    wal->hashed_at = wal->fill_at;
+    hash_stream_begin(wal->payload_hash);
+}
+
+void group_hash_until(struct wal *wal, const uint8_t *end)
+{
+    hash_stream_add(wal->payload_hash, wal->hashed_at, (size_t)(end - wal->hashed_at));
+    wal->hashed_at = end;
 }
 
 /* ---- ending and stamping ---- */
@@ -183,6 +189,8 @@ void group_seal(struct wal *wal)
     wal->filling = NULL;
     wal->fill_room = 0;
     group_end(wal, group, used, wal->fill_entries);
+    group_hash_until(wal, group->bytes + group->total_bytes);
+    group->payload_checksum = hash_stream_end(wal->payload_hash);
     wal->data_end_lsn = wal->next_lsn;
     wal->stats.entries += wal->fill_entries;
     wal->stats.payload_bytes += used - GROUP_HEADER_BYTES;
@@ -208,7 +216,7 @@ void group_stamp_all(struct wal *wal)
         if (group->state == GROUP_FILLING)
             return;
         group->head.chain = wal->chain;
-        wal->chain = group_stamp_replicated(group->bytes, &group->head);
+        wal->chain = group_stamp_replicated(group->bytes, &group->head, group->payload_checksum);
     }
 }
 
@@ -272,7 +280,9 @@ int group_submit_mark(struct wal *wal)
         return 0;
     if (must_roll(wal, 0))
         segment_enter_next(wal);
-    group_end(wal, group_take(wal, &wal->mark, GROUP_MARK), GROUP_HEADER_BYTES, 0);
+    struct group *mark = group_take(wal, &wal->mark, GROUP_MARK);
+    group_end(wal, mark, GROUP_HEADER_BYTES, 0);
+    mark->payload_checksum = group_payload_checksum(mark->bytes, 0);
     wal->stats.marks++;
     group_submit(wal);
     return 1;

@@ -164,7 +164,9 @@ static int slots_make(struct wal *wal)
     uint32_t queue_size = power_of_two(count + WAL_JUMBO_SLOTS + 1);
     wal->queue = calloc(queue_size, sizeof(*wal->queue));
     wal->queue_mask = queue_size - 1;
-    if (!wal->normal.groups || !wal->jumbo.groups || !wal->mark.groups || !wal->queue)
+    wal->payload_hash = hash_stream_new();
+    if (!wal->normal.groups || !wal->jumbo.groups || !wal->mark.groups || !wal->queue ||
+        !wal->payload_hash)
         return E_NO_MEMORY;
     group_slots_init(wal, &wal->normal, count, GROUP_BYTES_MAX);
     group_slots_init(wal, &wal->jumbo, WAL_JUMBO_SLOTS, group_jumbo_bytes(&wal->options));
@@ -335,5 +337,6 @@ void wal_free(struct wal *wal)
     free(wal->jumbo.groups);
     free(wal->mark.groups);
     free(wal->queue);
+    hash_stream_free(wal->payload_hash);
     free(wal);
 }

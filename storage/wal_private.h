@@ -3,6 +3,7 @@
 #ifndef SLUICE_STORAGE_WAL_PRIVATE_H
 #define SLUICE_STORAGE_WAL_PRIVATE_H
 
+#include "base/hash.h"
 #include "storage/group.h"
 #include "storage/recover.h"
 #include "storage/segment.h"
@@ -33,7 +34,7 @@ struct group {
     struct segment *segment;
     struct group_head head;
     enum group_state state;
-    bool stamped; // the replicated part of the header is written
+    uint64_t payload_checksum; // SEALED or later
     struct io_op op;
 };
 
@@ -61,6 +62,8 @@ struct wal {
     uint32_t fill_entries; // entries of the filling group
     uint64_t fill_lsn;     // LSN of fill_at
     struct group *filling;
+    struct hash_stream *payload_hash; // of the filling group up to
+    const uint8_t *hashed_at;
     uint64_t append_time_ms; // the log's clock: never decreases
 
     /* ---- groups: slots, and the queue of those not yet durable, in LSN order ---- */
@@ -127,6 +130,9 @@ MUST_USE int group_open(struct wal *wal, uint32_t need);
 /* True when an append that was refused would find a slot and a file now. */
 bool group_can_open(const struct wal *wal);
 bool group_mark_lacks_file(const struct wal *wal); // a MARK has to wait for a spare
+/* Takes the filling group's bytes into its checksum, from where that was left. From then on they
+ * may not change. */
+void group_hash_until(struct wal *wal, const uint8_t *end);
 /* Ends the filling group; no effect when there is none. */
 void group_seal(struct wal *wal);
 /* Stamps the replicated part of all sealed groups, in order. */

@@ -224,3 +224,24 @@ Test(hash, xxh3_is_as_fast_behind_a_crc_as_alone)
 }
 
 #endif
+
+/* ---- in pieces ---- */
+
+Test(hash, xxh3_in_pieces_is_that_of_the_whole_wherever_it_is_cut)
+{
+    struct hash_stream *stream = hash_stream_new();
+    fill();
+    for (uint32_t len = 0; len < 3000; len += len < 600 ? 1 : 97) {
+        uint32_t piece = 1 + len * 7 % 300;
+        hash_stream_begin(stream);
+        for (uint32_t at = 0; at < len; at += piece)
+            hash_stream_add(stream, bytes + at, at + piece < len ? piece : len - at);
+        cr_assert_eq(hash_stream_end(stream), hash_xxh3(bytes, len), "%u by %u", len, piece);
+    }
+    hash_stream_begin(stream);
+    hash_stream_add(stream, bytes, 5);
+    hash_stream_add(stream, bytes + 5, BYTES_MAX - 5);
+    cr_assert_eq(hash_stream_end(stream), hash_xxh3(bytes, BYTES_MAX));
+    cr_assert_eq(hash_stream_end(stream), hash_xxh3(bytes, BYTES_MAX), "asking changes nothing");
+    hash_stream_free(stream);
+}

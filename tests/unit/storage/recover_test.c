@@ -211,7 +211,7 @@ static void rewrite_group(struct fixture *f, uint32_t entry, bool right_chain,
                               .durable_lsn = le64_get(disk.durable_lsn)};
     head.chain = chain_before(f, entry);
     change(bytes, &head);
-    (void)group_stamp_replicated(bytes, &head);
+    (void)group_stamp_replicated(bytes, &head, group_payload_checksum(bytes, head.payload_bytes));
     if (!right_chain)
         ((struct disk_group *)bytes)->chain = disk.chain;
     group_stamp_local(bytes, head.generation, head.durable_lsn);

@@ -106,7 +106,8 @@ static uint8_t *group_make(uint32_t payload_bytes, struct group_head *head, uint
                                 .number = 12,
                                 .append_time_ms = 1700000000000,
                                 .chain = 0xabcdef};
-    *chain = group_stamp_replicated(bytes, head);
+    *chain =
+        group_stamp_replicated(bytes, head, group_payload_checksum(bytes, head->payload_bytes));
     group_stamp_local(bytes, GENERATION, 70 * DISK_BLOCK);
     return bytes;
 }
