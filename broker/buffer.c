@@ -63,12 +63,13 @@ struct buffer *buffer_acquire(struct buffers *buffers, uint32_t bytes)
 
 struct buffer *buffer_acquire_for(struct buffers *buffers, uint32_t bytes, enum buffer_use use)
 {
-    if (bytes > BUFFER_LARGE_BYTES)
-        return class_left(buffers, BUFFER_JUMBO, use) > 0 ? take(buffers, BUFFER_JUMBO) : NULL;
-    for (int class = BUFFER_SMALL; class <= BUFFER_LARGE; class ++) {
-        if (bytes <= class_bytes(class, 0) && class_left(buffers, class, use) > 0)
+    bool jumbo = bytes > BUFFER_LARGE_BYTES;
+    int last = jumbo ? BUFFER_JUMBO : BUFFER_LARGE;
+    for (int class = jumbo ? BUFFER_JUMBO : BUFFER_SMALL; class <= last; class ++) {
+        if ((jumbo || bytes <= class_bytes(class, 0)) && class_left(buffers, class, use) > 0)
             return take(buffers, class);
     }
+    buffers->missed |= use != BUFFER_FOR_DELIVERY; // readers that wait are their shard's affair
     return NULL;
 }
 

@@ -28,6 +28,7 @@ struct buffers { // one per core
     } classes[BUFFER_CLASS_COUNT];
     uint16_t core;
     uint64_t freed; // buffers ever given back: tells those who wait that trying again may help
+    bool missed;    // there was none to receive or answer with; cleared by who has taken note
 };
 
 /* What a buffer is wanted for. Who waits patiently leaves some for those whose progress frees

@@ -24,8 +24,10 @@ static int send_unsent(struct conns *conns);
 static int turn_connections(struct conns *conns);
 static int retry_waiting(struct conns *conns);
 static int evict_drips(struct conns *conns);
+static int evict_unread(struct conns *conns);
 static int tell_goaway(struct conns *conns);
 static int expire(struct conns *conns);
+static void time_out(struct conn *conn, const char *why);
 static void turn(struct conn *conn);
 
 #define WAITING_TRIES_MAX 32 // per turn: each costs a look at its frame
@@ -348,14 +350,29 @@ uint64_t conns_deadline_ns(const struct conns *conns)
     uint64_t due = UINT64_MAX;
     for (int i = 0; i < CONN_DEADLINE_COUNT; i++)
         due = min_u64(due, first_due(&conns->phases[i], deadline_ns[i]));
-    if (!list_is_empty(&conns->sends))
-        due = min_u64(due, CONTAINER_OF(conns->sends.next, struct conn, send_link)->send_since_ns +
-                               SEND_DEADLINE_NS);
+    if (!list_is_empty(&conns->sends)) {
+        uint64_t since_ns = CONTAINER_OF(conns->sends.next, struct conn, send_link)->send_since_ns;
+        uint64_t look_ns = max_u64(since_ns + SEND_PRESSURE_NS, conns->core->now_ns + SEND_LOOK_NS);
+        due = min_u64(due, min_u64(since_ns + SEND_DEADLINE_NS, look_ns));
+    }
     if (conns->draining && conns->goaway_next < conns->slot_count)
         due = min_u64(due, conns->core->now_ns + NS_PER_MS); // no buffer for it: soon again
     if (conns->buffers_missed)
         due = min_u64(due, conns->core->now_ns + PRESSURE_LOOK_NS);
     return !list_is_empty(&conns->turns) || conns->retry ? 0 : due;
+}
+
+/* Who was closed by us is told why by the log only, so that it is there at the usual level. */
+static void time_out(struct conn *conn, const char *why)
+{
+    char peer[ADDRESS_TEXT_MAX] = "unknown";
+    struct address address;
+    if (address_of_peer(conn->fd, &address) == 0)
+        address_format(&address, peer);
+    if (conn->phase != CONN_LINGERING) // which had its line
+        LOG_WARN("conn.timed_out", LOG_STR("peer", peer), LOG_STR("why", why));
+    counter_add(&conn->core->counters.connections_timed_out_total, 1);
+    conn_close(conn, why);
 }
 
 /* The heads of the lists: each list has one duration, so what is behind the first that is not due
@@ -371,7 +388,7 @@ static int expire(struct conns *conns)
     int count = 0;
     for (int i = 0; i < CONN_DEADLINE_COUNT; i++) {
         while (first_due(&conns->phases[i], deadline_ns[i]) <= now_ns) {
-            conn_close(CONTAINER_OF(conns->phases[i].next, struct conn, phase_link), whys[i]);
+            time_out(CONTAINER_OF(conns->phases[i].next, struct conn, phase_link), whys[i]);
             count++;
         }
     }
@@ -379,10 +396,9 @@ static int expire(struct conns *conns)
         struct conn *conn = CONTAINER_OF(conns->sends.next, struct conn, send_link);
         if (conn->send_since_ns + SEND_DEADLINE_NS > now_ns)
             break;
-        conn_close(conn, "the peer did not read for 30 s");
+        time_out(conn, "the peer did not read for 30 s");
         count++;
     }
-    counter_add(&conns->core->counters.connections_timed_out_total, (uint64_t)count);
     return count;
 }
 
@@ -396,8 +412,11 @@ void conn_wants_turn(struct conn *conn)
 
 void conn_waits(struct conn *conn)
 {
+    struct core *core = conn->core;
+    core->conns.buffers_missed |= core->buffers.missed;
+    core->buffers.missed = false;
     if (!list_is_linked(&conn->wait_link))
-        list_push_back(&conn->core->conns.waiting, &conn->wait_link);
+        list_push_back(&core->conns.waiting, &conn->wait_link);
 }
 
 int conns_turn(struct conns *conns)
@@ -406,6 +425,7 @@ int conns_turn(struct conns *conns)
     work += turn_connections(conns);
     work += retry_waiting(conns);
     work += evict_drips(conns);
+    work += evict_unread(conns);
     if (conns->draining)
         work += tell_goaway(conns);
     work += expire(conns);
@@ -486,7 +506,7 @@ static int evict_drips(struct conns *conns)
     uint64_t now_ns = conns->core->now_ns;
     int count = 0;
     if (list_is_empty(&conns->waiting))
-        conns->buffers_missed = false;
+        conns->buffers_missed = conns->core->buffers.missed = false;
     for (size_t i = 0; i < ARRAY_COUNT(lists) && conns->buffers_missed; i++) {
         int left = EVICT_LOOKS_MAX;
         LIST_EACH(node, &conns->phases[lists[i]])
@@ -498,11 +518,41 @@ static int evict_drips(struct conns *conns)
                 break;
             if (!conn->buffer || conn->phase_since_ns + allowed_ns > now_ns)
                 continue;
-            conn_close(conn, "a frame came in drips while others waited for a buffer");
+            time_out(conn, "a frame came in drips while others waited for a buffer");
             count++;
         }
     }
-    counter_add(&conns->core->counters.connections_timed_out_total, (uint64_t)count);
+    return count;
+}
+
+static bool readers_wait(const struct broker *broker)
+{
+    bool wait = false;
+    for (uint16_t i = 0; i < broker->shard_count; i++)
+        wait |= atomic_load_explicit(&broker->shards[i].readers_wait, memory_order_relaxed);
+    return wait;
+}
+
+/* Likewise a peer that reads nothing of what fills buffers: those of this core while connections wait for one, those of
+ * any shard while its readers do. Without it, a few peers that never read would stop all other readers for 30 s. */
+static int evict_unread(struct conns *conns)
+{
+    uint64_t now_ns = conns->core->now_ns;
+    int count = 0, pressed = -1; // not looked at yet
+    LIST_EACH(node, &conns->sends)
+    {
+        struct conn *conn = CONTAINER_OF(node, struct conn, send_link);
+        if (conn->send_since_ns + SEND_PRESSURE_NS > now_ns)
+            break;
+        if (pressed < 0)
+            pressed = conns->buffers_missed || readers_wait(conns->core->broker);
+        if (!pressed)
+            break;
+        if (!conns->buffers_missed && !conn->sending && list_is_empty(&conn->deliveries))
+            continue; // what it holds is small
+        time_out(conn, "the peer did not read while others waited for a buffer");
+        count++;
+    }
     return count;
 }
 

@@ -18,7 +18,8 @@
  * frames lie in. A large frame is received to its end, small ones as they come. What limits
  * reading: no buffer, request, or mailbox place (the connection waits in line for one), or a limit
  * of its own (it goes on when its answers have left). Whoever sends a frame in drips holds no
- * buffer for its first bytes, and, when others wait for buffers, is closed after a second.
+ * buffer for its first bytes, and, when others wait for buffers, is closed after a second; so is a
+ * peer that does not read.
  *
  * Sending. Two lanes, one io_send() in flight: `out`, small buffers of acks and answers, first;
  * then `deliveries`, whole buffers sent from where they are. A frame is never split between lanes.

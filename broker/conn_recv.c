@@ -50,7 +50,6 @@ void conn_read(struct conn *conn)
         return;
     }
     if (!make_room(conn)) {
-        conn->core->conns.buffers_missed = true;
         conn_unwatch_frame(conn);
         counter_add(&conn->core->counters.waits_buffer_total, 1);
         conn_waits(conn);

@@ -268,6 +268,7 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
         work++;
     }
     fetch_expire(cursors, shard);
+    cursors->buffers_missed = false;
     struct list round; // what becomes ready again meanwhile is served next turn
     list_init(&round);
     while (!list_is_empty(&cursors->ready))
@@ -283,6 +284,8 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
         if (!served)
             subscription_ready(cursors, subscription);
     }
+    if (atomic_load_explicit(&shard->readers_wait, memory_order_relaxed) != cursors->buffers_missed)
+        atomic_store_explicit(&shard->readers_wait, cursors->buffers_missed, memory_order_relaxed);
     return work;
 }
 

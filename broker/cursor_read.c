@@ -20,6 +20,8 @@ static enum step make_room(struct cursors *cursors, struct shard *shard,
                            struct subscription *subscription, struct cursor *cursor);
 static uint32_t seal(struct subscription *subscription, const struct cursor *cursor, uint16_t error,
                      uint32_t bytes);
+static bool begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
+                  uint32_t bytes);
 
 bool subscription_serve(struct cursors *cursors, struct shard *shard,
                         struct subscription *subscription)
@@ -229,13 +231,21 @@ uint32_t delivery_capacity(const struct subscription *subscription)
 bool delivery_begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
                     uint32_t bytes)
 {
+    bool begun = begin(cursors, shard, subscription, bytes);
+    cursors->buffers_missed |= !begun;
+    return begun;
+}
+
+static bool begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
+                  uint32_t bytes)
+{
     ASSERT(!subscription->delivery);
     if (cursors->pinned_bytes > 0 && cursors->pinned_bytes + bytes > DELIVERY_PINNED_BYTES_MAX)
         return false;
     struct request *delivery = request_acquire(shard->requests, REQUEST_DELIVER, shard->core);
     if (!delivery)
         return false;
-    delivery->buffer = buffer_acquire(shard->buffers, bytes);
+    delivery->buffer = buffer_acquire_for(shard->buffers, bytes, BUFFER_FOR_DELIVERY);
     if (!delivery->buffer) {
         request_release(shard->requests, delivery);
         return false;

@@ -47,6 +47,8 @@
 #define FRAME_PRESSURE_NS (1 * NS_PER_S)  // instead, while others wait for a buffer ...
 #define FRAME_PRESSURE_BYTES_PER_S MIB    // ... and a second more for each of these in the frame
 #define SEND_DEADLINE_NS (30 * NS_PER_S)  // SEND_PIECE_BYTES that don't leave: a zero-window peer
+#define SEND_PRESSURE_NS (1 * NS_PER_S)   // instead, while others wait for buffers
+#define SEND_LOOK_NS (NS_PER_S / 2)       // how often that is looked at when all is quiet
 #define SEND_PIECE_BYTES                                                                           \
     ((uint32_t)(256 * KIB)) // of a large buffer at a time: 9 KB/s are slow enough
 #define LINGER_DEADLINE_NS                                                                         \

@@ -8,6 +8,8 @@
 #ifndef SLUICE_BROKER_SHARD_H
 #define SLUICE_BROKER_SHARD_H
 
+#include <stdatomic.h>
+
 #include "base/clock.h"
 #include "base/counters.h"
 #include "broker/buffer.h"
@@ -56,6 +58,8 @@ struct shard {
     struct list queue;   // requests not yet handled, in order of arrival
     struct list waiting; // requests that wait for the committed mark, by LSN
     bool blocked;        // the head of `queue` got FULL; on_room clears it
+    _Atomic bool
+        readers_wait; // for buffers to deliver in. Read by other cores: theirs may hold them
     struct shard_counters counters;
 };
 

@@ -1203,6 +1203,82 @@ Test(conn_reply, who_does_not_read_is_closed_and_the_delivery_goes_home)
     rig_free(rig);
 }
 
+Test(conn_reply, who_does_not_read_is_closed_soon_when_readers_wait_for_buffers)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    struct frame frame;
+    uint32_t partition = 0;
+    wire_fetch(&wire, OP_SUBSCRIBE, 9, 1000, &partition, 1);
+    send_wire(rig, &client, &wire);
+    struct request *request = rig_take(rig);
+    struct conn_id id = request->conn;
+    rig_reply(rig, request);
+    expect_reply(rig, &client, OP_SUBSCRIBE, 9, &frame);
+    (void)deliver(rig, id, 0, 9, 1 << 20);
+    rig_turns(rig, 50);
+    atomic_store(&rig->broker->shards[0].readers_wait, true);
+    rig_turns(rig, 20);
+    cr_assert_eq(rig->core->conns.open_count, 1, "it has not had its second");
+    atomic_store(&rig->broker->shards[0].readers_wait, false);
+    only_conn(rig)->send_since_ns -= SEND_PRESSURE_NS;
+    rig_turns(rig, 20);
+    cr_assert_eq(rig->core->conns.open_count, 1, "nobody waits: no reason to close");
+    atomic_store(&rig->broker->shards[0].readers_wait, true);
+    cr_assert_leq(conns_deadline_ns(&rig->core->conns), rig->core->now_ns + NS_PER_S);
+    rig_turns(rig, 20);
+    cr_assert_eq(rig->core->conns.open_count, 0);
+    cr_assert_eq(mailbox_credits(&rig->shard, 0), MESH_RING_SLOTS);
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
+static void wire_metadata(struct wire *wire, uint64_t correlation)
+{
+    struct writer w = wire_meta(wire);
+    write_metadata_begin(&w, METADATA_ALL, slice_of_text(""));
+    wire_seal(wire, &w, OP_METADATA, 0, correlation, NULL, 0);
+}
+
+/* Answers pin buffers of the connections' own core. */
+Test(conn_reply, who_does_not_read_its_answers_is_closed_soon_when_others_wait_for_buffers)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig), healthy = client_hello(rig);
+    struct wire wire = wire_new();
+    struct buffer *taken[4096];
+    uint32_t taken_count = 0;
+    for (uint64_t i = 0; i < 4; i++)
+        wire_metadata(&wire, i);
+    send_wire(rig, &client, &wire);
+    for (int i = 0; i < 4; i++) {
+        struct request *request = rig_take(rig);
+        request->reply_bytes = frame_seal(request->reply->bytes, OP_METADATA, FRAME_REPLY, 0,
+                                          BUFFER_MEDIUM_BYTES - FRAME_HEADER_SIZE, 0);
+        rig_reply(rig, request);
+    }
+    rig_turns(rig, 50);
+    while ((taken[taken_count] = buffer_acquire(&rig->core->buffers, BUFFER_MEDIUM_BYTES)))
+        taken_count++;
+    struct conn *conn = &rig->core->conns.slots[0];
+    cr_assert(list_is_linked(&conn->send_link));
+    conn->send_since_ns -= SEND_PRESSURE_NS;
+    rig_turns(rig, 20);
+    cr_assert_eq(rig->core->conns.open_count, 2, "nobody waits: no reason to close");
+    wire_metadata(&wire, 9); // its answer needs a buffer as well
+    send_wire(rig, &healthy, &wire);
+    rig_reply(rig, rig_take(rig));
+    cr_assert_eq(rig->core->conns.open_count, 1);
+    while (taken_count > 0)
+        buffer_unref(&rig->core->buffers, taken[--taken_count]);
+    client_close(&client);
+    client_close(&healthy);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
 Test(conn_reply, a_drain_says_goaway_and_waits_for_answers)
 {
     struct rig *rig = rig_new(1);

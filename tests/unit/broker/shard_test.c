@@ -203,6 +203,33 @@ Test(shard, a_consumer_that_takes_nothing_stops_at_its_deliveries_in_flight)
     shf_free(f);
 }
 
+/* Else slow readers had all of them, and no ack and no request would find one. */
+Test(shard, deliveries_leave_half_of_each_class_of_buffers_to_others)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 22, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    struct buffer *taken[BUFFER_SMALL_COUNT], *last = NULL;
+    uint32_t count = 0;
+    uint64_t offset, next = 0;
+    uint16_t error;
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    cr_assert_eq(shf_subscribe(f, 50, publish.topic_id, 0, START_BEGINNING, 0, 0), PE_NONE);
+    while ((last = buffer_acquire_for(&f->buffers, 1, BUFFER_FOR_DELIVERY)))
+        taken[count++] = last;
+    shf_credit(f, 0, OP_CREDIT, 50, MIB, PE_NONE);
+    shf_turns(f, 20);
+    cr_assert_eq(f->delivered_bytes, 0);
+    cr_assert(atomic_load(&f->shards[0].readers_wait));
+    buffer_unref(&f->buffers, taken[--count]); // LARGE: it was the last resort
+    shf_turns(f, 20);
+    cr_assert_eq(shf_take_records(f, &next, &error), 3);
+    cr_assert_not(atomic_load(&f->shards[0].readers_wait));
+    while (count > 0)
+        buffer_unref(&f->buffers, taken[--count]);
+    shf_free(f);
+}
+
 static struct request *fetch(struct shard_fixture *f, uint32_t topic_id, uint32_t wait_ms,
                              uint64_t offset)
 {
