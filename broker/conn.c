@@ -468,8 +468,7 @@ static void turn(struct conn *conn)
         if (!list_is_linked(&conn->wait_link))
             conn_resume(conn);
     } else if (conn->phase == CONN_ENDING && !conn_is_sending(conn) && list_is_empty(&conn->acks) &&
-               list_is_empty(&conn->answers) &&
-               (!conn->at_end || conn->requests == conn->fetches)) {
+               list_is_empty(&conn->answers) && (!conn->at_end || conn->requests == 0)) {
         linger(conn);
     }
 }
@@ -592,7 +591,7 @@ bool conns_are_quiet(const struct conns *conns)
     for (uint32_t i = 0; i < conns->slot_count; i++) {
         const struct conn *conn = &conns->slots[i];
         bool is_open = conn->phase == CONN_OPEN || conn->phase == CONN_ENDING;
-        if (is_open && (conn->requests > conn->fetches || conn->out_first))
+        if (is_open && (conn->requests > 0 || conn->out_first))
             return false;
     }
     return true;

@@ -84,7 +84,8 @@ struct conn {
     uint64_t publish_next;     // publish number that must come next
     uint32_t publishes;        // unanswered PRODUCE frames
     uint32_t requests;         // unanswered requests
-    uint32_t fetches;          // of them, FETCHes: may wait long, a drain doesn't wait for them
+    uint32_t fetches;          // FETCHes that a shard has accepted, whose answer is still to be
+                               // delivered: they may wait long, a drain doesn't wait for them
     struct request *run;       // PRODUCE frames being gathered; only during conn_parse()
     struct list acks;          // answered PRODUCE requests, by publish number
     struct list answers;       // other answered requests

@@ -61,8 +61,9 @@ bool conn_parse(struct conn *conn)
 bool conn_may_take(const struct conn *conn)
 {
     uint64_t behind = conn->pinned_bytes - (conn->buffer ? conn->buffer->capacity : 0);
-    return conn->requests < CONN_REQUESTS_MAX && conn->publishes < CONN_PUBLISHES_MAX &&
-           behind < CONN_PINNED_BYTES_MAX && conn->out_bytes < CONN_OUT_BYTES_MAX;
+    return conn->requests + conn->fetches < CONN_REQUESTS_MAX &&
+           conn->publishes < CONN_PUBLISHES_MAX && behind < CONN_PINNED_BYTES_MAX &&
+           conn->out_bytes < CONN_OUT_BYTES_MAX;
 }
 
 static enum conn_step take_frame(struct conn *conn, uint8_t *bytes, uint32_t length)

@@ -34,6 +34,8 @@ void conn_read(struct conn *conn)
         io_op_is_active(&conn->recv_op) || list_is_linked(&conn->wait_link))
         return;
     if (!conn_may_take(conn)) { // its own answers bring it back
+        if (conn->parsed == conn->filled && conn->buffer && conn->buffer->references == 1)
+            drop_idle_buffer(conn);
         conn_unwatch_frame(conn);
         counter_add(&conn->core->counters.waits_limit_total, 1);
         return;

@@ -31,6 +31,8 @@ void conn_on_reply(struct conns *conns, struct request *request)
         request_drop(core, request);
         return;
     }
+    if (request->op == OP_FETCH && !request->error)
+        conn->fetches++; // its answer comes behind this
     if (request->op == OP_PRODUCE)
         conn_insert_ack(conn, request);
     else
@@ -52,8 +54,12 @@ void conn_on_deliver(struct conns *conns, struct request *delivery)
         list_push_back(&subscription->held, &delivery->link);
         return;
     }
-    if (subscription)
+    if (subscription) {
         conn_subscription_delivered(conn, subscription, delivery);
+    } else {
+        ASSERT(conn->fetches > 0);
+        conn->fetches--;
+    }
     conn_deliver(conn, delivery);
 }
 
@@ -105,7 +111,7 @@ static bool write_reply(struct conn *conn, struct request *request)
             return false;
         memcpy(bytes, request->reply->bytes, request->reply_bytes);
         conn_out_commit(conn, request->reply_bytes);
-    } /* else a FETCH, whose answer was a delivery */
+    } /* else a FETCH, whose answer will be a delivery */
     conn_finish(conn, request);
     return true;
 }
@@ -152,8 +158,6 @@ void conn_finish(struct conn *conn, struct request *request)
     conn->requests--;
     if (request->op == OP_PRODUCE)
         conn->publishes -= request->frame_count;
-    if (request->op == OP_FETCH)
-        conn->fetches--;
     if (request->buffer)
         conn_unpin(conn, TAKE(request->buffer));
     request_drop(core, request);

@@ -92,13 +92,12 @@ uint16_t cursors_begin(struct cursors *cursors, struct shard *shard, struct requ
                      le32_get(fetch->items[i].topic_id), le32_get(fetch->items[i].partition));
         }
         if (error) {
-            subscription->fetch = NULL; // the caller answers
             cursors_end(cursors, shard, subscription);
             return error;
         }
     }
     subscription_ready(cursors, subscription);
-    if (subscription->fetch)
+    if (subscription->is_fetch)
         wait_insert(cursors, subscription);
     return PE_NONE;
 }
@@ -109,7 +108,6 @@ static struct subscription *subscription_new(struct cursors *cursors, struct sha
     struct subscription *subscription = pool_acquire(&cursors->subscription_pool);
     if (!subscription)
         return NULL;
-    bool once = request->op == OP_FETCH;
     *subscription = (struct subscription){
         .owner = cursors,
         .conn = request->conn,
@@ -117,7 +115,7 @@ static struct subscription *subscription_new(struct cursors *cursors, struct sha
         .credit = fetch->credit,
         .window = fetch->credit,
         .size_wish = BUFFER_MEDIUM_BYTES,
-        .fetch = once ? request : NULL,
+        .is_fetch = request->op == OP_FETCH,
         .deadline_ns = shard->now_ns + fetch->wait_ms * NS_PER_MS,
         .bytes_max = fetch->bytes_max,
     };
@@ -278,8 +276,8 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
             CONTAINER_OF(list_pop_front(&round), struct subscription, ready_link);
         if (subscription->is_dead)
             continue;
-        bool served = subscription->fetch ? fetch_serve(cursors, shard, subscription)
-                                          : subscription_serve(cursors, shard, subscription);
+        bool served = subscription->is_fetch ? fetch_serve(cursors, shard, subscription)
+                                             : subscription_serve(cursors, shard, subscription);
         work += served;
         if (!served)
             subscription_ready(cursors, subscription);
@@ -294,7 +292,7 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
 bool cursors_credit(struct cursors *cursors, struct conn_id conn, uint64_t id, uint64_t bytes)
 {
     struct subscription *subscription = find(cursors, conn, id);
-    if (!subscription || subscription->fetch)
+    if (!subscription || subscription->is_fetch)
         return false;
     /* A client can't have more out than a window holds; saturating keeps a hostile one harmless. */
     uint64_t credit = subscription->credit + bytes;
@@ -307,7 +305,7 @@ bool cursors_unsubscribe(struct cursors *cursors, struct shard *shard, struct co
                          uint64_t id)
 {
     struct subscription *subscription = find(cursors, conn, id);
-    if (!subscription || subscription->fetch)
+    if (!subscription || subscription->is_fetch)
         return false;
     cursors_end(cursors, shard, subscription);
     return true;
@@ -338,11 +336,6 @@ void cursors_end(struct cursors *cursors, struct shard *shard, struct subscripti
         struct cursor *cursor = CONTAINER_OF(node, struct cursor, all_link);
         if (cursor != subscription->reading)
             cursor_free(cursors, cursor);
-    }
-    if (subscription->fetch) {
-        subscription->fetch->error = PE_NONE;
-        subscription->fetch->reply_bytes = 0;
-        shard_reply(shard, TAKE(subscription->fetch));
     }
     subscription_free_when_quiet(cursors, shard, subscription);
 }

@@ -25,7 +25,8 @@ struct cursors *cursors_new(void); // NULL: out of memory
 void cursors_free(struct cursors *cursors);
 
 /* Starts what a checked SUBSCRIBE or FETCH asks for. PE_NONE, or an error with request->text: then nothing was
- * started. A FETCH request is kept and answered later; a SUBSCRIBE is the caller's to answer. */
+ * started. The request is the caller's to answer, at once: what a FETCH brings comes as a delivery, and until then it holds
+ * neither request nor buffer. */
 uint16_t cursors_begin(struct cursors *cursors, struct shard *shard, struct request *request,
                        const struct msg_fetch *fetch);
 

@@ -46,7 +46,7 @@ struct subscription {
     struct store_read read;
     int64_t found_timestamp;
 
-    struct request *fetch; // FETCH: the request to answer; NULL for a subscription
+    bool is_fetch; // one answer, then it ends
     uint64_t deadline_ns;
     uint32_t bytes_max;
     struct cursor *fetch_next; // FETCH: the pass goes on here; NULL: at the end

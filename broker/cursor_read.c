@@ -94,7 +94,7 @@ void on_read_done(struct store_read *read)
 {
     struct subscription *subscription = CONTAINER_OF(read, struct subscription, read);
     struct cursors *cursors = subscription->owner;
-    if (subscription->fetch)
+    if (subscription->is_fetch)
         fetch_read_done(cursors, cursors->shard, subscription);
     else
         subscription_read_done(cursors, cursors->shard, subscription);
@@ -286,7 +286,7 @@ void delivery_send(struct cursors *cursors, struct shard *shard, struct subscrip
     delivery->frames = delivery->buffer->bytes;
     delivery->frame_bytes = subscription->fill;
     subscription->fill = 0;
-    delivery->u.deliver.subscription = subscription->fetch ? 0 : subscription->id;
+    delivery->u.deliver.subscription = subscription->is_fetch ? 0 : subscription->id;
     delivery->u.deliver.last = last;
     subscription->in_flight++;
     if (!list_is_empty(&cursors->unsent) || mailbox_send(shard->mailbox, delivery))

@@ -166,10 +166,8 @@ static enum conn_step dispatch_fetch(struct conn *conn, uint8_t *bytes, const st
         return refuse(conn, frame, PE_INVALID_ARGUMENT,
                       "one FETCH reads from one shard: fetch each partition by itself");
     enum conn_step step = to_shard(conn, bytes, frame, only_shard(shards), 0);
-    if (step == CONN_TAKEN) {
-        conn->fetches++;
+    if (step == CONN_TAKEN)
         conn_shards_tell(conn, shards);
-    }
     return step;
 }
 

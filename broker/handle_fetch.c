@@ -1,5 +1,5 @@
-/* FETCH and SUBSCRIBE: both become cursors (cursor.h). SUBSCRIBE is answered at once, all or nothing; FETCH
- * when there is something to say. */
+/* FETCH and SUBSCRIBE: both become cursors (cursor.h). Both are answered at once, all or nothing; what
+ * a FETCH brings is a delivery, when there is something to say. */
 #include <stdio.h>
 
 #include "broker/cursor.h"
@@ -25,7 +25,7 @@ enum handled handle_fetch(struct shard *shard, struct request *request)
         request->error = error;
         request->reply_bytes = 0;
         shard_reply(shard, request);
-    } else if (request->op == OP_SUBSCRIBE) {
+    } else {
         if (request->reply)
             request->reply_bytes = frame_seal(request->reply->bytes, OP_SUBSCRIBE, FRAME_REPLY,
                                               request->correlation, 0, 0);

@@ -346,6 +346,16 @@ Test(conn_reply, one_shard_s_error_is_the_error_of_offsets_over_several)
     rig_free(rig);
 }
 
+static struct conn *only_conn(struct rig *rig)
+{
+    for (uint32_t i = 0; i < rig->core->conns.slot_count; i++) {
+        if (rig->core->conns.slots[i].phase != CONN_FREE)
+            return &rig->core->conns.slots[i];
+    }
+    cr_assert_fail("no connection");
+    return NULL;
+}
+
 /* ---- subscriptions ---- */
 
 static void wire_fetch(struct wire *wire, uint16_t op, uint64_t correlation, uint64_t credit,
@@ -585,11 +595,67 @@ Test(conn_reply, the_answer_to_a_fetch_is_a_delivery)
     send_wire(rig, &client, &wire);
     struct request *request = rig_take(rig);
     cr_assert_null(request->reply);
-    struct request *answer = deliver(rig, request->conn, 0, 0, 500000);
-    frame_seal(answer->frames, OP_FETCH, FRAME_REPLY, 4, 500000, 0);
+    struct conn_id id = request->conn;
     rig_reply(rig, request);
+    struct request *answer = deliver(rig, id, 0, 0, 500000);
+    frame_seal(answer->frames, OP_FETCH, FRAME_REPLY, 4, 500000, 0);
     expect_reply(rig, &client, OP_FETCH, 4, &frame);
     cr_assert_eq(frame.meta_length, 500000);
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
+/* Or a thousand readers that wait had all buffers of a core. */
+Test(conn_reply, a_fetch_that_waits_holds_no_request_and_no_buffer)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    struct frame frame;
+    uint32_t partition = 0;
+    struct conn_id id = {0};
+    for (uint64_t i = 1; i <= CONN_REQUESTS_MAX; i++) {
+        wire_fetch(&wire, OP_FETCH, i, 0, &partition, 1);
+        send_wire(rig, &client, &wire);
+        struct request *request = rig_take(rig);
+        id = request->conn;
+        rig_reply(rig, request); // accepted; the answer will be a delivery
+        rig_turns(rig, 3);
+    }
+    rig_check_idle(rig);
+    client_recv(&client);
+    cr_assert_eq(client.in_bytes, client.in_taken, "an answer came");
+    cr_assert_eq(only_conn(rig)->fetches, CONN_REQUESTS_MAX);
+    cr_assert_eq(only_conn(rig)->requests, 0, "a drain does not wait for them");
+    wire_empty(&wire, OP_PING, 300);
+    send_wire(rig, &client, &wire);
+    rig_turns(rig, 20);
+    client_recv(&client);
+    cr_assert_eq(client.in_bytes, client.in_taken, "256 are unanswered: no more is read");
+    struct request *answer = deliver(rig, id, 0, 0, 100);
+    frame_seal(answer->frames, OP_FETCH, FRAME_REPLY, 4, 100, 0);
+    expect_reply(rig, &client, OP_FETCH, 4, &frame);
+    expect_reply(rig, &client, OP_PING, 300, &frame);
+    cr_assert_eq(only_conn(rig)->fetches, CONN_REQUESTS_MAX - 1);
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
+Test(conn_reply, a_fetch_that_is_refused_waits_for_nothing)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    uint32_t partition = 0;
+    wire_fetch(&wire, OP_FETCH, 4, 0, &partition, 1);
+    send_wire(rig, &client, &wire);
+    struct request *request = rig_take(rig);
+    request->error = PE_OFFSET_OUT_OF_RANGE;
+    rig_reply(rig, request);
+    cr_assert_eq(expect_error(rig, &client, OP_FETCH), PE_OFFSET_OUT_OF_RANGE);
+    cr_assert_eq(only_conn(rig)->fetches, 0);
     client_close(&client);
     free(wire.bytes);
     rig_free(rig);
@@ -684,6 +750,7 @@ Test(conn_reply, reading_stops_at_256_unanswered_requests_and_goes_on_with_the_a
     while (answered < total) {
         struct request *request = rig_take(rig);
         cr_assert_eq(request->correlation, ++answered);
+        request->error = PE_OFFSET_OUT_OF_RANGE;
         rig_reply(rig, request);
     }
     client_close(&client);
@@ -1017,16 +1084,6 @@ Test(conn_reply, an_idle_connection_owns_no_buffer)
 
 /* ---- ends ---- */
 
-static struct conn *only_conn(struct rig *rig)
-{
-    for (uint32_t i = 0; i < rig->core->conns.slot_count; i++) {
-        if (rig->core->conns.slots[i].phase != CONN_FREE)
-            return &rig->core->conns.slots[i];
-    }
-    cr_assert_fail("no connection");
-    return NULL;
-}
-
 Test(conn_reply, who_ends_its_side_still_gets_the_acks)
 {
     struct rig *rig = rig_new(1);
@@ -1063,6 +1120,7 @@ Test(conn_reply, shards_are_told_of_the_end_of_a_connection_that_read_from_them)
     struct conn_id id = subscribe->conn;
     rig_reply(rig, subscribe);
     expect_reply(rig, &client, OP_SUBSCRIBE, 9, &frame);
+    rig_reply(rig, fetch); // accepted: it waits, and the connection's end doesn't wait for it
     client_close(&client);
     for (int i = 0; i < 2; i++) {
         struct request *request = rig_take(rig);
@@ -1073,7 +1131,7 @@ Test(conn_reply, shards_are_told_of_the_end_of_a_connection_that_read_from_them)
         rig_reply(rig, request);
     }
     (void)deliver(rig, id, 1, 9, 100); // was on its way
-    rig_reply(rig, fetch);
+    (void)deliver(rig, id, 2, 0, 100);
     rig_check_idle(rig);
     cr_assert_eq(mailbox_credits(&rig->shard, 0), MESH_RING_SLOTS);
     free(wire.bytes);
