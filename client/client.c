@@ -432,12 +432,6 @@ uint64_t client_now_ns(struct sluice_client *client)
     return ticked ? ticked : clock_mono_ns(client->clock);
 }
 
-uint64_t client_wall_ms(struct sluice_client *client)
-{
-    uint64_t ticked = atomic_load_explicit(&client->ticked_wall_ms, memory_order_relaxed);
-    return ticked ? ticked : clock_wall_ms(client->clock);
-}
-
 void client_log(struct sluice_client *client, const char *format, ...)
 {
     if (!client->on_log)

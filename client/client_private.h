@@ -108,7 +108,11 @@ bool client_is_io_thread(const struct sluice_client *client);
 /* The clocks, cheap while the I/O thread is busy: then as of the beginning of its turn. Thread:
  * any. */
 uint64_t client_now_ns(struct sluice_client *client);
-uint64_t client_wall_ms(struct sluice_client *client);
+static inline uint64_t client_wall_ms(struct sluice_client *client)
+{
+    uint64_t ticked = atomic_load_explicit(&client->ticked_wall_ms, memory_order_relaxed);
+    return LIKELY(ticked) ? ticked : clock_wall_ms(client->clock);
+}
 
 /* Some producer wants its inflight_turn() at that time; 0: in this turn. Thread: I/O. */
 void client_producers_at(struct sluice_client *client, uint64_t wake_ns);

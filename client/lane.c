@@ -12,8 +12,11 @@
 #include <stdlib.h>
 
 #include "base/status.h"
+#include "client/parcel_add.h"
 
-static int add_record(struct lane *lane, const struct lane_record *record, struct parcel **closed);
+static inline bool add_to_open(struct lane *lane, const struct lane_record *record);
+static int add_making_room(struct lane *lane, const struct lane_record *record,
+                           struct parcel **closed);
 static int open_parcel(struct lane *lane, const struct record *record);
 static bool grow_open(struct lane *lane, const struct record *record);
 static struct parcel *close_open(struct lane *lane);
@@ -53,9 +56,16 @@ int lane_append(struct lane *lane, const struct lane_record *records, uint32_t c
     int status = SLUICE_OK;
     uint32_t i = 0;
     spinlock_take(&lane->lock);
-    while (i < count && status == SLUICE_OK && !closed) {
-        status = add_record(lane, &records[i], &closed);
-        i += status == SLUICE_OK;
+    while (i < count && !closed) {
+        if (UNLIKELY(!add_to_open(lane, &records[i])))
+            status = add_making_room(lane, &records[i], &closed);
+        if (UNLIKELY(status != SLUICE_OK))
+            break;
+        i++;
+        if (UNLIKELY(lane->open->record_count >= lane->producer->batch_records)) {
+            ASSERT(!closed); // making room left a new batch with one record of two or more
+            closed = close_open(lane);
+        }
     }
     /* Once the lock is free, what was closed may be sent, acked and gone; unless it has to be
      * compressed. */
@@ -129,28 +139,36 @@ void lane_release(struct lane *lane, struct parcel *parcel)
 
 /* ---- under the lane's lock ---- */
 
-static int add_record(struct lane *lane, const struct lane_record *record, struct parcel **closed)
+static inline bool add_to_open(struct lane *lane, const struct lane_record *record)
 {
     const struct sluice_producer *producer = lane->producer;
-    uint32_t bytes_max = producer->batch_bytes;
+    struct parcel *open = lane->open;
+    if (UNLIKELY(!open || lane->closed) ||
+        UNLIKELY(parcel_add(open, &record->record, record->opaque, producer->opaques,
+                            producer->batch_bytes) < 0))
+        return false;
+    lane->accepted++;
+    return true;
+}
+
+static int add_making_room(struct lane *lane, const struct lane_record *record,
+                           struct parcel **closed)
+{
     if (lane->closed)
         return SLUICE_E_CLOSED;
-    while (!lane->open || parcel_add(lane->open, &record->record, record->opaque, producer->opaques,
-                                     bytes_max) < 0) {
-        if (lane->open && grow_open(lane, &record->record))
-            continue;
-        if (lane->open)
-            *closed = close_open(lane);
-        int status = open_parcel(lane, &record->record);
-        if (status != SLUICE_OK)
-            return status;
-        bytes_max = UINT32_MAX; // a single record may exceed batch_bytes
+    while (lane->open && grow_open(lane, &record->record)) {
+        if (add_to_open(lane, record))
+            return SLUICE_OK;
     }
-    lane->accepted++;
-    if (lane->open->record_count >= producer->batch_records) {
-        ASSERT(!*closed); // what was closed above left a new batch with one record of two or more
+    if (lane->open)
         *closed = close_open(lane);
-    }
+    int status = open_parcel(lane, &record->record);
+    if (status != SLUICE_OK)
+        return status;
+    int added = parcel_add(lane->open, &record->record, record->opaque, lane->producer->opaques,
+                           UINT32_MAX); // a single record may exceed batch_bytes
+    ASSERT(added == 0);
+    lane->accepted++;
     return SLUICE_OK;
 }
 

@@ -1,27 +1,14 @@
-/* Parcels: filling, growing, compressing and sealing one batch. The happy path is parcel_init(),
- * parcel_add() for each record, parcel_seal(). Adding fails only for want of room; all else can't.
- */
+/* Parcels: beginning, growing, compressing and sealing one batch. The happy path is parcel_init(),
+ * parcel_add() (in parcel_add.h) for each record, parcel_seal(). Nothing here fails. */
 #include "client/parcel.h"
 
 #include <string.h>
 
-#include "base/status.h"
-
-#define PREFETCH_BYTES 512 // ahead of the record that is being written
-
-/* Where the batch begins in a block: behind the struct, the headroom directly in front of it. */
-#define BATCH_PLACE ((uint32_t)((sizeof(struct parcel) + PARCEL_HEADROOM + 7) & ~(size_t)7))
-
 uint32_t parcel_bytes_needed(uint32_t record_bytes, bool opaques)
 {
     uint64_t opaque_bytes = opaques ? sizeof(void *) : 0;
-    uint64_t bytes = (uint64_t)BATCH_PLACE + BATCH_HEADER_SIZE + record_bytes + opaque_bytes;
+    uint64_t bytes = (uint64_t)PARCEL_BATCH_PLACE + BATCH_HEADER_SIZE + record_bytes + opaque_bytes;
     return bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
-}
-
-uint32_t parcel_batch_capacity(uint32_t block_bytes)
-{
-    return block_bytes - BATCH_PLACE;
 }
 
 struct parcel *parcel_init(void *block, uint32_t block_bytes, struct lane *lane)
@@ -31,29 +18,9 @@ struct parcel *parcel_init(void *block, uint32_t block_bytes, struct lane *lane)
     list_init(&parcel->link);
     parcel->lane = lane;
     parcel->block_bytes = block_bytes;
-    batch_builder_init(&parcel->builder, (uint8_t *)block + BATCH_PLACE,
+    batch_builder_init(&parcel->builder, (uint8_t *)block + PARCEL_BATCH_PLACE,
                        parcel_batch_capacity(block_bytes));
     return parcel;
-}
-
-int parcel_add(struct parcel *parcel, const struct record *record, void *opaque, bool opaques,
-               uint32_t batch_bytes_max)
-{
-    uint32_t opaque_bytes = opaques ? (parcel->record_count + 1) * (uint32_t)sizeof(void *) : 0;
-    uint32_t room = parcel_batch_capacity(parcel->block_bytes);
-    if (opaque_bytes >= room)
-        return E_FULL;
-    parcel->builder.capacity = (uint32_t)min_u64(room - opaque_bytes, batch_bytes_max);
-    /* The lines that the next records will be written to: fetched now, they are here by then. */
-    const uint8_t *next = parcel->builder.bytes + parcel->builder.len;
-    __builtin_prefetch(next + PREFETCH_BYTES, 1);
-    __builtin_prefetch(next + PREFETCH_BYTES + CACHE_LINE, 1);
-    if (batch_builder_add(&parcel->builder, record) < 0)
-        return E_FULL;
-    if (opaques)
-        *parcel_opaque(parcel, parcel->record_count) = opaque;
-    parcel->record_count++;
-    return 0;
 }
 
 struct parcel *parcel_move(struct parcel *parcel, void *block, uint32_t block_bytes, bool opaques)
@@ -63,7 +30,7 @@ struct parcel *parcel_move(struct parcel *parcel, void *block, uint32_t block_by
     *moved = *parcel;
     list_init(&moved->link);
     moved->block_bytes = block_bytes;
-    moved->builder.bytes = (uint8_t *)block + BATCH_PLACE;
+    moved->builder.bytes = (uint8_t *)block + PARCEL_BATCH_PLACE;
     memcpy(moved->builder.bytes, parcel->builder.bytes, parcel->builder.len);
     if (opaques) {
         uint32_t last = parcel->record_count - 1;

@@ -59,6 +59,9 @@ struct parcel {
     struct batch_builder builder; // builder.bytes is where the batch is
 };
 
+/* Where the batch begins in a block: behind the struct, the headroom directly in front of it. */
+#define PARCEL_BATCH_PLACE ((uint32_t)((sizeof(struct parcel) + PARCEL_HEADROOM + 7) & ~(size_t)7))
+
 static inline uint8_t *parcel_bytes(const struct parcel *parcel)
 {
     return parcel->builder.bytes;
@@ -74,15 +77,13 @@ static inline void **parcel_opaque(struct parcel *parcel, uint32_t i)
 uint32_t parcel_bytes_needed(uint32_t record_bytes, bool opaques);
 
 /* The largest batch a block of block_bytes can hold, opaque pointers aside. */
-uint32_t parcel_batch_capacity(uint32_t block_bytes);
+static inline uint32_t parcel_batch_capacity(uint32_t block_bytes)
+{
+    return block_bytes - PARCEL_BATCH_PLACE;
+}
 
 /* Lays a new parcel into a block. */
 struct parcel *parcel_init(void *block, uint32_t block_bytes, struct lane *lane);
-
-/* Adds a record. Returns 0, or FULL: it doesn't fit below batch_bytes_max in this block, nothing
- * changed. */
-MUST_USE int parcel_add(struct parcel *parcel, const struct record *record, void *opaque,
-                        bool opaques, uint32_t batch_bytes_max);
 
 /* Copies an open parcel into a larger block. Returns it at its new place; the old block is the
  * caller's. */

@@ -15,7 +15,8 @@
 #include "client/spinlock.h"
 
 #define TOPIC_BUCKET_COUNT 256u
-#define STICKY_COUNT 8u // sticky partitions per topic, shared out among the sending threads
+#define RECENT_TOPIC_COUNT 8u // power of two
+#define STICKY_COUNT 8u       // sticky partitions per topic, shared out among the sending threads
 
 struct lane {
     /* ---- constant ---- */
@@ -96,20 +97,20 @@ struct sluice_producer {
     /* ---- any thread ---- */
     struct blocks blocks;
     _Atomic(struct topic *) buckets[TOPIC_BUCKET_COUNT];
-    _Atomic(struct topic *) last_topic; // found by the last send: most producers have one
-    pthread_mutex_t topics_mutex;       // for adding topics and lanes
-    _Atomic uint32_t flushing;          // > 0: nothing lingers
-    _Atomic bool pressed;               // a sender found no memory: nothing lingers
-    _Atomic uint32_t waiting;           // threads waiting for memory or reports
-    _Atomic uint32_t waiting_reports;   // of those, the ones waiting for reports
-    _Atomic int fatal;                  // why this producer can't go on; OK
-    pthread_mutex_t wait_mutex;         // guards the members up to the next ruler, and `progress`
-    pthread_cond_t progress;            // memory or reports
-    uint64_t progress_count;            // broadcasts so far
-    struct list done;                   // report_poll: parcels whose reports are due
-    bool polling;                       // a thread runs them now
-    bool removed;                       // the I/O thread has let go of it
-    _Atomic(uint8_t *) scratch[4];      // for compression, batch_bytes each; NULL: none there
+    _Atomic(struct topic *) recent[RECENT_TOPIC_COUNT]; // found by earlier sends: topics_recent()
+    pthread_mutex_t topics_mutex;                       // for adding topics and lanes
+    _Atomic uint32_t flushing;                          // > 0: nothing lingers
+    _Atomic bool pressed;                               // a sender found no memory: nothing lingers
+    _Atomic uint32_t waiting;                           // threads waiting for memory or reports
+    _Atomic uint32_t waiting_reports;                   // of those, the ones waiting for reports
+    _Atomic int fatal;                                  // why this producer can't go on; OK
+    pthread_mutex_t wait_mutex;    // guards the members up to the next ruler, and `progress`
+    pthread_cond_t progress;       // memory or reports
+    uint64_t progress_count;       // broadcasts so far
+    struct list done;              // report_poll: parcels whose reports are due
+    bool polling;                  // a thread runs them now
+    bool removed;                  // the I/O thread has let go of it
+    _Atomic(uint8_t *) scratch[4]; // for compression, batch_bytes each; NULL: none there
     uint8_t pad[CACHE_LINE];
 
     /* ---- I/O thread ---- */
@@ -179,6 +180,29 @@ void partitioner_init(struct topic *topic, uint32_t partition_count, struct rand
 void partitioner_moved_on(struct topic *topic, uint32_t partition);
 
 /* ---- topics.c ---- */
+
+/* Where topics_recent() looks: most programs keep a topic's name in one place, so its address tells
+ * topics apart faster than a hash of its letters. */
+static inline _Atomic(struct topic *) *topics_recent_slot(struct sluice_producer *producer,
+                                                          const char *name)
+{
+    uint64_t spread = (uint64_t)(uintptr_t)name * 0x9e3779b97f4a7c15u;
+    return &producer->recent[spread >> 61];
+}
+static_assert(RECENT_TOPIC_COUNT == 8, "three bits of the product");
+
+/* The topic, when a send from the same place has found it before and it needs no asking; else
+ * NULL, and topics_find() tells. */
+static inline struct topic *topics_recent(struct sluice_producer *producer, const char *name)
+{
+    /* A1: sees the topic's members; pairs with R1 in topics.c. */
+    struct topic *topic =
+        atomic_load_explicit(topics_recent_slot(producer, name), memory_order_acquire);
+    if (UNLIKELY(!topic) || strcmp(topic->name, name) != 0 ||
+        UNLIKELY(atomic_load_explicit(&topic->stale, memory_order_relaxed)))
+        return NULL;
+    return topic;
+}
 
 /* The topic, known or asked for. Returns OK; TIMED_OUT, CONNECT, CLOSED, the broker's
  * UNKNOWN_TOPIC; FULL when it is not known and this is the I/O thread, which can't wait. */

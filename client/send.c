@@ -21,20 +21,23 @@ static int send_with_headers(struct sluice_producer *producer, const struct slui
                              uint32_t *taken);
 static int copy_headers(const struct sluice_record *record, struct record_header *headers,
                         uint64_t *bytes);
-static int check_record(struct sluice_producer *producer, const struct sluice_record *record);
+static inline int check_record(struct sluice_producer *producer,
+                               const struct sluice_record *record);
 static int too_large(uint64_t bytes, uint64_t bytes_max);
-static uint64_t record_bytes_max(struct sluice_producer *producer);
-static struct lane *choose_lane(struct topic *topic, const struct sluice_record *record);
-static int find_lane(struct sluice_producer *producer, const struct sluice_record *record,
-                     struct lane **lane);
+static inline uint64_t record_bytes_max(struct sluice_producer *producer);
+static inline struct lane *choose_lane(struct topic *topic, const struct sluice_record *record);
+static inline int find_lane(struct sluice_producer *producer, const struct sluice_record *record,
+                            struct lane **lane);
+static int find_lane_slowly(struct sluice_producer *producer, const struct sluice_record *record,
+                            struct lane **lane);
 static uint32_t collect_run(struct lane *lane, const struct sluice_record *records, uint32_t count,
                             struct lane_record *run);
-static void convert(struct sluice_producer *producer, const struct sluice_record *record,
-                    const struct record_header *headers, struct lane_record *converted);
-static int append(struct lane *lane, const struct lane_record *records, uint32_t count,
-                  uint32_t *taken);
-static int append_once(struct lane *lane, const struct lane_record *records, uint32_t count,
-                       uint32_t *taken);
+static inline void convert(struct sluice_producer *producer, const struct sluice_record *record,
+                           const struct record_header *headers, struct lane_record *converted);
+static inline int append(struct lane *lane, const struct lane_record *records, uint32_t count,
+                         uint32_t *taken);
+static inline int append_once(struct lane *lane, const struct lane_record *records, uint32_t count,
+                              uint32_t *taken);
 static int append_waiting(struct lane *lane, const struct lane_record *records, uint32_t count,
                           uint32_t *taken);
 
@@ -88,7 +91,7 @@ static int send_run(struct sluice_producer *producer, const struct sluice_record
 
 /* ---- what is allowed ---- */
 
-static int check_record(struct sluice_producer *producer, const struct sluice_record *record)
+static inline int check_record(struct sluice_producer *producer, const struct sluice_record *record)
 {
     int fatal = atomic_load_explicit(&producer->fatal, memory_order_relaxed);
     if (UNLIKELY(fatal != SLUICE_OK))
@@ -105,7 +108,7 @@ static int check_record(struct sluice_producer *producer, const struct sluice_re
     return SLUICE_OK;
 }
 
-static uint64_t record_bytes_max(struct sluice_producer *producer)
+static inline uint64_t record_bytes_max(struct sluice_producer *producer)
 {
     uint32_t limit =
         atomic_load_explicit(&producer->client->record_bytes_max, memory_order_relaxed);
@@ -165,8 +168,16 @@ static int copy_headers(const struct sluice_record *record, struct record_header
 
 /* ---- where it goes ---- */
 
-static int find_lane(struct sluice_producer *producer, const struct sluice_record *record,
-                     struct lane **lane)
+static inline int find_lane(struct sluice_producer *producer, const struct sluice_record *record,
+                            struct lane **lane)
+{
+    struct topic *topic = topics_recent(producer, record->topic);
+    *lane = topic ? choose_lane(topic, record) : NULL;
+    return LIKELY(*lane) ? SLUICE_OK : find_lane_slowly(producer, record, lane);
+}
+
+static int find_lane_slowly(struct sluice_producer *producer, const struct sluice_record *record,
+                            struct lane **lane)
 {
     struct topic *topic;
     int status = topics_find(producer, record->topic, record->partition, &topic);
@@ -180,7 +191,7 @@ static int find_lane(struct sluice_producer *producer, const struct sluice_recor
     return SLUICE_E_UNKNOWN_PARTITION;
 }
 
-static struct lane *choose_lane(struct topic *topic, const struct sluice_record *record)
+static inline struct lane *choose_lane(struct topic *topic, const struct sluice_record *record)
 {
     struct lanes *lanes = atomic_load_explicit(&topic->lanes, memory_order_acquire);
     uint32_t partition = record->partition;
@@ -207,8 +218,8 @@ static uint32_t collect_run(struct lane *lane, const struct sluice_record *recor
     return n;
 }
 
-static void convert(struct sluice_producer *producer, const struct sluice_record *record,
-                    const struct record_header *headers, struct lane_record *converted)
+static inline void convert(struct sluice_producer *producer, const struct sluice_record *record,
+                           const struct record_header *headers, struct lane_record *converted)
 {
     int64_t timestamp_ms =
         record->timestamp_ms ? record->timestamp_ms : (int64_t)client_wall_ms(producer->client);
@@ -224,8 +235,8 @@ static void convert(struct sluice_producer *producer, const struct sluice_record
 
 /* ---- and in it goes ---- */
 
-static int append(struct lane *lane, const struct lane_record *records, uint32_t count,
-                  uint32_t *taken)
+static inline int append(struct lane *lane, const struct lane_record *records, uint32_t count,
+                         uint32_t *taken)
 {
     struct sluice_producer *producer = lane->producer;
     int status = append_once(lane, records, count, taken);
@@ -235,8 +246,8 @@ static int append(struct lane *lane, const struct lane_record *records, uint32_t
     return status == SLUICE_E_FULL && *taken > 0 ? SLUICE_OK : status;
 }
 
-static int append_once(struct lane *lane, const struct lane_record *records, uint32_t count,
-                       uint32_t *taken)
+static inline int append_once(struct lane *lane, const struct lane_record *records, uint32_t count,
+                              uint32_t *taken)
 {
     bool signal;
     int status = lane_append(lane, records, count, taken, &signal);

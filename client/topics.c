@@ -1,11 +1,11 @@
 /* The topics a producer sends to: found without a lock, asked for once.
  *
  * Topics hang in hash buckets that only ever grow at their heads, and live as long as the producer;
- * so a reader needs no lock and no reference. The happy path of a send compares one name. The first
- * send to a topic waits for METADATA; so does the first after the broker said that it doesn't know
- * the topic or the partition any more, and one to a partition beyond those known. A topic that was
- * deleted and made anew has another id: it gets a new entry in front of the old one, with fresh
- * lanes. */
+ * so a reader needs no lock and no reference. The happy path of a send compares one name, in
+ * topics_recent(). The first send to a topic waits for METADATA; so does the first after the broker
+ * said that it doesn't know the topic or the partition any more, and one to a partition beyond those
+ * known. A topic that was deleted and made anew has another id: it gets a new entry in front of the
+ * old one, with fresh lanes. */
 #include "client/producer_private.h"
 
 #include <stdlib.h>
@@ -34,20 +34,15 @@ static bool needs_asking(const struct topic *topic, uint32_t partition);
 int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
                 struct topic **topic_out)
 {
-    /* A1: sees the topic's members; pairs with R1 in learn(). */
-    struct topic *topic = atomic_load_explicit(&producer->last_topic, memory_order_acquire);
-    uint32_t bucket = 0;
-    if (!topic || strcmp(topic->name, name) != 0) {
-        bucket = bucket_of(name);
-        topic = find(producer, name, bucket);
-    }
+    uint32_t bucket = bucket_of(name);
+    struct topic *topic = find(producer, name, bucket);
     int status = SLUICE_OK;
     if (!topic || needs_asking(topic, partition))
-        status = ask(producer, name, bucket_of(name), &topic);
+        status = ask(producer, name, bucket, &topic);
     if (status != SLUICE_OK)
         return status;
-    if (topic != atomic_load_explicit(&producer->last_topic, memory_order_relaxed))
-        atomic_store_explicit(&producer->last_topic, topic, memory_order_release);
+    /* R1: hands on the topic's members; pairs with A1 in topics_recent(). */
+    atomic_store_explicit(topics_recent_slot(producer, name), topic, memory_order_release);
     *topic_out = topic;
     return SLUICE_OK;
 }
@@ -240,7 +235,7 @@ static int learn(struct sluice_producer *producer, const struct msg_metadata_top
         ok = topic != NULL;
         if (topic) {
             topic->next = atomic_load(&producer->buckets[bucket]);
-            /* R1: publishes the topic; pairs with A1 in topics_find() and the loads in find(). */
+            /* R2: publishes the topic; pairs with the loads in find(). */
             atomic_store_explicit(&producer->buckets[bucket], topic, memory_order_release);
         }
     }

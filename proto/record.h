@@ -1,5 +1,5 @@
 /* One record inside a batch, on the paths that cost per record: signed varints and the parser.
- * Only batch*.c include this.
+ * Only batch*.[ch] include this.
  *
  *   length  attributes  timestamp  offset   key      key  value    value  header   headers:
  *   varint  1 byte      varint     varint   varint        varint          varint   key, value

@@ -476,6 +476,28 @@ Test(publish, a_topic_made_anew_is_found_under_its_new_id)
     user_free(user);
 }
 
+/* A topic is found by the name's address first; its letters decide. */
+Test(publish, names_of_topics_may_lie_anywhere_and_change_between_sends)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){0});
+    fake_topic(user->broker, "u", 2);
+    char names[64][2] = {0};
+    for (uint32_t i = 0; i < 6400; i++) {
+        char *name = names[i % 64];
+        name[0] = i / 64 % 2 ? 'u' : 't';
+        struct sluice_record record = {.topic = name, .value = "v", .value_len = 1};
+        cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+    }
+    struct sluice_record record = {.topic = "u", .partition = 1, .value = "v", .value_len = 1};
+    cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
+    user_flush(user);
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 3200));
+    cr_expect(eq(u64, fake_record_count(user->broker, "u", 0), 3200));
+    cr_expect(eq(u64, fake_record_count(user->broker, "u", 1), 1));
+    user_free(user);
+}
+
 Test(publish, a_partition_that_was_added_is_found_when_it_is_asked_for)
 {
     struct user *user = user_new(&plain, 1);

@@ -461,7 +461,9 @@ Test(retry, sequences_wrap_to_zero_behind_their_last)
     user_send_many(user, 0, 1);
     user_flush(user);
     user_sleep_ms(20); // the I/O thread is at rest now, so its lane may be touched
-    struct topic *topic = atomic_load(&user->producer->last_topic);
+    struct topic *topic = NULL;
+    for (int i = 0; i < (int)RECENT_TOPIC_COUNT && !topic; i++)
+        topic = atomic_load(&user->producer->recent[i]);
     struct lane *lane = atomic_load(&topic->lanes)->lane[0];
     lane->next_sequence = lane->stored_sequence = SEQUENCE_MODULUS - 10;
     fake_forget_producers(user->broker);
