@@ -21,6 +21,11 @@ static const uint32_t class_count[BUFFER_CLASS_COUNT] = {
 };
 
 #define BUFFER_ALIGNMENT 4096
+/* A batch behind the head of a FETCH's answer, which is the longest. */
+#define READ_BYTES_MAX                                                                             \
+    (BATCH_BYTES_MAX_MAX + FRAME_HEADER_SIZE + DELIVER_META_FIXED +                                \
+     FETCH_ITEMS_MAX * (uint32_t)sizeof(struct deliver_item))
+static_assert(READ_BYTES_MAX > BUFFER_LARGE_BYTES, "else it were no use");
 
 size_t buffers_arena_bytes(uint32_t request_bytes_max)
 {
@@ -99,8 +104,8 @@ static uint32_t class_bytes(enum buffer_class class, uint32_t request_bytes_max)
         return BUFFER_MEDIUM_BYTES;
     case BUFFER_LARGE:
         return BUFFER_LARGE_BYTES;
-    default: /* a request that fits LARGE never asks for it, but there always is one */
-        return (uint32_t)align_up(max_u64(request_bytes_max, BUFFER_LARGE_BYTES) + 4 * KIB,
+    default: /* a request that fits LARGE never asks for it, but readers of the largest batches do */
+        return (uint32_t)align_up(max_u64(request_bytes_max, READ_BYTES_MAX) + 4 * KIB,
                                   BUFFER_ALIGNMENT);
     }
 }

@@ -63,10 +63,10 @@ static enum pass pass_begin(struct cursors *cursors, struct shard *shard,
                             struct subscription *subscription)
 {
     uint32_t head = head_bytes(subscription);
-    uint64_t wish = max_u64(subscription->size_wish, (uint64_t)head + subscription->bytes_max);
-    if (subscription->size_wish <= BUFFER_LARGE_BYTES)
-        wish = min_u64(wish, BUFFER_LARGE_BYTES);
-    if (!delivery_begin(cursors, shard, subscription, (uint32_t)wish))
+    uint32_t allowed =
+        (uint32_t)min_u64((uint64_t)head + subscription->bytes_max, BUFFER_LARGE_BYTES);
+    uint32_t wish = (uint32_t)max_u64(subscription->size_wish, allowed);
+    if (!delivery_begin(cursors, shard, subscription, wish, subscription->size_wish))
         return PASS_SHORT;
     memset(subscription->delivery->buffer->bytes, 0, head);
     subscription->fill = head;
@@ -169,6 +169,11 @@ static enum pass pass_take(struct cursors *cursors, struct shard *shard,
     if (read->status == E_TOO_LARGE && !cursor->is_searching) {
         if (subscription->fetch_bytes > 0) { // the next answer's first batch
             set_item(subscription, cursor, PE_NONE, 0);
+            return go_on(subscription);
+        }
+        if (subscription->delivery->buffer->class == BUFFER_JUMBO) { // not even in the largest
+            subscription->fetch_failed = true;
+            set_item(subscription, cursor, PE_BATCH_TOO_LARGE, 0);
             return go_on(subscription);
         }
         subscription->size_wish = head_bytes(subscription) + read->needed_bytes;

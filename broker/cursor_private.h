@@ -80,10 +80,10 @@ void subscription_free_when_quiet(struct cursors *cursors, struct shard *shard,
 
 /* ---- cursor_read.c ---- */
 
-/* Makes subscription->delivery with a buffer of at least `bytes`. False: no request, buffer, or room among the
- * pinned bytes now. */
+/* Makes subscription->delivery with a buffer of `wish` bytes, or else of `least`. False: no request, buffer, or room
+ * among the pinned bytes now. */
 bool delivery_begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
-                    uint32_t bytes);
+                    uint32_t wish, uint32_t least);
 void delivery_drop(struct cursors *cursors, struct shard *shard, struct subscription *subscription);
 void delivery_send(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
                    bool last);

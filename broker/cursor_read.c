@@ -54,7 +54,8 @@ static enum step read_one(struct cursors *cursors, struct shard *shard,
     if (subscription->credit < DELIVER_HEAD + BATCH_HEADER_SIZE)
         return STEP_STARVED; // cursors_credit() makes it ready again
     if (!subscription->delivery &&
-        !delivery_begin(cursors, shard, subscription, subscription->size_wish))
+        !delivery_begin(cursors, shard, subscription, subscription->size_wish,
+                        subscription->size_wish))
         return STEP_SHORT;
     uint32_t room = delivery_capacity(subscription) - subscription->fill;
     if (room < DELIVER_HEAD + BATCH_HEADER_SIZE)
@@ -170,6 +171,8 @@ static enum step make_room(struct cursors *cursors, struct shard *shard,
         (uint32_t)max_u64(needed, BUFFER_MEDIUM_BYTES); // until a small delivery
     if (subscription->fill > 0)
         return STEP_SEND;
+    if (subscription->delivery->buffer->class == BUFFER_JUMBO) // there is none larger
+        return deliver_error(cursors, subscription, cursor, PE_BATCH_TOO_LARGE);
     delivery_drop(cursors, shard, subscription);
     return STEP_NEXT;
 }
@@ -229,9 +232,10 @@ uint32_t delivery_capacity(const struct subscription *subscription)
 }
 
 bool delivery_begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
-                    uint32_t bytes)
+                    uint32_t wish, uint32_t least)
 {
-    bool begun = begin(cursors, shard, subscription, bytes);
+    bool begun = begin(cursors, shard, subscription, wish) ||
+                 (least < wish && begin(cursors, shard, subscription, least));
     cursors->buffers_missed |= !begun;
     return begun;
 }

@@ -22,7 +22,9 @@
 #define BUFFER_MEDIUM_COUNT                                                                        \
     128 // 33 MiB: 4 MiB in flight saturate the disk; rest is for many connections
 #define BUFFER_LARGE_COUNT 16 // 17 MiB
-#define BUFFER_JUMBO_COUNT 1  // request_bytes_max + 4 KiB
+#define BUFFER_JUMBO_COUNT 1  // request_bytes_max or the largest batch, + 4 KiB
+#define BATCH_BYTES_MAX_MAX                                                                        \
+    ((uint32_t)(4 * MIB)) // as large may be what is stored, whatever is configured today
 #define REQUEST_BYTES_MAX_MAX                                                                      \
     (64 * MIB) // how large request_bytes_max may be made: JUMBO buffers grow with it
 

@@ -22,6 +22,7 @@ struct shard_fixture {
     struct random random;
     uint64_t seed, life, now_ns;
     uint16_t shard_count;
+    uint32_t batch_bytes_max;
     struct shard shards[SHF_SHARDS_MAX];
     struct store_identity identity;
     int lock_fd;
@@ -36,7 +37,7 @@ struct shard_fixture {
     struct request *deliveries[SHF_DELIVERIES_MAX];
     uint32_t delivery_count;
     bool hold_deliveries; // keep them, as a slow connection does; else they go home at once
-    uint8_t delivered[1 << 20];
+    uint8_t delivered[4 << 20];
     uint32_t delivered_bytes;
 };
 
@@ -97,19 +98,19 @@ static inline int shf_open_shard(struct shard_fixture *f, uint16_t id)
         .slot_shard = f->slot_shard,
         .shard_core = f->shard_core,
         .shard_count = f->shard_count,
-        .limits = {.batch_bytes_max = MIB, .record_bytes_max = 256 * KIB},
+        .limits = {.batch_bytes_max = f->batch_bytes_max, .record_bytes_max = 256 * KIB},
         .topic_defaults = {.retention_ms = le64_make(UINT64_MAX),
                            .retention_bytes = le64_make(UINT64_MAX),
-                           .batch_bytes_max = le32_make(MIB),
+                           .batch_bytes_max = le32_make(f->batch_bytes_max),
                            .validation = 1},
         .store = {.io = f->io,
                   .random = &f->random,
                   .arena = &f->arena,
                   .dir = "data",
                   .segment_bytes = f->identity.segment_bytes,
-                  .batch_bytes_max = MIB,
+                  .batch_bytes_max = f->batch_bytes_max,
                   .group_slot_count = 4,
-                  .wal_bytes_budget = 32 * MIB,
+                  .wal_bytes_budget = 32 * (uint64_t)f->batch_bytes_max,
                   .index_cache_bytes = 4 * MIB,
                   .read_slot_count = 2,
                   .partition_count_max = 1024,
@@ -121,10 +122,10 @@ static inline int shf_open_shard(struct shard_fixture *f, uint16_t id)
     return shard_open(&f->shards[id], &options, &result, f->text);
 }
 
-static inline size_t shf_arena_bytes(void)
+static inline size_t shf_arena_bytes(const struct shard_fixture *f)
 {
     struct store_options options = {.segment_bytes = 4 * MIB,
-                                    .batch_bytes_max = MIB,
+                                    .batch_bytes_max = f->batch_bytes_max,
                                     .group_slot_count = 4,
                                     .read_slot_count = 2};
     return SHF_SHARDS_MAX * (store_arena_bytes(&options) + MIB) + buffers_arena_bytes(MIB + 65536) +
@@ -140,9 +141,9 @@ static inline int shf_open(struct shard_fixture *f)
                                                      .start_ns = NS_PER_S * f->life,
                                                      .wall_ms = 1700000000000 + f->life * 100000});
     random_init(&f->random, f->seed * 77 + f->life);
-    cr_assert_eq(arena_init(&f->arena, shf_arena_bytes(), false), 0);
+    cr_assert_eq(arena_init(&f->arena, shf_arena_bytes(f), false), 0);
     f->identity.shard_count = f->shard_count;
-    f->identity.segment_bytes = 4 * MIB;
+    f->identity.segment_bytes = 4 * f->batch_bytes_max;
     int status = store_dir_open(f->io, "data", false, &f->identity, &f->lock_fd, f->text);
     if (status)
         return status;
@@ -163,13 +164,20 @@ static inline int shf_open(struct shard_fixture *f)
     return status;
 }
 
-static inline void shf_init(struct shard_fixture *f, uint64_t seed, uint16_t shard_count)
+static inline void shf_init_with(struct shard_fixture *f, uint64_t seed, uint16_t shard_count,
+                                 uint32_t batch_bytes_max)
 {
     memset(f, 0, sizeof(*f));
     f->seed = seed;
     f->shard_count = shard_count;
+    f->batch_bytes_max = batch_bytes_max;
     f->disk = sim_disk_new(seed, 512 * MIB);
     cr_assert_eq(shf_open(f), 0, "%s", f->text);
+}
+
+static inline void shf_init(struct shard_fixture *f, uint64_t seed, uint16_t shard_count)
+{
+    shf_init_with(f, seed, shard_count, MIB);
 }
 
 static inline void shf_end_life(struct shard_fixture *f)

@@ -279,6 +279,89 @@ Test(shard, a_fetch_answers_at_once_or_when_something_comes_or_at_its_deadline)
     shf_free(f);
 }
 
+static struct request *fetch_of(struct shard_fixture *f, uint32_t topic_id, uint32_t bytes_max)
+{
+    struct request *request = shf_request(f, 0, OP_FETCH, 60);
+    struct writer w = shf_writer(request);
+    write_fetch_begin(&w, bytes_max, 0, 0, 1);
+    write_fetch_item(&w, topic_id, 0, START_BEGINNING, 0, 0);
+    shf_seal(request, &w, 0);
+    return request;
+}
+
+/* A batch of 2 MiB or so: larger than any buffer but the largest. */
+static void publish_large(struct shard_fixture *f, uint32_t topic_id)
+{
+    enum { RECORDS = 9, CAPACITY = 3 << 20 };
+    static uint8_t bytes[CAPACITY], value[240 * KIB];
+    struct batch_builder builder;
+    uint8_t *batch;
+    batch_builder_init(&builder, bytes, sizeof(bytes));
+    for (int i = 0; i < RECORDS; i++) {
+        struct record record = {.timestamp_ms = 1000, .value = {value, sizeof(value)}};
+        cr_assert_eq(batch_builder_add(&builder, &record), 0);
+    }
+    uint32_t size = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, UINT16_MAX,
+                                         UINT32_MAX, NULL, 0, &batch);
+    struct request *request = shf_request(f, 0, OP_PRODUCE, 1);
+    uint8_t *frame = malloc(CAPACITY);
+    request->frames = frame;
+    struct writer w = writer_make(frame + FRAME_HEADER_SIZE, CAPACITY - FRAME_HEADER_SIZE);
+    write_produce_begin(&w, 1, 0);
+    write_produce_item(&w, topic_id, 0, size);
+    memcpy(w.at, batch, size);
+    shf_seal(request, &w, size);
+    shf_call(f, request);
+    cr_assert_eq(le16_get(shf_outcome(request).error), PE_NONE, "%s", request->text);
+    shf_release(f, request);
+    free(frame);
+}
+
+/* What was stored when larger requests were allowed can be read when only small ones are: the fixture's buffers are for
+ * requests of 1 MiB. */
+Test(shard, a_batch_larger_than_any_request_is_still_read, .timeout = 20)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init_with(f, 23, 1, 3 * MIB);
+    uint32_t topic_id = make_topic(f, "orders", 1);
+    uint64_t next = 0;
+    uint16_t error;
+    publish_large(f, topic_id);
+    cr_assert_eq(shf_subscribe(f, 50, topic_id, 0, START_BEGINNING, 0, 8 * MIB), PE_NONE);
+    shf_turns(f, 50);
+    cr_assert_eq(shf_take_records(f, &next, &error), 9);
+    static const uint32_t sizes[] = {0, 1, 100000, 4 * MIB, UINT32_MAX - 72, UINT32_MAX};
+    for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+        shf_release(f, shf_call(f, fetch_of(f, topic_id, sizes[i])));
+        shf_turns(f, 50);
+        next = 0;
+        cr_assert_eq(shf_take_records(f, &next, &error), 9, "bytes_max %u", sizes[i]);
+    }
+    shf_free(f);
+}
+
+/* As a fetch asks for the buffer of all it may bring, others that hold those would stop it for little. */
+Test(shard, a_fetch_that_allows_much_takes_a_smaller_buffer_when_the_large_ones_are_used_up)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 24, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    struct buffer *taken[BUFFER_LARGE_COUNT];
+    uint32_t count = 0;
+    uint64_t offset, next = 0;
+    uint16_t error;
+    cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    struct request *request = fetch_of(f, publish.topic_id, UINT32_MAX);
+    while ((taken[count] = buffer_acquire(&f->buffers, BUFFER_LARGE_BYTES)))
+        count++;
+    shf_release(f, shf_call(f, request));
+    shf_turns(f, 20);
+    cr_assert_eq(shf_take_records(f, &next, &error), 3);
+    while (count > 0)
+        buffer_unref(&f->buffers, taken[--count]);
+    shf_free(f);
+}
+
 /* Sixteen subscriptions of 16384 times the same partition would be all cursors of a shard, for one connection. */
 Test(shard, who_reads_a_partition_twice_is_told_so_and_nothing_is_begun)
 {
