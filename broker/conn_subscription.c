@@ -54,11 +54,26 @@ void conn_subscription_delivered(struct conn *conn, struct conn_subscription *su
     subscription->owed[delivery->shard] += delivery->frame_bytes;
 }
 
+/* They would leave behind the answer to UNSUBSCRIBE, which goes in the first lane. One that is being sent can't be
+ * called back, but its buffer is finished before the lane changes. */
+static void drop_unsent(struct conn *conn, uint64_t id)
+{
+    LIST_EACH(node, &conn->deliveries)
+    {
+        struct request *delivery = CONTAINER_OF(node, struct request, link);
+        if (delivery->kind != REQUEST_DELIVER || delivery->u.deliver.subscription != id)
+            continue;
+        list_remove(&delivery->link);
+        delivery_finish(conn->core, delivery);
+    }
+}
+
 void conn_subscription_remove(struct conn *conn, struct conn_subscription *subscription)
 {
     struct core *core = conn->core;
     for (struct list *node; (node = list_pop_front(&subscription->held));)
         mailbox_reply(&core->mailbox, CONTAINER_OF(node, struct request, link));
+    drop_unsent(conn, subscription->id);
     list_remove(&subscription->link);
     conn->subscription_count--;
     pool_release(&core->conns.subscriptions, subscription);

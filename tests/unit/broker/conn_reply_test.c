@@ -464,6 +464,50 @@ Test(conn_reply, deliveries_of_a_subscription_that_ended_go_home_unsent)
     rig_free(rig);
 }
 
+/* The answer goes out in the first lane, the deliveries wait in the second. */
+Test(conn_reply, no_delivery_goes_out_behind_the_answer_to_unsubscribe)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    struct frame frame;
+    uint32_t partition = 0;
+    wire_fetch(&wire, OP_SUBSCRIBE, 9, 1000, &partition, 1);
+    wire_fetch(&wire, OP_SUBSCRIBE, 10, 1000, &partition, 1);
+    send_wire(rig, &client, &wire);
+    struct conn_id id = {0};
+    for (uint64_t n = 9; n <= 10; n++) {
+        struct request *request = rig_take(rig);
+        id = request->conn;
+        rig_reply(rig, request);
+        expect_reply(rig, &client, OP_SUBSCRIBE, n, &frame);
+    }
+    for (int i = 0; i < 4; i++) { // the first fills the socket, the others stand behind it
+        (void)deliver(rig, id, 0, 9, 2 << 20);
+        (void)deliver(rig, id, 0, 10, 100);
+    }
+    rig_turns(rig, 20);
+    wire_credit(&wire, OP_UNSUBSCRIBE, 9, 0);
+    send_wire(rig, &client, &wire);
+    rig_reply(rig, rig_take(rig));
+    rig_turns(rig, 20);
+    bool is_over = false;
+    for (uint32_t others = 0; others < 4 || !is_over;) {
+        cr_assert(client_next(rig, &client, &frame));
+        if (frame.op == OP_UNSUBSCRIBE) {
+            is_over = true;
+            continue;
+        }
+        cr_assert_eq(frame.op, OP_DELIVER);
+        cr_assert(frame.correlation == 10 || !is_over, "a delivery behind the end");
+        others += frame.correlation == 10;
+    }
+    cr_assert_eq(mailbox_credits(&rig->shard, 0), MESH_RING_SLOTS);
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
 Test(conn_reply, credit_over_several_shards_goes_to_those_that_delivered)
 {
     struct rig *rig = rig_new(2);
