@@ -186,6 +186,8 @@ static int open_parcel(struct lane *lane, const struct record *record)
     if (!block)
         return SLUICE_E_FULL;
     lane->open = parcel_init(block, block_bytes, lane);
+    if (producer->compression == SLUICE_COMPRESSION_NONE)
+        batch_builder_sum_early(&lane->open->builder);
     lane->open->opened_ns = client_now_ns(producer->client);
     lane->open->record_index = lane->accepted;
     return SLUICE_OK;

@@ -6,7 +6,8 @@
 #include "client/parcel.h"
 #include "proto/batch_append.h"
 
-#define PREFETCH_BYTES 512 // ahead of the record that is being written
+#define PREFETCH_BYTES 1024  // ahead of the record that is being written
+#define PREFETCH_OPAQUES 32u // and of its pointer
 
 /* Adds a record. Returns 0, or FULL: it doesn't fit below batch_bytes_max in this block, nothing
  * changed. */
@@ -22,6 +23,8 @@ MUST_USE static inline int parcel_add(struct parcel *parcel, const struct record
     const uint8_t *next = parcel->builder.bytes + parcel->builder.len;
     __builtin_prefetch(next + PREFETCH_BYTES, 1);
     __builtin_prefetch(next + PREFETCH_BYTES + CACHE_LINE, 1);
+    if (opaques)
+        __builtin_prefetch(parcel_opaque(parcel, parcel->record_count + PREFETCH_OPAQUES), 1);
     if (UNLIKELY(batch_append(&parcel->builder, record) < 0))
         return E_FULL;
     if (opaques)

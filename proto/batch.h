@@ -115,8 +115,15 @@ struct batch_builder {
     uint32_t record_count;
     int64_t base_timestamp;
     int64_t max_timestamp;
+    /* The records' CRC-32C as far as it has been computed: their first bytes up to `summed`. */
+    uint32_t crc;
+    uint32_t summed;
+    uint32_t sum_at; // length at which it goes on; UINT32_MAX: all of it is left to finish()
 };
 void batch_builder_init(struct batch_builder *b, uint8_t *bytes, uint32_t capacity);
+/* For a batch that will not be compressed: computes the CRC on the way, every 4 KiB, while the
+ * records are in the cache of whoever adds them. */
+void batch_builder_sum_early(struct batch_builder *b);
 /* Exact bytes this record would add now; UINT32_MAX: more than any batch holds. */
 uint32_t batch_builder_record_size(const struct batch_builder *b, const struct record *record);
 /* 0, or E_FULL when it doesn't fit (nothing changed). */

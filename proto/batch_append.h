@@ -24,6 +24,7 @@ struct record_plan {
 uint64_t record_headers_size(const struct record *record);
 uint8_t *record_put_headers(uint8_t *to, const struct record *record);
 uint8_t *record_put_long_varint(uint8_t *to, uint64_t raw);
+void batch_builder_sum(struct batch_builder *b);
 
 /* One and two bytes are nearly all there are. */
 static inline uint32_t record_varint_size(uint64_t raw)
@@ -106,6 +107,8 @@ static inline int batch_append(struct batch_builder *b, const struct record *rec
         b->max_timestamp = record->timestamp_ms;
     b->len = (uint32_t)(end - b->bytes);
     b->record_count++;
+    if (UNLIKELY(b->len >= b->sum_at))
+        batch_builder_sum(b);
     return E_OK;
 }
 

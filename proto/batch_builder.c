@@ -1,21 +1,36 @@
 /* Building record batches in a caller's buffer.
  *
  * The happy path is: init, add until E_FULL or until it is time to send, finish. Adding is in
- * batch_append.h, inline; finishing fills the header and computes the CRC-32C. Nothing here fails
- * except for lack of room, and then nothing changed. */
+ * batch_append.h, inline; finishing fills the header and computes the CRC-32C, or what is missing of
+ * it. Nothing here fails except for lack of room, and then nothing changed. */
 #include "proto/batch.h"
 
 #include "base/hash.h"
 #include "proto/batch_append.h"
 #include "proto/lz4_frame.h"
 
+#define CRC_COVERS_FROM offsetof(struct batch_header, attributes)
+#define SUM_BYTES 4096 // summed at a time: much more than a call costs, and surely in the cache
+
+static void set_producer_early(struct batch_builder *b, uint64_t producer_id,
+                               uint16_t producer_epoch, uint32_t base_sequence);
 static uint32_t compress_records(const struct batch_builder *b, uint8_t *scratch,
                                  uint32_t scratch_size);
 
 void batch_builder_init(struct batch_builder *b, uint8_t *bytes, uint32_t capacity)
 {
     ASSERT(capacity >= BATCH_HEADER_SIZE && capacity <= INT32_MAX);
-    *b = (struct batch_builder){.bytes = bytes, .capacity = capacity, .len = BATCH_HEADER_SIZE};
+    *b = (struct batch_builder){.bytes = bytes,
+                                .capacity = capacity,
+                                .len = BATCH_HEADER_SIZE,
+                                .summed = BATCH_HEADER_SIZE,
+                                .sum_at = UINT32_MAX};
+}
+
+void batch_builder_sum_early(struct batch_builder *b)
+{
+    ASSERT(b->record_count == 0);
+    b->sum_at = BATCH_HEADER_SIZE + SUM_BYTES;
 }
 
 uint32_t batch_builder_record_size(const struct batch_builder *b, const struct record *record)
@@ -50,7 +65,10 @@ uint32_t batch_builder_finish(struct batch_builder *b, enum batch_codec codec, u
         .record_count = be32_make(b->record_count),
     };
     memcpy(*out, &header, sizeof(header));
-    batch_set_producer(*out, producer_id, producer_epoch, base_sequence); // and the CRC
+    if (compressed || b->summed == BATCH_HEADER_SIZE)
+        batch_set_producer(*out, producer_id, producer_epoch, base_sequence); // and the CRC
+    else
+        set_producer_early(b, producer_id, producer_epoch, base_sequence);
     return size;
 }
 
@@ -66,6 +84,21 @@ uint64_t record_payload_size(const struct record *record)
     for (uint32_t i = 0; i < record->header_count; i++)
         size += (uint64_t)record->headers[i].key.len + record->headers[i].value.len;
     return size;
+}
+
+/* batch_set_producer() for a batch whose records are summed already, but for the last few: the CRC
+ * begins with the header's fields, which come last. */
+static void set_producer_early(struct batch_builder *b, uint64_t producer_id,
+                               uint16_t producer_epoch, uint32_t base_sequence)
+{
+    struct batch_header *header = (struct batch_header *)b->bytes;
+    header->producer_id = be64_make(producer_id);
+    header->producer_epoch = be16_make(producer_epoch);
+    header->base_sequence = be32_make(base_sequence);
+    batch_builder_sum(b);
+    uint32_t fields = hash_crc32c(&header->attributes, BATCH_HEADER_SIZE - CRC_COVERS_FROM);
+    uint32_t crc = hash_crc32c_combine(fields, b->crc, b->len - BATCH_HEADER_SIZE);
+    header->crc = be32_make(crc);
 }
 
 /* Size of the compressed batch, or 0 when it would not be smaller. */
@@ -113,4 +146,11 @@ uint8_t *record_put_long_varint(uint8_t *to, uint64_t raw)
     }
     *to++ = (uint8_t)raw;
     return to;
+}
+
+void batch_builder_sum(struct batch_builder *b)
+{
+    b->crc = hash_crc32c_extend(b->crc, b->bytes + b->summed, b->len - b->summed);
+    b->summed = b->len;
+    b->sum_at = b->len + SUM_BYTES;
 }

@@ -245,3 +245,26 @@ Test(hash, xxh3_in_pieces_is_that_of_the_whole_wherever_it_is_cut)
     cr_assert_eq(hash_stream_end(stream), hash_xxh3(bytes, BYTES_MAX), "asking changes nothing");
     hash_stream_free(stream);
 }
+
+Test(hash, crc32c_of_two_parts_follows_from_those_of_each)
+{
+    fill();
+    for (uint32_t len = 0; len < BYTES_MAX; len += 1 + len / 3) {
+        for (uint32_t cut = 0; cut <= len; cut += 1 + cut / 2) {
+            uint32_t a = hash_crc32c(bytes, cut), b = hash_crc32c(bytes + cut, len - cut);
+            cr_assert_eq(hash_crc32c_combine(a, b, len - cut), hash_crc32c(bytes, len),
+                         "%u cut at %u", len, cut);
+        }
+    }
+}
+
+/* Longer than any buffer here: twice n bytes are n bytes twice. */
+Test(hash, crc32c_combines_over_any_length)
+{
+    uint32_t crc = hash_crc32c("length", 6), once, twice;
+    for (uint32_t bit = 1; bit < 1u << 31; bit <<= 1) {
+        once = hash_crc32c_combine(crc, 0, 2 * bit);
+        twice = hash_crc32c_combine(hash_crc32c_combine(crc, 0, bit), 0, bit);
+        cr_assert_eq(once, twice, "%u", bit);
+    }
+}

@@ -195,6 +195,33 @@ Test(batch_builder, a_new_epoch_gets_a_right_crc)
     cr_assert_eq(info.base_sequence, 70);
 }
 
+/* The CRC that was computed on the way is the one that is computed at the end. */
+Test(batch_builder, a_batch_summed_early_is_the_same_batch)
+{
+    static uint8_t value[20000], early[1 << 20];
+    struct random random;
+    random_init(&random, 1);
+    for (size_t i = 0; i < sizeof(value); i++)
+        value[i] = (uint8_t)random_u32(&random);
+    for (uint32_t round = 0; round < 200; round++) {
+        struct batch_builder a, b;
+        uint8_t *out_a, *out_b;
+        batch_builder_init(&a, room, sizeof(room));
+        batch_builder_init(&b, early, sizeof(early));
+        batch_builder_sum_early(&b);
+        for (uint32_t i = 0; i <= round; i++) {
+            struct record record = make_record(TIME + i, NULL, "");
+            record.value = (struct slice){value, random_u32(&random) % (round % 2 ? 200 : 5000)};
+            cr_assert_eq(batch_builder_add(&a, &record), E_OK);
+            cr_assert_eq(batch_builder_add(&b, &record), E_OK);
+        }
+        uint32_t size = batch_builder_finish(&a, CODEC_NONE, round, 1, 2, NULL, 0, &out_a);
+        cr_assert_eq(batch_builder_finish(&b, CODEC_NONE, round, 1, 2, NULL, 0, &out_b), size);
+        cr_assert(batch_is_intact(out_b, size));
+        cr_assert_eq(memcmp(out_a, out_b, size), 0, "round %u", round);
+    }
+}
+
 Test(batch_builder, the_head_is_outside_the_crc)
 {
     struct batch_builder b;
