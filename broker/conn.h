@@ -78,7 +78,7 @@ struct conn {
     bool is_readable;                // io_readable() said so, and nothing was received since
     bool at_end;                     // the peer sends no more
     bool has_frame;                  // a frame has begun: phase_since_ns counts
-    uint64_t pinned_bytes;           // of buffers leased for this connection
+    uint64_t pinned_bytes;           // of buffers leased for this connection, also for answers
 
     /* ---- requests ---- */
     uint64_t publish_next;     // publish number that must come next

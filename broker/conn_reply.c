@@ -160,6 +160,8 @@ void conn_finish(struct conn *conn, struct request *request)
         conn->publishes -= request->frame_count;
     if (request->buffer)
         conn_unpin(conn, TAKE(request->buffer));
+    if (request->reply)
+        conn->pinned_bytes -= request->reply->capacity;
     request_drop(core, request);
     conn_wants_turn(conn); // it may read again
 }

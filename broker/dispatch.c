@@ -89,6 +89,12 @@ struct request *dispatch_request(struct conn *conn, uint8_t *bytes, const struct
     return request;
 }
 
+void dispatch_lend(struct conn *conn, struct request *request, struct buffer *reply)
+{
+    request->reply = reply;
+    conn->pinned_bytes += reply ? reply->capacity : 0;
+}
+
 void dispatch_send(struct conn *conn, struct request *request)
 {
     int status = mailbox_send(&conn->core->mailbox, request);
@@ -111,7 +117,7 @@ static enum conn_step to_shard(struct conn *conn, uint8_t *bytes, const struct f
             buffer_unref(buffers, reply);
         return CONN_WAITS;
     }
-    request->reply = reply;
+    dispatch_lend(conn, request, reply);
     dispatch_send(conn, request);
     return CONN_TAKEN;
 }

@@ -46,6 +46,8 @@ struct request *dispatch_merge(struct core *core, struct request *child);
 /* A request for this frame to one shard, not yet sent; the buffer is pinned. NULL: used up. */
 struct request *dispatch_request(struct conn *conn, uint8_t *bytes, const struct frame *frame,
                                  uint16_t shard);
+/* A buffer for the answer: until conn_finish() it counts as the connection's own. NULL: none. */
+void dispatch_lend(struct conn *conn, struct request *request, struct buffer *reply);
 void dispatch_send(struct conn *conn, struct request *request); // its mailbox has room
 uint16_t dispatch_core_of(const struct conn *conn, uint16_t shard);
 

@@ -83,6 +83,7 @@ enum conn_step dispatch_split(struct conn *conn, uint8_t *bytes, const struct fr
         give_back(conn, shards, &split);
         return CONN_WAITS;
     }
+    dispatch_lend(conn, split.parent, split.parent->reply);
     split.parent->shard = UINT16_MAX; // several
     EACH_SHARD(shard, shards)
     {

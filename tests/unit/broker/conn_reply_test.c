@@ -836,6 +836,43 @@ Test(conn_reply, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
     rig_free(rig);
 }
 
+Test(conn_reply, buffers_lent_for_answers_count_as_the_connections_own)
+{
+    struct rig *rig = rig_new(2);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    struct frame frame;
+    enum { COUNT = 200 };
+    for (uint64_t i = 0; i < COUNT; i++)
+        wire_empty(&wire, OP_METADATA, i);
+    send_wire(rig, &client, &wire);
+    rig_turns(rig, 50);
+    cr_assert_leq((uint64_t)rig->request_count * BUFFER_MEDIUM_BYTES,
+                  CONN_PINNED_BYTES_MAX + BUFFER_MEDIUM_BYTES);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        struct request *request = rig_take(rig);
+        request->reply_bytes =
+            frame_seal(request->reply->bytes, OP_METADATA, FRAME_REPLY, i, i % 2 ? 100 : 200000, 0);
+        rig_reply(rig, request);
+        expect_reply(rig, &client, OP_METADATA, i, &frame);
+    }
+    uint32_t partitions[2];
+    partitions_of_shards(rig, partitions);
+    wire_offsets(&wire, 5, partitions, 2);
+    send_wire(rig, &client, &wire);
+    struct request *first = rig_take(rig), *second = rig_take(rig);
+    second->error = PE_OVERLOADED;
+    first->error = PE_OVERLOADED;
+    rig_reply(rig, first);
+    rig_reply(rig, second);
+    cr_assert_eq(expect_error(rig, &client, OP_OFFSETS), PE_OVERLOADED);
+    rig_turns(rig, 10);
+    cr_assert_eq(only_conn(rig)->pinned_bytes, 0);
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
 Test(conn_reply, connections_that_find_no_buffer_wait_and_are_all_served_in_the_end, .timeout = 30)
 {
     struct rig *rig = rig_new(1);
