@@ -23,6 +23,7 @@ static bool tell_shards(struct conn *conn);
 static int send_unsent(struct conns *conns);
 static int turn_connections(struct conns *conns);
 static int retry_waiting(struct conns *conns);
+static bool is_untried(const struct conns *conns);
 static int evict_drips(struct conns *conns);
 static int evict_unread(struct conns *conns);
 static int tell_goaway(struct conns *conns);
@@ -415,8 +416,10 @@ void conn_waits(struct conn *conn)
     struct core *core = conn->core;
     core->conns.buffers_missed |= core->buffers.missed;
     core->buffers.missed = false;
-    if (!list_is_linked(&conn->wait_link))
-        list_push_back(&core->conns.waiting, &conn->wait_link);
+    if (list_is_linked(&conn->wait_link))
+        return;
+    conn->wait_round = core->conns.round; // so they stand in the order of rounds
+    list_push_back(&core->conns.waiting, &conn->wait_link);
 }
 
 int conns_turn(struct conns *conns)
@@ -473,28 +476,28 @@ static void turn(struct conn *conn)
     }
 }
 
-/* Round robin: who fails again goes to the end. A round in which nobody got on is not repeated
- * before something was given back. */
+/* Whenever something was given back, everyone gets one try, over as many turns as that takes: who could go on may stand
+ * behind many that can't. Who fails again goes to the end. */
 static int retry_waiting(struct conns *conns)
 {
     uint64_t freed = conns->core->buffers.freed + conns->core->replies;
-    bool changed = freed != conns->freed_seen;
+    conns->round += freed != conns->freed_seen;
     conns->freed_seen = freed;
-    if (list_is_empty(&conns->waiting) || (!changed && !conns->retry)) {
-        conns->retry = false;
-        return 0;
-    }
-    int count = 0, tries = 0;
-    struct list *last = conns->waiting.prev;
-    for (bool more = true; more && tries < WAITING_TRIES_MAX; tries++) {
-        more = conns->waiting.next != last;
+    int count = 0;
+    for (int tries = 0; tries < WAITING_TRIES_MAX && is_untried(conns); tries++) {
         struct conn *conn = CONTAINER_OF(list_pop_front(&conns->waiting), struct conn, wait_link);
         turn(conn);
         count += !list_is_linked(&conn->wait_link);
-        more = more && !list_is_empty(&conns->waiting);
     }
-    conns->retry = count > 0 && !list_is_empty(&conns->waiting);
+    conns->retry = is_untried(conns);
     return count;
+}
+
+/* The head of those that wait has not had its try in this round; then who was tried longer ago hasn't, either. */
+static bool is_untried(const struct conns *conns)
+{
+    return !list_is_empty(&conns->waiting) &&
+           CONTAINER_OF(conns->waiting.next, struct conn, wait_link)->wait_round != conns->round;
 }
 
 /* While others wait for buffers, one that is held by a frame in drips is taken away: its connection

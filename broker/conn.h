@@ -61,6 +61,7 @@ struct conn {
     struct list free_link;  // FREE: in conns->free
     struct list turn_link;  // in conns->turns: something to do in this turn
     struct list wait_link;  // in conns->waiting: for buffers, requests, mailbox places
+    uint64_t wait_round;    // in which it was last tried
     struct list phase_link; // in one of conns->phases: the deadline of its phase or frame
     struct list send_link;  // in conns->sends
     uint64_t phase_since_ns;
@@ -127,8 +128,9 @@ struct conns {
     struct list unsent; // requests that found their mailbox full; sent before anything else
     struct pool subscriptions;
     bool buffers_missed; // among those that wait are some that found no buffer
-    uint64_t freed_seen; // what `waiting` was last tried for
-    bool retry;          // a try of `waiting` helped: try on
+    uint64_t freed_seen; // what `waiting` is being tried for
+    uint64_t round;      // of tries of `waiting`
+    bool retry;          // some have not had their try in this round
     bool draining;
     uint32_t goaway_next;  // slots below were told
     uint8_t discard[4096]; // where LINGERING connections receive to

@@ -935,6 +935,42 @@ Test(conn_reply, many_that_waited_are_all_served_when_much_is_freed_at_once, .ti
     rig_free(rig);
 }
 
+/* More connections than are tried in a turn wait for what does not come; behind them is one that could go on. */
+Test(conn_reply, who_can_go_on_is_found_behind_many_that_cannot, .timeout = 30)
+{
+    enum { STUCK = 50 };
+    struct rig *rig = rig_new(1);
+    struct client stuck[STUCK], healthy;
+    struct buffer *taken[4096], *jumbo;
+    uint32_t taken_count = 0;
+    struct wire wire = wire_new();
+    struct frame frame;
+    for (int i = 0; i < STUCK; i++)
+        stuck[i] = client_hello(rig);
+    healthy = client_hello(rig);
+    jumbo = buffer_acquire(&rig->core->buffers, BUFFER_LARGE_BYTES + 1);
+    wire_produce_one(&wire, 1, 2 << 20);
+    for (int i = 0; i < STUCK; i++)
+        client_send(rig, &stuck[i], wire.bytes, 5000);
+    rig_turns(rig, 50);
+    while ((taken[taken_count] = buffer_acquire_for(&rig->core->buffers, 1, BUFFER_FOR_RECEIVE)))
+        taken_count++;
+    wire.length = 0;
+    wire_empty(&wire, OP_PING, 3);
+    send_wire(rig, &healthy, &wire);
+    rig_turns(rig, 50);
+    buffer_unref(&rig->core->buffers, taken[--taken_count]);
+    expect_reply(rig, &healthy, OP_PING, 3, &frame);
+    while (taken_count > 0)
+        buffer_unref(&rig->core->buffers, taken[--taken_count]);
+    buffer_unref(&rig->core->buffers, jumbo);
+    for (int i = 0; i < STUCK; i++)
+        client_close(&stuck[i]);
+    client_close(&healthy);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
 Test(conn_reply, the_largest_requests_of_two_connections_take_turns, .timeout = 30)
 {
     struct rig *rig = rig_new(1);
