@@ -164,6 +164,8 @@ enum conn_step conn_fail(struct conn *conn, uint16_t error, uint16_t op, uint64_
     struct address address;
     if (address_of_peer(conn->fd, &address) == 0)
         address_format(&address, peer);
+    if (text == NULL || *text == '\0')
+        text = proto_error_text(error);
     if (error == PE_LIMIT_REACHED) {
         LOG_WARN("conn.refused", LOG_STR("peer", peer), LOG_STR("why", text));
     } else {

@@ -10,12 +10,14 @@
  * one operation, values. Nothing from the wire reaches an assertion. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "broker/broker.h"
 #include "broker/dispatch.h"
 
 static enum conn_step take_frame(struct conn *conn, uint8_t *bytes, uint32_t length);
 static enum conn_step take_op(struct conn *conn, uint8_t *bytes, const struct frame *frame);
 static enum conn_step take_hello(struct conn *conn, const struct frame *frame);
+static void log_hello(const struct conn *conn, const struct msg_hello *m);
 static bool send_hello_reply(struct conn *conn, const struct frame *frame, uint16_t version);
 static enum conn_step take_ping(struct conn *conn, const struct frame *frame);
 static enum conn_step take_status(struct conn *conn, const struct frame *frame);
@@ -130,7 +132,10 @@ static enum conn_step take_hello(struct conn *conn, const struct frame *frame)
         return answer_error(conn, frame, PE_INVALID_ARGUMENT, "HELLO was answered before");
     uint16_t error = read_hello(frame, &m);
     if (error)
-        return conn_fail(conn, error, OP_HELLO, frame->correlation, "HELLO is not well-formed");
+        return conn_fail(conn, error, OP_HELLO, frame->correlation,
+                         error == PE_MALFORMED
+                             ? "HELLO is not well-formed"
+                             : "versions from 1 on, client_id and software of at most 255 bytes");
     if (m.version_min > PROTO_VERSION_MAX || m.version_max < PROTO_VERSION_MIN) {
         snprintf(text, sizeof(text), "client speaks %u..%u, this broker %u..%u", m.version_min,
                  m.version_max, PROTO_VERSION_MIN, PROTO_VERSION_MAX);
@@ -141,7 +146,25 @@ static enum conn_step take_hello(struct conn *conn, const struct frame *frame)
         return CONN_WAITS;
     conn_deadline_stop(conn);
     conn->phase = CONN_OPEN;
+    log_hello(conn, &m);
     return CONN_TAKEN;
+}
+
+/* Which client is behind an address: both texts were checked. */
+static void log_hello(const struct conn *conn, const struct msg_hello *m)
+{
+    char peer[ADDRESS_TEXT_MAX] = "unknown", client_id[256], software[256];
+    struct address address;
+    if (log_get_level() > LOG_LEVEL_DEBUG)
+        return;
+    if (address_of_peer(conn->fd, &address) == 0)
+        address_format(&address, peer);
+    snprintf(client_id, sizeof(client_id), "%.*s", (int)m->client_id.len,
+             (const char *)m->client_id.bytes);
+    snprintf(software, sizeof(software), "%.*s", (int)m->software.len,
+             (const char *)m->software.bytes);
+    LOG_DEBUG("conn.hello", LOG_STR("peer", peer), LOG_STR("client_id", client_id),
+              LOG_STR("software", software));
 }
 
 static bool send_hello_reply(struct conn *conn, const struct frame *frame, uint16_t version)

@@ -99,6 +99,32 @@ Test(conn_parse, a_version_that_nobody_speaks_ends_the_connection)
     rig_free(rig);
 }
 
+Test(conn_parse, a_hello_with_a_value_that_is_not_allowed_is_told_what_is)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_connect(rig);
+    struct wire wire = wire_new();
+    struct frame frame;
+    struct msg_error m;
+    struct writer w = wire_meta(&wire);
+    write_hello(&w, &(struct msg_hello){.version_min = 1,
+                                        .version_max = 1,
+                                        .client_id = {(const uint8_t *)"a\0b", 3},
+                                        .software = slice_of_text("rig")});
+    wire_seal(&wire, &w, OP_HELLO, 0, 7, NULL, 0);
+    client_send(rig, &client, wire.bytes, wire.length);
+    cr_assert(client_next(rig, &client, &frame));
+    cr_assert_eq(read_error(&frame, &m), PE_NONE);
+    cr_assert_eq(m.error, PE_INVALID_ARGUMENT);
+    char text[100];
+    snprintf(text, sizeof(text), "%.*s", (int)m.text.len, (const char *)m.text.bytes);
+    cr_assert(strstr(text, "client_id") && strstr(text, "255"), "%s", text);
+    cr_assert_not(client_next(rig, &client, &frame));
+    client_close(&client);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
 Test(conn_parse, more_than_64_kib_before_hello_is_refused_by_its_length_alone)
 {
     struct rig *rig = rig_new(1);
