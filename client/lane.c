@@ -15,8 +15,7 @@
 #include "client/parcel_add.h"
 
 static inline bool add_to_open(struct lane *lane, const struct lane_record *record);
-static int add_making_room(struct lane *lane, const struct lane_record *record,
-                           struct parcel **closed);
+static int make_room(struct lane *lane, const struct record *record, struct parcel **closed);
 static int open_parcel(struct lane *lane, const struct record *record);
 static bool grow_open(struct lane *lane, const struct record *record);
 static struct parcel *close_open(struct lane *lane);
@@ -56,16 +55,20 @@ int lane_append(struct lane *lane, const struct lane_record *records, uint32_t c
     int status = SLUICE_OK;
     uint32_t i = 0;
     spinlock_take(&lane->lock);
-    while (i < count && !closed) {
-        if (UNLIKELY(!add_to_open(lane, &records[i])))
-            status = add_making_room(lane, &records[i], &closed);
-        if (UNLIKELY(status != SLUICE_OK))
-            break;
+    while (i < count) {
+        if (UNLIKELY(!add_to_open(lane, &records[i]))) {
+            status = make_room(lane, &records[i].record, &closed);
+            if (status != SLUICE_OK)
+                break;
+            continue; // it fits now
+        }
         i++;
         if (UNLIKELY(lane->open->record_count >= lane->producer->batch_records)) {
             ASSERT(!closed); // making room left a new batch with one record of two or more
             closed = close_open(lane);
         }
+        if (UNLIKELY(closed))
+            break;
     }
     /* Once the lock is free, what was closed may be sent, acked and gone; unless it has to be
      * compressed. */
@@ -141,35 +144,24 @@ void lane_release(struct lane *lane, struct parcel *parcel)
 
 static inline bool add_to_open(struct lane *lane, const struct lane_record *record)
 {
-    const struct sluice_producer *producer = lane->producer;
-    struct parcel *open = lane->open;
-    if (UNLIKELY(!open || lane->closed) ||
-        UNLIKELY(parcel_add(open, &record->record, record->opaque, producer->opaques,
-                            producer->batch_bytes) < 0))
+    if (UNLIKELY(!lane->open || lane->closed) ||
+        UNLIKELY(parcel_add(lane->open, &record->record, record->opaque, lane->producer->opaques) <
+                 0))
         return false;
     lane->accepted++;
     return true;
 }
 
-static int add_making_room(struct lane *lane, const struct lane_record *record,
-                           struct parcel **closed)
+/* Grows the open batch, or closes it and begins one that this record fits into. */
+static int make_room(struct lane *lane, const struct record *record, struct parcel **closed)
 {
     if (lane->closed)
         return SLUICE_E_CLOSED;
-    while (lane->open && grow_open(lane, &record->record)) {
-        if (add_to_open(lane, record))
-            return SLUICE_OK;
-    }
+    if (lane->open && grow_open(lane, record))
+        return SLUICE_OK;
     if (lane->open)
         *closed = close_open(lane);
-    int status = open_parcel(lane, &record->record);
-    if (status != SLUICE_OK)
-        return status;
-    int added = parcel_add(lane->open, &record->record, record->opaque, lane->producer->opaques,
-                           UINT32_MAX); // a single record may exceed batch_bytes
-    ASSERT(added == 0);
-    lane->accepted++;
-    return SLUICE_OK;
+    return open_parcel(lane, record);
 }
 
 static int open_parcel(struct lane *lane, const struct record *record)
@@ -178,6 +170,7 @@ static int open_parcel(struct lane *lane, const struct record *record)
     struct batch_builder empty = {.len = BATCH_HEADER_SIZE};
     uint32_t record_bytes = batch_builder_record_size(&empty, record);
     uint32_t needed = parcel_bytes_needed(record_bytes, producer->opaques);
+    uint64_t alone = (uint64_t)BATCH_HEADER_SIZE + record_bytes; // may exceed batch_bytes
     if (needed > BLOCK_BYTES_MAX || needed > producer->blocks.total_bytes / 2)
         return SLUICE_E_TOO_LARGE;
     uint32_t wanted = lane->size_hint > needed ? lane->size_hint : needed;
@@ -186,6 +179,7 @@ static int open_parcel(struct lane *lane, const struct record *record)
     if (!block)
         return SLUICE_E_FULL;
     lane->open = parcel_init(block, block_bytes, lane);
+    lane->open->batch_bytes_max = (uint32_t)max_u64(producer->batch_bytes, alone);
     if (producer->compression == SLUICE_COMPRESSION_NONE)
         batch_builder_sum_early(&lane->open->builder);
     lane->open->opened_ns = client_now_ns(producer->client);
@@ -217,6 +211,7 @@ static struct parcel *close_open(struct lane *lane)
 {
     struct sluice_producer *producer = lane->producer;
     struct parcel *parcel = TAKE(lane->open);
+    ASSERT(parcel->record_count > 0);
     uint32_t used = parcel_bytes_needed(parcel->builder.len, false) +
                     (producer->opaques ? parcel->record_count * (uint32_t)sizeof(void *) : 0);
     lane->size_hint = (uint32_t)min_u64(blocks_round_up(used), parcel->block_bytes);

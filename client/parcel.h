@@ -41,6 +41,7 @@ struct parcel {
     struct parcel *publish_next; // the next batch of the same PRODUCE frame
     struct lane *lane;
     uint32_t block_bytes;
+    uint32_t batch_bytes_max;
     bool compressing;  // closed, and a sender is still compressing it (lane->lock)
     bool compressed;   // finished by that sender; only the identity is missing
     bool on_wire;      // in a PRODUCE without an answer, or about to be

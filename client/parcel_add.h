@@ -9,16 +9,16 @@
 #define PREFETCH_BYTES 1024  // ahead of the record that is being written
 #define PREFETCH_OPAQUES 32u // and of its pointer
 
-/* Adds a record. Returns 0, or FULL: it doesn't fit below batch_bytes_max in this block, nothing
- * changed. */
+/* Adds a record. Returns 0, or FULL: it doesn't fit below the parcel's batch_bytes_max in this
+ * block, nothing changed. */
 MUST_USE static inline int parcel_add(struct parcel *parcel, const struct record *record,
-                                      void *opaque, bool opaques, uint32_t batch_bytes_max)
+                                      void *opaque, bool opaques)
 {
     uint32_t opaque_bytes = opaques ? (parcel->record_count + 1) * (uint32_t)sizeof(void *) : 0;
     uint32_t room = parcel_batch_capacity(parcel->block_bytes);
     if (UNLIKELY(opaque_bytes >= room))
         return E_FULL;
-    parcel->builder.capacity = (uint32_t)min_u64(room - opaque_bytes, batch_bytes_max);
+    parcel->builder.capacity = (uint32_t)min_u64(room - opaque_bytes, parcel->batch_bytes_max);
     /* The lines that the next records will be written to: fetched now, they are here by then. */
     const uint8_t *next = parcel->builder.bytes + parcel->builder.len;
     __builtin_prefetch(next + PREFETCH_BYTES, 1);
