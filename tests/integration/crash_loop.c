@@ -2,7 +2,7 @@
  * order.
  *
  *   sluice-crash-loop BIN_DIR DATA_DIR [--cycles N | --minutes M] [--io uring|epoll|auto] [--seed S]
- *                     [--power-cut MOUNT_POINT DEVICE]
+ *                     [--shards N] [--power-cut MOUNT_POINT DEVICE]
  *
  * Producer threads publish numbered records to several partitions through libsluice (idempotent), across all kills. A
  * record's value names its producer, its number in that partition, and is padded to a random length whose bytes follow from
@@ -71,6 +71,7 @@ struct loop {
     struct random random;
     uint64_t seed;
     uint32_t cycles, minutes;
+    const char *shards; // also the number of cores
     const char *mount_point, *device;
     _Atomic bool stop;
     _Atomic uint64_t acked, failed;
@@ -260,8 +261,13 @@ static void check_record(struct loop *loop, const struct sluice_message *message
             fail("lost");
         }
     }
-    if (lane->fates[head.number] == FATE_ACKED && lane->offsets[head.number] != message->offset)
-        fail("lost: a record is at another offset than its ack said");
+    if (lane->fates[head.number] == FATE_ACKED && lane->offsets[head.number] != message->offset) {
+        printf("producer %u partition %u number %" PRIu64 " at offset %" PRIu64
+               ", acked at offset %" PRIu64 "\n",
+               head.producer, head.partition, head.number, message->offset,
+               lane->offsets[head.number]);
+        fail("a record is at another offset than its ack said");
+    }
     lane->next = head.number + 1;
 }
 
@@ -320,6 +326,8 @@ static void parse(struct loop *loop, int argc, char **argv)
             loop->broker.io = argv[++i];
         else if (strcmp(argv[i], "--seed") == 0 && has_value)
             loop->seed = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--shards") == 0 && has_value)
+            loop->shards = argv[++i];
         else if (strcmp(argv[i], "--power-cut") == 0 && i + 2 < argc) {
             loop->mount_point = argv[++i];
             loop->device = argv[++i];
@@ -353,18 +361,24 @@ int main(int argc, char **argv)
     if (argc < 3) {
         fprintf(stderr,
                 "usage: sluice-crash-loop BIN_DIR DATA_DIR [--cycles N | --minutes M] [--io B] "
-                "[--seed S] [--power-cut MOUNT_POINT DEVICE]\n");
+                "[--seed S] [--shards N] [--power-cut MOUNT_POINT DEVICE]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    static struct loop loop = {.cycles = 10};
+    static struct loop loop = {.cycles = 10, .shards = "1"};
     loop.seed = random_seed_system() % 1000000;
     parse(&loop, argc, argv);
-    static char program[4096];
+    static char program[4096], shards[32], budget[48];
     /* Small segments and a small budget: rolls, recycling, checkpoints and unweaving happen between the kills. */
-    static const char *const extra[] = {
-        "--set", "segment_bytes=4MiB",     "--set", "batch_bytes_max=1MiB",
-        "--set", "wal_bytes_budget=64MiB", NULL};
+    snprintf(shards, sizeof(shards), "shards=%s", loop.shards);
+    snprintf(budget, sizeof(budget), "wal_bytes_budget=%luMiB",
+             64 * strtoul(loop.shards, NULL, 10));
+    const char *const extra[] = {"--set",   "segment_bytes=4MiB",
+                                 "--set",   "batch_bytes_max=1MiB",
+                                 "--set",   budget,
+                                 "--set",   shards,
+                                 "--cores", loop.shards,
+                                 NULL};
     snprintf(program, sizeof(program), "%s/sluiced", argv[1]);
     loop.broker.program = program;
     loop.broker.data_dir = argv[2];
