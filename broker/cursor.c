@@ -267,6 +267,7 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
     }
     fetch_expire(cursors, shard);
     cursors->buffers_missed = false;
+    cursors->searches = 0;
     struct list round; // what becomes ready again meanwhile is served next turn
     list_init(&round);
     while (!list_is_empty(&cursors->ready))
@@ -284,7 +285,7 @@ int cursors_turn(struct cursors *cursors, struct shard *shard)
     }
     if (atomic_load_explicit(&shard->readers_wait, memory_order_relaxed) != cursors->buffers_missed)
         atomic_store_explicit(&shard->readers_wait, cursors->buffers_missed, memory_order_relaxed);
-    return work;
+    return work + (int)cursors->searches; // who found none left is not woken by anything else
 }
 
 /* ---- ending ---- */

@@ -65,6 +65,7 @@ struct cursors {
     struct list unsent;  // deliveries that found their mailbox full
     uint64_t pinned_bytes;
     bool buffers_missed; // in this round, by who wanted to deliver
+    uint32_t searches;   // by timestamp, in this round
     uint32_t subscription_count;
     struct shard *shard; // for completions of reads, which come outside a turn
 };

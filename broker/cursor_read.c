@@ -22,6 +22,7 @@ static uint32_t seal(struct subscription *subscription, const struct cursor *cur
                      uint32_t bytes);
 static bool begin(struct cursors *cursors, struct shard *shard, struct subscription *subscription,
                   uint32_t bytes);
+static int search(struct shard *shard, struct cursor *cursor);
 
 bool subscription_serve(struct cursors *cursors, struct shard *shard,
                         struct subscription *subscription)
@@ -86,9 +87,21 @@ int cursor_read(struct shard *shard, struct cursor *cursor, uint8_t *place, uint
     };
     list_init(&subscription->read.link);
     if (cursor->is_searching)
-        return store_find_time(shard->store, &subscription->read, cursor->timestamp,
-                               &subscription->found_timestamp);
+        return search(shard, cursor);
     return store_read(shard->store, &subscription->read);
+}
+
+/* A few in each turn: each may walk the whole index of the open segment. */
+static int search(struct shard *shard, struct cursor *cursor)
+{
+    struct subscription *subscription = cursor->subscription;
+    struct cursors *cursors = subscription->owner;
+    if (cursors->searches >= SEARCHES_PER_TURN)
+        return E_FULL;
+    int started = store_find_time(shard->store, &subscription->read, cursor->timestamp,
+                                  &subscription->found_timestamp);
+    cursors->searches += started != E_FULL;
+    return started;
 }
 
 void on_read_done(struct store_read *read)

@@ -1,7 +1,8 @@
 /* OFFSETS: where beginning, end, or a timestamp lies in each of the named partitions.
  *
- * Items are answered in order into the lent reply buffer. A search by timestamp may suspend the job until its
- * index is read; then it goes on with the next item. */
+ * Items are answered in order into the lent reply buffer. A search by timestamp may suspend the job until its index is
+ * read; then it goes on with the next item. As a search may have to walk a long index, a turn has a few of them for all
+ * jobs together; who gets none goes on in the next turn. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,12 +15,15 @@ struct offsets_job {
     struct shard *shard;
     struct msg_offsets message; // points into the request's frame
     uint32_t next;              // item
+    bool waits;                 // for a search: goes on in the next turn
     struct store_read read;
     int64_t found_timestamp;
 };
 
 struct offsets_jobs {
     struct offsets_job jobs[OFFSETS_JOBS_MAX];
+    uint32_t first;    // to go on in the next turn: they take turns, too
+    uint32_t searches; // begun since the last turn
 };
 
 static struct offsets_job *job_begin(struct offsets_jobs *jobs);
@@ -27,8 +31,7 @@ static void job_run(struct offsets_job *job);
 static void job_finish(struct offsets_job *job);
 static void on_search_done(struct store_read *read);
 static struct offsets_item *reply_item(struct offsets_job *job);
-static bool search(struct offsets_job *job, struct partition *partition, uint64_t timestamp,
-                   int *started);
+static int search(struct offsets_job *job, struct partition *partition, uint64_t timestamp);
 static void take_search(struct offsets_job *job);
 
 struct offsets_jobs *offsets_jobs_new(void)
@@ -75,6 +78,20 @@ enum handled handle_offsets(struct shard *shard, struct request *request)
     return HANDLED;
 }
 
+int offsets_jobs_turn(struct offsets_jobs *jobs)
+{
+    jobs->searches = 0;
+    for (uint32_t i = 0; i < OFFSETS_JOBS_MAX; i++) {
+        struct offsets_job *job = &jobs->jobs[(jobs->first + i) % OFFSETS_JOBS_MAX];
+        if (!job->request || !job->waits)
+            continue;
+        job->waits = false;
+        job_run(job);
+    }
+    jobs->first++;
+    return (int)jobs->searches; // none: who waits does so for a read that ends
+}
+
 static struct offsets_job *job_begin(struct offsets_jobs *jobs)
 {
     for (uint32_t i = 0; i < OFFSETS_JOBS_MAX; i++) {
@@ -106,13 +123,11 @@ static void job_run(struct offsets_job *job)
             continue;
         }
         if (item->start == START_TIMESTAMP) {
-            int started;
-            if (search(job, partition, le64_get(item->value), &started))
-                return; // on_search_done() goes on
-            if (started == E_FULL)
-                out->error = le16_make(PE_OVERLOADED);
-            else
-                take_search(job);
+            int started = search(job, partition, le64_get(item->value));
+            job->waits = started == E_FULL;
+            if (started != 1)
+                return; // on_search_done() or the next turn goes on
+            take_search(job);
             continue;
         }
         uint64_t offset = 0;
@@ -123,17 +138,20 @@ static void job_run(struct offsets_job *job)
     job_finish(job);
 }
 
-/* True when it must wait. */
-static bool search(struct offsets_job *job, struct partition *partition, uint64_t timestamp,
-                   int *started)
+/* 1 finished, 0 will call on_search_done(), FULL. */
+static int search(struct offsets_job *job, struct partition *partition, uint64_t timestamp)
 {
+    struct offsets_jobs *jobs = job->shard->offsets_jobs;
+    if (jobs->searches >= SEARCHES_PER_TURN)
+        return E_FULL;
     job->read =
         (struct store_read){.partition = partition, .done = on_search_done, .hint = INDEX_NONE};
     list_init(&job->read.link);
     job->found_timestamp = -1;
-    *started =
+    int started =
         store_find_time(job->shard->store, &job->read, (int64_t)timestamp, &job->found_timestamp);
-    return *started == 0;
+    jobs->searches += started != E_FULL;
+    return started;
 }
 
 static void take_search(struct offsets_job *job)

@@ -8,5 +8,7 @@
 
 struct offsets_jobs *offsets_jobs_new(void); // NULL: out of memory
 void offsets_jobs_free(struct offsets_jobs *jobs);
+/* Goes on with those that wait for a search. Returns work done. */
+int offsets_jobs_turn(struct offsets_jobs *jobs);
 
 #endif

@@ -4,7 +4,8 @@
  *   1. drain the queue: each request goes to its handler until one is BLOCKED (log full) or the bound is reached
  *   2. store_turn(): submit what was appended, sync, background work; may call shard_on_committed()
  *   3. topic jobs that waited for the disk or for other shards go on (shard 0)
- *   4. cursors_turn(): woken readers are served
+ *   4. offsets_jobs_turn(): searches by timestamp, a few at a time
+ *   5. cursors_turn(): woken readers are served
  *
  * Blocked requests stay at the head of the queue, in order; on_room lets the next turn try again. Meanwhile
  * their receive buffers stay pinned and their connections stop reading: that is the backpressure.
@@ -57,6 +58,7 @@ int shard_step(struct shard *shard, uint64_t now_ns, uint64_t now_wall_ms)
     work += store_turn(shard->store, now_ns, now_wall_ms);
     if (shard->topic_jobs)
         work += topic_jobs_turn(shard->topic_jobs, shard);
+    work += offsets_jobs_turn(shard->offsets_jobs);
     work += cursors_turn(shard->cursors, shard);
     return work;
 }

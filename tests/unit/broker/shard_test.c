@@ -362,6 +362,90 @@ Test(shard, a_fetch_that_allows_much_takes_a_smaller_buffer_when_the_large_ones_
     shf_free(f);
 }
 
+static struct request *searches_of(struct shard_fixture *f, uint32_t topic_id, uint32_t count)
+{
+    struct request *request = shf_request(f, 0, OP_OFFSETS, 61);
+    struct writer w = shf_writer(request);
+    write_offsets_begin(&w, count);
+    for (uint32_t i = 0; i < count; i++)
+        write_fetch_item(&w, topic_id, 0, START_TIMESTAMP, 0, 1001);
+    shf_seal(request, &w, 0);
+    return request;
+}
+
+/* A search walks the index of the open segment, which may be long: thousands of them at once would stop all else. */
+Test(shard, searches_by_time_take_turns_with_everything_else)
+{
+    enum { COUNT = 1000 };
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 25, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    uint64_t offset;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    struct request *searches[2];
+    for (int i = 0; i < 2; i++) {
+        searches[i] = searches_of(f, publish.topic_id, COUNT);
+        shf_send(f, searches[i]);
+    }
+    uint32_t turns = 0;
+    for (; !searches[0]->is_reply || !searches[1]->is_reply; turns++) {
+        cr_assert_lt(turns, 3 * COUNT);
+        if (turns == 10) { // which is answered in between
+            shf_credit(f, 0, OP_UNSUBSCRIBE, 1, 0, PE_UNKNOWN_SUBSCRIPTION);
+            cr_assert(!searches[0]->is_reply && !searches[1]->is_reply);
+        }
+        cr_assert_gt(shf_turn(f), 0, "the rest must not wait for something to happen");
+    }
+    cr_assert_geq(turns, 2 * COUNT / (2 * SEARCHES_PER_TURN));
+    shf_turns(f, 2);
+    for (int i = 0; i < 2; i++) {
+        struct frame frame;
+        struct msg_offsets_reply m;
+        cr_assert_eq(frame_decode(searches[i]->reply->bytes, &frame), PE_NONE);
+        cr_assert_eq(read_offsets_reply(&frame, &m), PE_NONE);
+        cr_assert_eq(m.item_count, COUNT);
+        for (uint32_t n = 0; n < COUNT; n++) {
+            cr_assert_eq(le16_get(m.items[n].error), PE_NONE);
+            cr_assert_eq(le64_get(m.items[n].offset), 0);
+            cr_assert_eq(le64_get(m.items[n].timestamp_ms), 1002);
+        }
+        shf_release(f, searches[i]);
+    }
+    shf_free(f);
+}
+
+Test(shard, readers_that_begin_at_a_time_take_turns_with_everything_else)
+{
+    enum { COUNT = 20 * SEARCHES_PER_TURN };
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 26, 1);
+    uint32_t topic_id = make_topic(f, "orders", COUNT);
+    uint64_t offset;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct shf_publish publish = plain(topic_id, i);
+        cr_assert_eq(shf_publish(f, &publish, &offset), PE_NONE);
+    }
+    struct request *request = shf_request(f, 0, OP_SUBSCRIBE, 50);
+    struct writer w = shf_writer(request);
+    write_fetch_begin(&w, 0, 0, MIB, COUNT);
+    for (uint32_t i = 0; i < COUNT; i++)
+        write_fetch_item(&w, topic_id, i, START_TIMESTAMP, 0, 1001);
+    shf_seal(request, &w, 0);
+    shf_call(f, request);
+    cr_assert_eq(request->error, PE_NONE);
+    shf_release(f, request);
+    counter *delivered = &f->shards[0].counters.deliveries_total;
+    for (int turn = 0; turn < 10; turn++) {
+        uint64_t before = counter_get(delivered);
+        cr_assert_gt(shf_turn(f), 0, "the rest must not wait for something to happen");
+        cr_assert_leq(counter_get(delivered) - before, 2 * SEARCHES_PER_TURN);
+    }
+    shf_turns(f, 3000); // most have to be read from the file, one after the other
+    cr_assert_eq(counter_get(delivered), COUNT);
+    shf_free(f);
+}
+
 /* Sixteen subscriptions of 16384 times the same partition would be all cursors of a shard, for one connection. */
 Test(shard, who_reads_a_partition_twice_is_told_so_and_nothing_is_begun)
 {
