@@ -81,7 +81,7 @@
 #define READS_PER_SHARD 16u // cold reads in flight, READ_PIECE_BYTES each: keeps a disk busy
 
 #define SEARCHES_PER_TURN                                                                          \
-    4u // by timestamp, of OFFSETS, and as many of readers: each may walk a segment's index
+    1u // by timestamp, of OFFSETS, and of readers: each may walk the index of a whole segment
 
 /* ---- subscriptions (cursor.h) ---- */
 #define CURSORS_PER_SHARD 65536u // ~96 B each: 6 MiB

@@ -39,6 +39,7 @@ static const struct attack {
     {"publishes whose sizes lie", attack_publish_sizes},
     {"bad batches", attack_batches},
     {"more producers than are remembered", attack_producers},
+    {"searches through many batches", attack_searches},
     {"reading where nothing is", attack_reading},
     {"subscriptions beyond the limits", attack_subscriptions},
     {"fetches of all there is", attack_fetches},

@@ -125,6 +125,7 @@ void attack_producers(void);
 void attack_reading(void);
 void attack_subscriptions(void);
 void attack_fetches(void);
+void attack_searches(void); // behind attack_producers()
 
 void attack_endings(void);
 void attack_zero_window(void);

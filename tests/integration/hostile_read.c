@@ -254,3 +254,31 @@ void attack_fetches(void)
         peer_close(&peers[i]);
     }
 }
+
+/* ---- searches ---- */
+
+/* By timestamp, each through all batches of the open segment: many, since the attack before made them. */
+void attack_searches(void)
+{
+    enum { PEERS = 4, SEARCHES = 2000 };
+    uint32_t capacity = 64 + SEARCHES * 24;
+    uint8_t *bytes = malloc(capacity);
+    struct item *items = calloc(SEARCHES, sizeof(*items));
+    struct peer peers[PEERS];
+    struct frame frame;
+    if (!bytes || !items)
+        fail("out of memory");
+    for (uint32_t i = 0; i < SEARCHES; i++)
+        items[i] = (struct item){.start = START_TIMESTAMP, .value = INT64_MAX};
+    for (int i = 0; i < PEERS; i++) {
+        peer_open(&peers[i], "searches by timestamp");
+        peer_send(&peers[i], bytes, make_read(bytes, OP_OFFSETS, 5, 0, items, SEARCHES));
+    }
+    healthy_round("searches by timestamp");
+    for (int i = 0; i < PEERS; i++) {
+        peer_expect_reply(&peers[i], OP_OFFSETS, 5, &frame);
+        peer_close(&peers[i]);
+    }
+    free(bytes);
+    free(items);
+}
