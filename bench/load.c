@@ -74,6 +74,7 @@ static void *lane_main(void *context);
 static void run_free(struct lane *lane);
 static void run_paced(struct lane *lane);
 static bool send_one(struct lane *lane, uint64_t time_ns);
+static void send_many(struct lane *lane, uint32_t count);
 static void send_lone(struct lane *lane, uint64_t time_ns);
 static void on_report(void *context, const struct sluice_report *r);
 static void add_sample(struct lane *lane, struct histogram *histogram, uint64_t time_ns);
@@ -270,9 +271,12 @@ static bool is_stopping(struct lane *lane)
 static void run_free(struct lane *lane)
 {
     bool lone = lane->load->options->lone;
+    uint32_t many = lane->load->options->send_many;
     while (!is_stopping(lane)) {
         if (lone)
             send_lone(lane, now_ns());
+        else if (many > 1)
+            send_many(lane, many);
         else
             send_one(lane, 0);
     }
@@ -326,7 +330,7 @@ static const uint8_t *next_value(struct lane *lane, uint32_t partition)
 }
 
 /* time_ns: when the record was due; 0: now. What is sampled carries its time as its opaque pointer. */
-static bool send_one(struct lane *lane, uint64_t time_ns)
+static inline struct sluice_record next_record(struct lane *lane, uint64_t time_ns)
 {
     uint32_t partition = next_partition(lane);
     struct sluice_record record = {.topic = lane->load->options->topic,
@@ -337,6 +341,12 @@ static bool send_one(struct lane *lane, uint64_t time_ns)
         lane->until_sample = lane->sample_stride - 1;
         record.opaque = (void *)(uintptr_t)(time_ns ? time_ns : now_ns());
     }
+    return record;
+}
+
+static bool send_one(struct lane *lane, uint64_t time_ns)
+{
+    struct sluice_record record = next_record(lane, time_ns);
     int status = sluice_producer_send(lane->producer, &record);
     if (LIKELY(status == SLUICE_OK)) {
         counter_add(&lane->sent, 1);
@@ -344,6 +354,17 @@ static bool send_one(struct lane *lane, uint64_t time_ns)
     }
     lane->refused = status;
     return false;
+}
+
+/* As an application does that has several records at hand. */
+static void send_many(struct lane *lane, uint32_t count)
+{
+    struct sluice_record records[SEND_MANY_MAX];
+    uint32_t taken;
+    for (uint32_t i = 0; i < count; i++)
+        records[i] = next_record(lane, 0);
+    lane->refused = sluice_producer_send_many(lane->producer, records, count, &taken);
+    counter_add(&lane->sent, taken);
 }
 
 static void send_lone(struct lane *lane, uint64_t time_ns)

@@ -60,6 +60,8 @@ static const struct option_row rows[] = {
      "values like log lines, about 3:1; default random bytes"},
     {"own-request", FLAG, BENCH_PUBLISH, AT(own_request), 0, 0, NULL,
      "each record is a batch and a request of its own; the library still coalesces"},
+    {"send-many", COUNT, BENCH_PUBLISH, AT(send_many), 1, SEND_MANY_MAX, "N",
+     "records for each call of sluice_producer_send_many(); default 1, and then send()"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat"},
     {"in-flight", COUNT, BENCH_PUBLISH, AT(batches_in_flight), 1, 64, "N",
@@ -139,6 +141,7 @@ static void set_defaults(struct bench_options *options, const char *name)
         .batch_bytes = 256 * KIB,
         .producer_count = 1,
         .client_count = 1,
+        .send_many = 1,
         .duration_ns = limits    ? 2 * NS_PER_S
                        : consume ? 0
                                  : 10 * NS_PER_S,
@@ -257,6 +260,8 @@ static int check(struct bench_options *options)
     if (options->batches_in_flight > 5 && !options->not_idempotent)
         return usage(options, "--in-flight %u: allowed 1..5, with --not-idempotent 1..64",
                      options->batches_in_flight);
+    if (options->send_many > 1 && (options->lone || options->verify || options->rate > 0))
+        return usage(options, "--send-many: not with --lone, --verify or a --rate");
     if (options->command == BENCH_PUBLISH && options->verify && options->record_bytes < 32)
         return usage(options, "--verify: the stamp needs --record-size 32 or more");
     if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)

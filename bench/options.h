@@ -38,6 +38,7 @@ struct bench_options {
     uint32_t batches_in_flight; // 0: the library's default
     uint32_t linger_us;
     uint32_t sample_stride; // time every n-th record; 0: chosen by the command
+    uint32_t send_many;     // records handed over in one call
     bool compression_lz4;
     bool compressible;
     bool not_idempotent;
@@ -52,6 +53,8 @@ struct bench_options {
     uint64_t wal_set_bytes;
     uint32_t connection_count;
 };
+
+#define SEND_MANY_MAX 256u
 
 enum options_result { OPTIONS_OK = 0, OPTIONS_HELP = 1, OPTIONS_USAGE = 2 };
 

@@ -221,13 +221,13 @@ static void json_settings(const struct report *report, FILE *file)
             ", \"partitions\": %u, \"record_bytes\": %llu, \"batch_bytes\": %llu, "
             "\"producers\": %u, \"clients\": %u, \"rate\": %llu, \"warm_up_s\": %g, "
             "\"compression\": \"%s\", \"compressible\": %s, \"idempotent\": %s, "
-            "\"own_request\": %s, \"lone\": %s, \"verify\": %s},\n ",
+            "\"own_request\": %s, \"send_many\": %u, \"lone\": %s, \"verify\": %s},\n ",
             report->partition_count, (unsigned long long)options->record_bytes,
             (unsigned long long)options->batch_bytes, options->producer_count,
             options->client_count, (unsigned long long)options->rate,
             (double)options->warm_up_ns / 1e9, options->compression_lz4 ? "lz4" : "none",
             word(options->compressible), word(!options->not_idempotent), word(options->own_request),
-            word(options->lone), word(options->verify));
+            options->send_many, word(options->lone), word(options->verify));
 }
 
 static void json_anomalies(const struct anomalies *anomalies, FILE *file)

@@ -92,6 +92,11 @@ Test(bench_options, contradictions_are_refused)
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6", "--not-idempotent"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--verify", "--record-size", "31"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--rate", "1000"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--lone"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--verify"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "257"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "256"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);
 }
 
