@@ -7,6 +7,20 @@
 
 static const char fields[] = "tpoTkvh%";
 
+/* A percent sign that was written as \x25 is a byte and begins no field: it becomes %%. */
+static void keep_percent_signs(char *format)
+{
+    char *to = format;
+    for (const char *from = format; *from;) {
+        bool is_percent = strncmp(from, "\\x25", 4) == 0;
+        size_t taken = is_percent ? 4 : *from == '\\' && from[1] ? 2 : 1;
+        memmove(to, is_percent ? "%%" : from, is_percent ? 2 : taken);
+        to += is_percent ? 2 : taken;
+        from += taken;
+    }
+    *to = 0;
+}
+
 long format_compile(char *format, const char **why)
 {
     for (const char *c = format; *c; c++) {
@@ -22,6 +36,7 @@ long format_compile(char *format, const char **why)
             return -1;
         }
     }
+    keep_percent_signs(format);
     long len = text_unescape(format);
     if (len < 0)
         *why = "unknown escape: \\n \\t \\r \\\\ \\0 \\xNN are known";

@@ -6,7 +6,8 @@
 
 #include "client/include/sluice.h"
 
-/* Checks fields and unescapes in place (%% and %0 stay fields). Returns the length, or -1 with *why. */
+/* Checks fields and unescapes in place; \x25 is a percent sign, not the beginning of a field. Returns the length,
+ * or -1 with *why. */
 long format_compile(char *format, const char **why);
 
 /* Nothing is added; null prints as nothing. */
