@@ -20,6 +20,14 @@ static const struct setting settings_table[] = {
 #undef SETTING
 };
 
+#define WORDS_BYTES 72 // of struct request
+
+/* The words of a refusal end with what is allowed; that must not be cut off. */
+#define SETTING(key, field, kind, min, max, text)                                                  \
+    static_assert(sizeof(#key ": " text) <= WORDS_BYTES, #key);
+#include "broker/topic_settings.def"
+#undef SETTING
+
 enum setting_index {
 #define SETTING(key, field, kind, min, max, text) SETTING_##key,
 #include "broker/topic_settings.def"
@@ -83,7 +91,7 @@ static void store_value(struct disk_partition_open *settings, enum setting_index
 }
 
 uint16_t topic_setting_apply(struct disk_partition_open *settings, struct slice key,
-                             struct slice value, char text[72])
+                             struct slice value, char text[WORDS_BYTES])
 {
     for (uint32_t i = 0; i < ARRAY_COUNT(settings_table); i++) {
         const struct setting *setting = &settings_table[i];
@@ -99,13 +107,13 @@ uint16_t topic_setting_apply(struct disk_partition_open *settings, struct slice 
             store_value(settings, i, number);
             return PE_NONE;
         }
-        snprintf(text, 72, "%s: %s", setting->key, setting->text);
+        snprintf(text, WORDS_BYTES, "%s: %s", setting->key, setting->text);
         return PE_INVALID_SETTING;
     }
     uint32_t shown = (uint32_t)min_u64(key.len, 48);
     while (shown > 0 && shown < key.len && (key.bytes[shown] & 0xc0) == 0x80)
         shown--; // a character is shown whole or not at all: the text is checked as UTF-8
-    snprintf(text, 72, "unknown setting \"%.*s\"", (int)shown, (const char *)key.bytes);
+    snprintf(text, WORDS_BYTES, "unknown setting \"%.*s\"", (int)shown, (const char *)key.bytes);
     return PE_INVALID_SETTING;
 }
 

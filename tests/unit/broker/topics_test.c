@@ -1,4 +1,4 @@
-/* Topics by name and id, their order, and settings as text. */
+/* Topics by name and id, and their order. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
@@ -80,60 +80,4 @@ Test(topics, rebuild_refuses_two_rows_of_one_name)
     cr_assert_eq(topics_rebuild(topics, &why), E_CORRUPT);
     cr_assert(strlen(why) > 0);
     topics_free(topics);
-}
-
-static uint16_t set(struct disk_partition_open *s, const char *key, const char *value)
-{
-    char text[72] = "";
-    uint16_t error = topic_setting_apply(s, slice_of_text(key), slice_of_text(value), text);
-    cr_assert(error == PE_NONE || strlen(text) > 0);
-    return error;
-}
-
-Test(topic_settings, accept_units_and_refuse_what_is_out_of_range)
-{
-    struct disk_partition_open s = {0};
-    cr_assert_eq(set(&s, "retention_ms", "2h"), PE_NONE);
-    cr_assert_eq(le64_get(s.retention_ms), 7200000);
-    cr_assert_eq(set(&s, "retention_ms", "none"), PE_NONE);
-    cr_assert_eq(le64_get(s.retention_ms), UINT64_MAX);
-    cr_assert_eq(set(&s, "retention_bytes", "10GiB"), PE_NONE);
-    cr_assert_eq(le64_get(s.retention_bytes), 10 * GIB);
-    cr_assert_eq(set(&s, "batch_bytes_max", "64KiB"), PE_NONE);
-    cr_assert_eq(set(&s, "validation", "header"), PE_NONE);
-    cr_assert_eq(set(&s, "timestamp_type", "append"), PE_NONE);
-    static const char *const wrong[][2] = {
-        {"retention_ms", "999"},
-        {"retention_ms", "-1"},
-        {"retention_ms", ""},
-        {"retention_ms", "1 s"},
-        {"batch_bytes_max", "5MiB"},
-        {"batch_bytes_max", "none"},
-        {"validation", "maybe"},
-        {"timestamp_type", "appendx"},
-        {"retention_bytes", "1KiB"},
-        {"nonsense", "1"},
-        {"", "1"},
-    };
-    struct disk_partition_open before = s;
-    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++)
-        cr_assert_eq(set(&s, wrong[i][0], wrong[i][1]), PE_INVALID_SETTING, "%s=%s", wrong[i][0],
-                     wrong[i][1]);
-    cr_assert_eq(memcmp(&before, &s, sizeof(s)), 0);
-}
-
-Test(topic_settings, what_is_listed_can_be_set_again)
-{
-    struct disk_partition_open s = {.retention_ms = le64_make(604800000),
-                                    .retention_bytes = le64_make(UINT64_MAX),
-                                    .batch_bytes_max = le32_make(4194304),
-                                    .validation = 1};
-    struct disk_partition_open copy = {0};
-    for (uint32_t i = 0; i < topic_setting_count(); i++) {
-        char value[48];
-        topic_setting_format(&s, i, value);
-        cr_assert_eq(set(&copy, topic_setting_key(i), value), PE_NONE, "%s=%s",
-                     topic_setting_key(i), value);
-    }
-    cr_assert_eq(memcmp(&copy, &s, sizeof(s)), 0);
 }
