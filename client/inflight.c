@@ -149,10 +149,26 @@ static void seal_new(struct lane *lane, struct parcel *parcel)
     lane->unacked_count++;
 }
 
+/* The newest batch that is known to be stored and still waits for older ones to be reported. Those
+ * older ones are stored, too, whatever became of their answers: the broker takes nothing behind a
+ * gap, and answers may overtake each other. So they keep their numbers. */
+static struct parcel *newest_stored(struct lane *lane)
+{
+    struct parcel *newest = NULL;
+    LIST_EACH(link, &lane->unacked)
+    {
+        struct parcel *parcel = CONTAINER_OF(link, struct parcel, link);
+        if (parcel->done && parcel->status == SLUICE_OK)
+            newest = parcel;
+    }
+    return newest;
+}
+
 /* Nothing is on the wire: numbers the unacked batches densely from what the broker expects. Usually
  * they are so already; where one before them was given up they move down. */
 static void recover(struct lane *lane)
 {
+    struct parcel *stored = newest_stored(lane);
     struct sluice_producer *producer = lane->producer;
     uint32_t sequence = lane->stored_sequence;
     lane->recovering = lane->backing_off = false;
@@ -161,7 +177,10 @@ static void recover(struct lane *lane)
     LIST_EACH(link, &lane->unacked)
     {
         struct parcel *parcel = CONTAINER_OF(link, struct parcel, link);
-        if (parcel->done)
+        bool is_stored = stored != NULL;
+        if (parcel == stored)
+            stored = NULL;
+        if (parcel->done || is_stored)
             continue;
         ASSERT(!parcel->on_wire); // its bytes may be on their way: they must not change
         if (parcel->base_sequence != sequence) {

@@ -146,6 +146,25 @@ Test(retry, a_lost_ack_does_not_make_a_second_copy)
     user_free(user);
 }
 
+/* Publishes that went to several shards are answered later than those behind them that went to one. */
+Test(retry, answers_that_overtook_a_lost_one_do_not_make_a_second_copy)
+{
+    for (uint32_t silent = 1; silent <= 4; silent++) {
+        struct user *user = start();
+        fake_rule(user->broker, OP_PRODUCE, 0, silent, FAKE_SILENT, 0);
+        user_send_many(user, 0, 5);
+        cr_assert(fake_wait_records(user->broker, "t", 0, 6));
+        user_sleep_ms(20); // for the answers of the others
+        fake_drop_connections(user->broker);
+        user_send_many(user, 0, 20);
+        user_flush(user);
+        cr_expect(eq(u64, user->last_offset, 25));
+        cr_expect(eq(int, fake_last_epoch(user->broker), 0));
+        user_expect_all_stored(user);
+        user_free(user);
+    }
+}
+
 Test(retry, a_lost_request_is_sent_again)
 {
     struct user *user = start();
