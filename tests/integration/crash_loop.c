@@ -71,7 +71,7 @@ struct loop {
     struct random random;
     uint64_t seed;
     uint32_t cycles, minutes;
-    const char *shards; // also the number of cores
+    uint32_t shards; // on a core each, and one core more, without a shard
     const char *mount_point, *device;
     _Atomic bool stop;
     _Atomic uint64_t acked, failed;
@@ -327,7 +327,7 @@ static void parse(struct loop *loop, int argc, char **argv)
         else if (strcmp(argv[i], "--seed") == 0 && has_value)
             loop->seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--shards") == 0 && has_value)
-            loop->shards = argv[++i];
+            loop->shards = (uint32_t)strtoul(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--power-cut") == 0 && i + 2 < argc) {
             loop->mount_point = argv[++i];
             loop->device = argv[++i];
@@ -365,19 +365,19 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    static struct loop loop = {.cycles = 10, .shards = "1"};
+    static struct loop loop = {.cycles = 10, .shards = 1};
     loop.seed = random_seed_system() % 1000000;
     parse(&loop, argc, argv);
-    static char program[4096], shards[32], budget[48];
+    static char program[4096], shards[32], cores[16], budget[48];
     /* Small segments and a small budget: rolls, recycling, checkpoints and unweaving happen between the kills. */
-    snprintf(shards, sizeof(shards), "shards=%s", loop.shards);
-    snprintf(budget, sizeof(budget), "wal_bytes_budget=%luMiB",
-             64 * strtoul(loop.shards, NULL, 10));
+    snprintf(shards, sizeof(shards), "shards=%u", loop.shards);
+    snprintf(cores, sizeof(cores), "%u", loop.shards + 1);
+    snprintf(budget, sizeof(budget), "wal_bytes_budget=%uMiB", 64 * loop.shards);
     const char *const extra[] = {"--set",   "segment_bytes=4MiB",
                                  "--set",   "batch_bytes_max=1MiB",
                                  "--set",   budget,
                                  "--set",   shards,
-                                 "--cores", loop.shards,
+                                 "--cores", cores,
                                  NULL};
     snprintf(program, sizeof(program), "%s/sluiced", argv[1]);
     loop.broker.program = program;

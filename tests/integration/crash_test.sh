@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # kill -9 in a loop under load: nothing acked is lost, doubled, or out of order.
 . "$(dirname "$0")/lib.sh"
-# Once with everything on one core, once with three shards on three cores and what travels between them.
+# Once with one shard, once with three and what travels between their cores.
 cycles=10
 [ "$full" = 1 ] && cycles=50
 for shards in 1 3; do
