@@ -1,6 +1,6 @@
 /* When what was appended: a few (time, LSN) pairs of the open segment, so that retention by time can cut
- * inside it. At most TIME_MARKS_MAX; when they run out every other one goes, so the precision is at worst 1/128 of
- * the time that the segment is open. */
+ * inside it. At most TIME_MARKS_MAX; when they run out every other one goes, so the precision is about 1/128 of the time
+ * that the segment is open (less where appends pause: a mark between two pauses may be one that goes). */
 #ifndef SLUICE_STORAGE_TIME_MARKS_H
 #define SLUICE_STORAGE_TIME_MARKS_H
 

@@ -165,6 +165,19 @@ Test(group, a_length_that_does_not_fit_into_the_file_is_not_believed)
     free(bytes);
 }
 
+/* An intact header of a later version: not damage, and not to be guessed about. */
+Test(group, another_version_is_told_from_damage)
+{
+    struct group_head made, head;
+    uint64_t chain;
+    uint8_t *bytes = group_make(100, &made, &chain);
+    bytes[offsetof(struct disk_group, version)] = DISK_FORMAT_VERSION + 1;
+    cr_assert_eq(group_head_parse(bytes, GENERATION, MIB, &head), GROUP_VERDICT_BAD);
+    group_stamp_local(bytes, GENERATION, 70 * DISK_BLOCK); // with the checksum
+    cr_assert_eq(group_head_parse(bytes, GENERATION, MIB, &head), GROUP_VERDICT_NEWER);
+    free(bytes);
+}
+
 Test(group, local_stamps_do_not_change_the_chain)
 {
     struct group_head made, head;
