@@ -147,8 +147,8 @@ void inspect_report(struct inspect_shard *shard, const struct inspect_item *item
     copy.shard = shard->shard;
     copy.path = copy.path ? copy.path : shard->path;
     copy.text = copy.text ? copy.text : item->status < 0 ? status_text(item->status) : "";
-    if (copy.is_damage && shard->worst == 0)
-        shard->worst = item->status;
+    if (copy.is_damage && shard->worst == 0) // NOT_FOUND would say that there is no store
+        shard->worst = item->status == E_NOT_FOUND ? E_CORRUPT : item->status;
     shard->options->report(shard->options->context, &copy);
 }
 
