@@ -127,4 +127,48 @@ expect_exit 0 ctl wal inspect "$work/data"
 expect_exit 0 ctl wal inspect "$work/data" --verify
 expect_exit 2 ctl wal inspect
 expect_exit 1 ctl wal inspect "$work/nothing-here"
+expect_exit 2 ctl wal inspect "$work/data" --shard 64
+expect_exit 2 ctl wal salvage "$work/data" --shard 0 --from 0
+expect_text "$work/err" '--shard, --from and --to are needed'
+expect_exit 2 ctl wal salvage "$work/data" --shard 0 --from 0 --to many
+expect_text "$work/err" '--to many: allowed'
+
+# A group in the middle of what was acked is damaged: the broker refuses to start and says where, inspect says the
+# same, and salvage gives up exactly these records.
+data=$work/damaged address=127.0.0.1:0 start --set shards=1
+expect_exit 0 ctl topic create t
+for n in 1 2 3 4 5; do seq "${n}1" "${n}9" | ctl produce t >/dev/null; done
+sleep 0.1 # a MARK has proven all of it
+expect_exit 1 ctl wal inspect "$work/damaged"
+expect_text "$work/err" 'in use'
+kill9
+expect_exit 0 ctl --json wal inspect "$work/damaged" --groups
+group=$(grep '"kind":"group"' "$work/out" | grep -v '"entries":0' | tail -n 3 | head -n 1)
+value() { sed -E "s/.*\"$1\":\"?([^,\"}]*).*/\1/" <<<"$group"; }
+range=(--shard 0 --from "$(value lsn_from)" --to "$(value lsn_to)")
+before=$(sha256sum "$(value path)")
+expect_exit 1 ctl wal salvage "$work/damaged" --shard 0 --from 1000000000 --to 1000004096 --yes
+printf 'damage' | dd of="$(value path)" bs=1 seek=$(($(value offset_bytes) + 200)) conv=notrunc status=none
+[ "$before" != "$(sha256sum "$(value path)")" ] || fail "nothing was damaged"
+before=$(sha256sum "$(value path)")
+expect_exit 3 ctl wal inspect "$work/damaged"
+expect_text "$work/out" "lsn $(value lsn_from)\.\.$(value lsn_to).*DAMAGED: CORRUPT .*at offset $(value offset_bytes)\$"
+expect_exit 3 ctl --json wal inspect "$work/damaged"
+expect_text "$work/out" '"kind":"log".*"damaged":true.*"damage":"bad_group"'
+expect_exit 3 "$bin/sluiced" --data-dir "$work/damaged" --listen 127.0.0.1:0 --http off --kafka off
+expect_text "$work/err" '0000000000000001.wal'
+expect_exit 1 ctl wal salvage "$work/damaged" "${range[@]}"
+expect_text "$work/err" 'nothing was written'
+[ "$before" = "$(sha256sum "$(value path)")" ] || fail "inspection, a refused start or a dry run wrote"
+expect_exit 0 ctl wal salvage "$work/damaged" "${range[@]}" --yes
+expect_text "$work/out" 'given up'
+data=$work/damaged address=127.0.0.1:0 start
+expect_exit 0 ctl consume t --from beginning --until-end
+{ seq 11 19; seq 21 29; seq 41 49; seq 51 59; } >"$work/expected"
+same "$work/expected" "$work/out"
+seq 61 69 | ctl produce t >/dev/null
+expect_exit 0 ctl consume t --from 45 --until-end
+seq 61 69 >"$work/expected"
+same "$work/expected" "$work/out"
+stop || fail "stop: exit $?"
 echo "command lines behave"
