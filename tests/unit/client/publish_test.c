@@ -225,6 +225,20 @@ Test(publish, many_records_at_once_are_taken_in_their_order)
     user_free(user);
 }
 
+/* Each batch is compressed by the thread that closes it, so a run must stop where one is closed. */
+Test(publish, many_at_once_may_fill_several_compressed_batches)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 10,
+                                                        .compression = SLUICE_COMPRESSION_LZ4});
+    send_in_chunks(user, 1000, 64);
+    user_flush(user);
+    cr_expect(eq(u64, user->report_count, 1000));
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 1000));
+    user_free(user);
+}
+
 Test(publish, many_at_once_stops_at_the_first_that_is_not_taken)
 {
     struct user *user = user_new(&plain, 3);
