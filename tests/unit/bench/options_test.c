@@ -2,6 +2,8 @@
 #include "bench/options.h"
 
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
+#include <string.h>
 
 #define PARSE(which, ...) parse(which, (const char *[]){"x", __VA_ARGS__, NULL})
 
@@ -104,4 +106,18 @@ Test(bench_options, reading_from_the_end_ends_by_itself)
 {
     cr_assert_eq(PARSE(BENCH_CONSUME, "--from", "end"), OPTIONS_OK);
     cr_expect_gt(options.duration_ns, 0);
+}
+
+/* Help of a command names what it takes, and nothing else. */
+Test(bench_options, help_lists_what_a_command_takes, .init = cr_redirect_stdout)
+{
+    options_help(BENCH_CONSUME);
+    fflush(stdout);
+    char text[8192];
+    size_t len = fread(text, 1, sizeof(text) - 1, cr_get_redirected_stdout());
+    text[len] = 0;
+    cr_expect_not_null(strstr(text, "  --from beginning|end"));
+    cr_expect_not_null(strstr(text, "  --topic "));
+    cr_expect_null(strstr(text, "--lone"));
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--help"), OPTIONS_HELP);
 }

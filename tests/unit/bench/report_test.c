@@ -2,6 +2,7 @@
 #include "bench/report.h"
 
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,4 +98,56 @@ Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
                                        .output_path = "/no/such/dir/x"};
     report.options = &bad;
     cr_expect_eq(report_write_json(&report), 1);
+}
+
+/* What print functions wrote to standard output. */
+static void print_is(const char *expected)
+{
+    cr_assert_eq(report_print(&report), 0);
+    fflush(stdout);
+    cr_assert_stdout_eq_str(expected);
+}
+
+static void reset_and_redirect(void)
+{
+    reset();
+    cr_redirect_stdout();
+}
+
+Test(bench_report, people_see_only_what_was_measured, .init = reset_and_redirect)
+{
+    print_is("");
+}
+
+Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset_and_redirect)
+{
+    static struct histogram latency_ns;
+    histogram_add(&latency_ns, 10);
+    report.latency_ns = &latency_ns;
+    report.has_load = true;
+    report.records = 3000;
+    report.bytes = 3000000;
+    report.seconds = 2;
+    report.limits.socket_bytes_per_s = figure_of(4e9);
+    report.limits.wal_bytes_per_s = figure_of(3e9);
+    report.limits.pipeline_bytes_per_s = figure_of(3e6);
+    report.broker.cpu_s = figure_of(1.5);
+    report.broker.fdatasyncs = figure_of(12);
+    anomaly(&report, "a spare was waited for");
+    print_is("publish     3000 records of 1000 B in 2.00 s\n"
+             "rate        0.002 GB/s   1500 records/s\n"
+             "latency us  p50 0.0 p90 0.0 p99 0.0 p99_9 0.0 p99_99 0.0 max 0.0   (1 samples)\n"
+             "limits      socket 4.00 GB/s   WAL 3.00 GB/s   pipeline 0.00 GB/s\n"
+             "fraction    50.0 % of the bare pipeline\n"
+             "broker      CPU 1.50 s   12 fdatasyncs\n"
+             "ANOMALY     a spare was waited for\n");
+}
+
+Test(bench_report, json_on_standard_output_stands_alone, .init = reset_and_redirect)
+{
+    static struct bench_options both = {
+        .command_name = "publish", .driver = "sluice", .topic = "t", .output_path = "-"};
+    report.options = &both;
+    report.has_load = true;
+    print_is("");
 }
