@@ -137,7 +137,7 @@ expect_text "$work/err" '--to many: allowed'
 # same, and salvage gives up exactly these records.
 data=$work/damaged address=127.0.0.1:0 start --set shards=1
 expect_exit 0 ctl topic create t
-for n in 1 2 3 4 5; do seq "${n}1" "${n}9" | ctl produce t >/dev/null; done
+for n in 1 2 3 4 5; do echo "$n" | ctl produce t >/dev/null; done # a batch and a group each
 sleep 0.1 # a MARK has proven all of it
 expect_exit 1 ctl wal inspect "$work/damaged"
 expect_text "$work/err" 'in use'
@@ -164,11 +164,11 @@ expect_exit 0 ctl wal salvage "$work/damaged" "${range[@]}" --yes
 expect_text "$work/out" 'given up'
 data=$work/damaged address=127.0.0.1:0 start
 expect_exit 0 ctl consume t --from beginning --until-end
-{ seq 11 19; seq 21 29; seq 41 49; seq 51 59; } >"$work/expected"
+printf '1\n2\n4\n5\n' >"$work/expected"
 same "$work/expected" "$work/out"
-seq 61 69 | ctl produce t >/dev/null
-expect_exit 0 ctl consume t --from 45 --until-end
-seq 61 69 >"$work/expected"
+echo 6 | ctl produce t >/dev/null
+expect_exit 0 ctl consume t --from 5 --until-end
+echo 6 >"$work/expected"
 same "$work/expected" "$work/out"
 stop || fail "stop: exit $?"
 echo "command lines behave"
