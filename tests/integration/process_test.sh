@@ -144,8 +144,17 @@ get "http://$http/metrics" >metrics
 grep -q '^sluice_durability_relaxed 1$' metrics || fail "relaxed is not in the metrics"
 "$bin/sluicectl" topic create wide --partitions 12 >out || fail "create over shards"
 seq 20000 | "$bin/sluicectl" produce wide >out 2>&1 || fail "produce over shards"
-"$bin/sluicectl" consume wide --from beginning --until-end | sort -n | cmp - <(seq 20000) || fail "consume over shards"
-"$bin/sluicectl" consume wide --from beginning --count 20000 | sort -n | cmp - <(seq 20000) || fail "subscribe over shards"
+for how in "--until-end" "--count 20000"; do
+  # shellcheck disable=SC2086
+  "$bin/sluicectl" consume wide --from beginning --format '%v %p %o\n' $how >out || fail "consume over shards $how"
+  sort -n out >sorted
+  cut -d ' ' -f 1 sorted | cmp - <(seq 20000) || {
+    echo "lines: $(wc -l <out), different ones: $(sort -u out | wc -l); the first that differ:"
+    diff <(cut -d ' ' -f 1 sorted) <(seq 20000) | head -n 20
+    head -n 20 sorted
+    fail "not the same over shards: $how"
+  }
+done
 stop || fail "stop: exit $?"
 
 echo "the process behaves"
