@@ -85,6 +85,8 @@ struct sluice_client {
     uint64_t correlation; // last one given to a request; never reused in a client's life
     struct random random; // jitter
     struct connection connection;
+    bool knows_store; // has been connected
+    uint8_t store_id[16];
     struct list calls; // waiting to be sent, or for their replies
     struct list producers;
     struct list ready_producers; // by ready_link: have lanes that may have something to send

@@ -115,7 +115,7 @@ void connection_close(struct sluice_client *client, const char *why)
     io_cancel(client->io, &connection->recv_op);
     io_cancel(client->io, &connection->send_op);
     connection->control_len = 0;
-    if (client->connect_status != SLUICE_E_PROTOCOL)
+    if (!sluice_is_fatal(client->connect_status))
         client_set_connect_status(client, SLUICE_E_CONNECT);
     client_connection_lost(client);
 }
@@ -201,9 +201,16 @@ static void send_hello(struct sluice_client *client)
     connection_queue(client, OP_HELLO, ++client->correlation, writer_length(&w));
 }
 
-void connection_hello_reply(struct sluice_client *client, const struct msg_hello_reply *reply)
+const char *connection_hello_reply(struct sluice_client *client,
+                                   const struct msg_hello_reply *reply)
 {
     struct connection *connection = &client->connection;
+    if (client->knows_store && memcmp(client->store_id, reply->store_id, 16) != 0) {
+        client_set_connect_status(client, SLUICE_E_OTHER_STORE);
+        return sluice_text(SLUICE_E_OTHER_STORE);
+    }
+    memcpy(client->store_id, reply->store_id, 16);
+    client->knows_store = true;
     connection->state = CONNECTION_UP;
     connection->backoff_ms = 0;
     connection->last_error[0] = '\0';
@@ -217,6 +224,7 @@ void connection_hello_reply(struct sluice_client *client, const struct msg_hello
                (const char *)reply->software.bytes);
     client_set_connect_status(client, SLUICE_OK);
     client_connection_up(client);
+    return NULL;
 }
 
 void connection_drain(struct sluice_client *client, uint32_t deadline_ms)

@@ -99,8 +99,11 @@ static inline bool connection_is_up(const struct connection *connection)
     return connection->state == CONNECTION_UP && !connection->draining;
 }
 
-/* What the broker said: it took the HELLO; it is going away. */
-void connection_hello_reply(struct sluice_client *client, const struct msg_hello_reply *reply);
+/* The broker took the HELLO. NULL, or why it is not ours to talk to: it is another one than before,
+ * in whose store our ids and offsets mean something else. */
+const char *connection_hello_reply(struct sluice_client *client,
+                                   const struct msg_hello_reply *reply);
+/* The broker is going away. */
 void connection_drain(struct sluice_client *client, uint32_t deadline_ms);
 
 /* Starts the next send if none is in flight (sender.c). */

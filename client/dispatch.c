@@ -61,8 +61,7 @@ static const char *hello_reply(struct sluice_client *client, const struct frame 
         client_set_connect_status(client, SLUICE_E_PROTOCOL);
         return "the peer is no Sluice broker, or speaks another version";
     }
-    connection_hello_reply(client, &reply);
-    return NULL;
+    return connection_hello_reply(client, &reply);
 }
 
 /* Numbers first..last are stored; their batches' offsets come in the same order. */

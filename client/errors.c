@@ -27,6 +27,7 @@ static const struct own_status own[] = {
     {"PROTOCOL", "the peer is no Sluice broker, or speaks another version of the protocol", false},
     {"CORRUPT", "received data fails its checksum or is malformed", false},
     {"UNSUPPORTED", "the compression type or feature is not known to this library", false},
+    {"OTHER_STORE", "the broker at this address has another store than before", false},
 };
 
 static_assert(SLUICE_E_UNKNOWN_TOPIC == SLUICE_E_BROKER - PE_UNKNOWN_TOPIC, "docs/protocol.md");
@@ -70,8 +71,8 @@ bool sluice_is_retriable(int status)
 
 bool sluice_is_fatal(int status)
 {
-    return status == SLUICE_E_PROTOCOL || status == SLUICE_E_FENCED_PRODUCER ||
-           status == SLUICE_E_BROKER - PE_UNSUPPORTED_VERSION;
+    return status == SLUICE_E_PROTOCOL || status == SLUICE_E_OTHER_STORE ||
+           status == SLUICE_E_FENCED_PRODUCER || status == SLUICE_E_BROKER - PE_UNSUPPORTED_VERSION;
 }
 
 const char *sluice_last_error(void)

@@ -90,6 +90,8 @@ enum sluice_status {
     SLUICE_E_PROTOCOL = -8,     // the peer is no Sluice broker or speaks another version
     SLUICE_E_CORRUPT = -9,      // received data fails its checksum
     SLUICE_E_UNSUPPORTED = -10, // compression type or feature unknown to this library
+    SLUICE_E_OTHER_STORE = -11, // another data directory answers here than before: ids and offsets
+                                // mean nothing there, so nothing is sent; make a new client for it
     SLUICE_E_BROKER = -100,     // base of the broker's own errors; those a program asks for:
     SLUICE_E_UNKNOWN_TOPIC = -110,
     SLUICE_E_UNKNOWN_PARTITION = -111,

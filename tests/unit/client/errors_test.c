@@ -10,9 +10,19 @@
 #include "proto/errors.h"
 
 static const int own[] = {
-    SLUICE_OK,          SLUICE_E_INVALID,     SLUICE_E_FULL,     SLUICE_E_TIMED_OUT,
-    SLUICE_E_NO_MEMORY, SLUICE_E_TOO_LARGE,   SLUICE_E_CONNECT,  SLUICE_E_CLOSED,
-    SLUICE_E_CORRUPT,   SLUICE_E_UNSUPPORTED, SLUICE_E_PROTOCOL, SLUICE_E_FENCED_PRODUCER,
+    SLUICE_OK,
+    SLUICE_E_INVALID,
+    SLUICE_E_FULL,
+    SLUICE_E_TIMED_OUT,
+    SLUICE_E_NO_MEMORY,
+    SLUICE_E_TOO_LARGE,
+    SLUICE_E_CONNECT,
+    SLUICE_E_CLOSED,
+    SLUICE_E_CORRUPT,
+    SLUICE_E_UNSUPPORTED,
+    SLUICE_E_PROTOCOL,
+    SLUICE_E_FENCED_PRODUCER,
+    SLUICE_E_OTHER_STORE,
 };
 
 Test(errors, each_has_a_name_and_a_text_of_its_own)
@@ -69,6 +79,7 @@ Test(errors, what_failed_underneath_is_told_as_what_the_application_can_act_on)
 Test(errors, only_a_producer_that_can_never_go_on_has_a_fatal_one)
 {
     cr_expect(sluice_is_fatal(SLUICE_E_PROTOCOL));
+    cr_expect(sluice_is_fatal(SLUICE_E_OTHER_STORE));
     cr_expect(sluice_is_fatal(SLUICE_E_FENCED_PRODUCER));
     cr_expect(sluice_is_fatal(error_from_broker(PE_UNSUPPORTED_VERSION)));
     cr_expect_not(sluice_is_fatal(SLUICE_OK));

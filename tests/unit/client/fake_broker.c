@@ -66,6 +66,7 @@ struct fake_reading {     // where fake_value() was last, so that reading in ord
 
 struct fake_broker {
     struct fake_options options;
+    _Atomic uint8_t store_number;
     pthread_t thread;
     pthread_mutex_t mutex;
     int listen_fd, wake_fd;
@@ -470,6 +471,7 @@ static void on_hello(struct fake_broker *broker, struct fake_conn *conn, const s
         .publishes_max = broker->options.publishes_max,
         .subscription_credit_min = broker->options.credit_min,
     };
+    reply.store_id[0] = atomic_load(&broker->store_number);
     struct writer w = begin(broker);
     write_hello_reply(&w, &reply);
     conn->greeted = true;
@@ -857,6 +859,11 @@ void fake_go_down(struct fake_broker *broker)
     for (int i = 0; i < CONNS_MAX; i++)
         close_conn(&broker->conns[i]);
     pthread_mutex_unlock(&broker->mutex);
+}
+
+void fake_set_store(struct fake_broker *broker, uint8_t number)
+{
+    atomic_store(&broker->store_number, number);
 }
 
 void fake_come_back(struct fake_broker *broker)

@@ -51,6 +51,9 @@ void fake_come_back(struct fake_broker *broker);
 void fake_drop_connections(struct fake_broker *broker);
 void fake_goaway(struct fake_broker *broker, uint32_t deadline_ms);
 
+/* What HELLO says from now on: another number is another data directory. */
+void fake_set_store(struct fake_broker *broker, uint8_t number);
+
 void fake_topic(struct fake_broker *broker, const char *name, uint32_t partition_count);
 void fake_add_partition(struct fake_broker *broker, const char *name);
 void fake_delete_topic(struct fake_broker *broker, const char *name);

@@ -223,6 +223,25 @@ Test(retry, records_sent_while_the_broker_is_away_are_stored_when_it_is_back)
     user_free(user);
 }
 
+/* The same topic ids name other topics there, and the same producer ids other producers. */
+Test(retry, another_store_at_the_same_address_gets_nothing)
+{
+    struct user *user = start();
+    fake_go_down(user->broker);
+    fake_set_store(user->broker, 1);
+    user_send_many(user, 0, 20);
+    fake_come_back(user->broker);
+    cr_assert(fake_wait_seen(user->broker, OP_HELLO, 3)); // it keeps asking
+    cr_expect(eq(int, sluice_client_wait(user->client, 5000), SLUICE_E_OTHER_STORE));
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCE), 1));
+    fake_go_down(user->broker);
+    fake_set_store(user->broker, 0);
+    fake_come_back(user->broker);
+    user_flush(user);
+    user_expect_all_stored(user);
+    user_free(user);
+}
+
 Test(retry, a_broker_that_goes_away_politely_is_left_and_its_successor_found)
 {
     struct user *user = start();
