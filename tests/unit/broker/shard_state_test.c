@@ -176,7 +176,7 @@ static uint16_t publish(uint32_t topic_id, uint64_t producer_id, uint32_t sequen
 
 Test(shard_state, the_producer_used_longest_ago_makes_room_for_a_new_one_and_replay_agrees)
 {
-    uint32_t topic_id;
+    uint32_t topic_id = 0;
     cr_assert_eq(shf_topic(f, OP_TOPIC_CREATE, "t", 1, &topic_id), PE_NONE);
     uint16_t shard = shard_of_partition(f->slot_shard, topic_id, 0);
     struct shard *owner = &f->shards[shard];
