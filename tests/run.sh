@@ -89,8 +89,11 @@ if step build-sanitizers build sanitizers; then
 fi
 
 echo "# thread sanitizer: what is concurrent, on the epoll backend"
-if step build-tsan build tsan stress_programs; then
-  TSAN_OPTIONS=halt_on_error=1 suite tsan build/tsan -L stress
+if step build-tsan build tsan stress_programs sluiced sluicectl; then
+  export TSAN_OPTIONS=halt_on_error=1
+  suite tsan build/tsan -L stress
+  step smoke-tsan env SLUICE_TEST_IO=epoll SLUICE_TEST_ARGS="--cores 4 --set shards=3" \
+    bash tests/integration/round_trip_test.sh "$root/build/tsan/bin"
 fi
 
 echo "# clang"

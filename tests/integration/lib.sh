@@ -1,6 +1,6 @@
 # Sourced by the integration tests: a private directory, a broker in it, and checks.
 #   BIN_DIR is the first argument of each test; SLUICE_TEST_IO is the broker's backend (uring, epoll);
-#   SLUICE_TEST_DIR is where data may lie (not tmpfs).
+#   SLUICE_TEST_DIR is where data may lie (not tmpfs); SLUICE_TEST_ARGS are further arguments for the broker.
 set -euo pipefail
 bin=$(cd "${1:?usage: TEST BIN_DIR}" && pwd)
 io=${SLUICE_TEST_IO:-auto}
@@ -31,8 +31,9 @@ skip() { echo "skipped: $*"; exit 77; }
 start() {
   local from=0 line
   [ -f "$work/broker.log" ] && from=$(stat -c %s "$work/broker.log")
+  # shellcheck disable=SC2086
   "$bin/sluiced" --data-dir "${data:-$work/data}" --listen "${address:-127.0.0.1:0}" --http "${http:-127.0.0.1:0}" \
-    --kafka off --io "$io" "$@" 2>>"$work/broker.log" &
+    --kafka off --io "$io" ${SLUICE_TEST_ARGS:-} "$@" 2>>"$work/broker.log" &
   broker_pid=$!
   for _ in $(seq 600); do
     line=$(tail -c +$((from + 1)) "$work/broker.log" | grep -m1 -o 'ready listen=[^ ]* http=[^ ]*' || true)

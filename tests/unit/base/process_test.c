@@ -10,9 +10,10 @@
 Test(process, cpu_time_grows_with_work)
 {
     struct process_usage before = process_usage(), now = before;
-    volatile uint64_t sum = 0;
+    uint64_t sum = 0;
     for (uint64_t i = 0; i < 1000000000ull && now.cpu_us < before.cpu_us + 20000; i++) {
         sum += i;
+        __asm__ volatile("" : "+r"(sum)); // is work to the compiler
         if (i % 1000000 == 0)
             now = process_usage();
     }
