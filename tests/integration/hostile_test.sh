@@ -3,8 +3,9 @@
 . "$(dirname "$0")/lib.sh"
 seconds=${SLUICE_TEST_RANDOM_SECONDS:-4}
 [ "$full" = 1 ] && seconds=60
-# A sanitizer's own memory is not the broker's.
+# A sanitizer's own memory is not the broker's, and 500 MB are the bound of the default settings.
 memory_kib=512000
+[ -z "${SLUICE_TEST_ARGS:-}" ] || memory_kib=0
 if grep -qa __asan_init "$bin/sluiced" || grep -qa __tsan_init "$bin/sluiced"; then memory_kib=0; fi
 
 start
