@@ -100,4 +100,13 @@ __attribute__((unused)) static int open_descriptor_count(void)
     return count;
 }
 
+/* The file threads of the epoll backend, and the kernel behind a canceled operation, give a descriptor
+ * back a moment after the completion; what leaked never comes back. */
+__attribute__((unused)) static void expect_descriptor_count(int expected)
+{
+    for (int i = 0; i < 2000 && open_descriptor_count() != expected; i++)
+        usleep(1000);
+    cr_assert_eq(open_descriptor_count(), expected);
+}
+
 #endif

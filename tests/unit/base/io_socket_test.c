@@ -157,7 +157,7 @@ IO_TEST(io_socket, nobody_listening_is_a_connect_error_and_leaks_nothing)
         cr_assert_eq(probe_wait(io, &connect_op), E_CONNECT);
         cr_assert_eq(connect_op.op.os_error, ECONNREFUSED);
     }
-    cr_assert_eq(open_descriptor_count(), before);
+    expect_descriptor_count(before);
 }
 
 IO_TEST(io_socket, operations_on_what_is_no_socket_fail_by_themselves)
@@ -371,7 +371,7 @@ IO_TEST(io_socket, a_connect_that_hangs_can_be_canceled_and_leaks_nothing)
             cr_assert_eq(result, E_CANCELED);
     }
     cr_assert_eq(connects[3].op.result, E_CANCELED);
-    cr_assert_eq(open_descriptor_count(), before);
+    expect_descriptor_count(before);
     cr_assert_eq(io_close_wait(io, listener), 0);
 }
 
@@ -390,7 +390,7 @@ IO_TEST(io_socket, a_connect_that_found_no_slot_yet_can_be_canceled_and_leaks_no
         io_cancel(io, &connects[i].op);
     for (int i = 0; i < 10; i++)
         cr_assert_eq(probe_wait(io, &connects[i]), E_CANCELED);
-    cr_assert_eq(open_descriptor_count(), before);
+    expect_descriptor_count(before);
     for (int i = 0; i < COUNT; i++)
         io_cancel(io, &fillers[i].op);
     for (int i = 0; i < COUNT; i++)

@@ -421,7 +421,7 @@ Test(io_choice, making_and_freeing_leaks_no_descriptor)
         (void)io_poll(io, 0);
         io_free(io);
     }
-    cr_assert_eq(open_descriptor_count(), before);
+    expect_descriptor_count(before);
 }
 
 /* As in a container: io_uring_setup() gives EPERM, and what the filter's author did not know,
