@@ -12,7 +12,8 @@
  *   - the entry is larger than a jumbo slot: TOO_LARGE, nothing happened.
  *
  * Why appending is cheap: an entry that fits is two comparisons, the copies and sixteen bytes of
- * header; marks, checksums and statistics are made once per group. */
+ * header; the checksum is made of what the copies left in the cache; marks and statistics are made
+ * once per group. */
 #include "storage/wal_private.h"
 
 #define HASH_PIECE_BYTES 4096 // stays in the first cache between the copy and the hash
