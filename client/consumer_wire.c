@@ -106,6 +106,10 @@ void consumer_lost(struct sluice_consumer *consumer)
     consumer->subscription = 0;
     pthread_mutex_lock(&consumer->mutex);
     consumer->set_changed = true;
+    if (consumer->client->connect_status == SLUICE_E_OTHER_STORE) { // waiting may help no more
+        consumer->failure = SLUICE_E_OTHER_STORE;
+        pthread_cond_broadcast(&consumer->arrived);
+    }
     pthread_mutex_unlock(&consumer->mutex);
 }
 

@@ -146,7 +146,10 @@ static int loop(struct consume *c, struct sluice_consumer *consumer)
             uint32_t partition;
             sluice_consumer_error(consumer, &topic, &partition);
             char what[300];
-            snprintf(what, sizeof(what), "%s partition %u", topic ? topic : c->topic, partition);
+            if (partition == SLUICE_PARTITION_ANY) // about all of them
+                snprintf(what, sizeof(what), "%s", c->topic);
+            else
+                snprintf(what, sizeof(what), "%s partition %u", topic, partition);
             exit_code = ctl_fail_status(c->ctl, got, what);
             break;
         }

@@ -296,7 +296,8 @@ SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, con
  *   UNKNOWN_TOPIC         it was deleted
  *   CORRUPT, UNSUPPORTED  a batch fails its checksum, is malformed, or is compressed in a way that
  *                         this library doesn't know
- * A lost connection is no error: it is made again. Thread: one at a time. */
+ * A lost connection is no error: it is made again; but OTHER_STORE when another store answers then.
+ * Thread: one at a time. */
 SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
                                     struct sluice_message *messages, int max, uint32_t timeout_ms);
 

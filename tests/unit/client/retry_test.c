@@ -227,6 +227,11 @@ Test(retry, records_sent_while_the_broker_is_away_are_stored_when_it_is_back)
 Test(retry, another_store_at_the_same_address_gets_nothing)
 {
     struct user *user = start();
+    struct sluice_consumer_options options = {.size = sizeof(options)};
+    struct sluice_consumer *consumer;
+    struct sluice_message message;
+    cr_assert(eq(int, sluice_consumer_new(user->client, &options, &consumer), SLUICE_OK));
+    cr_assert(eq(int, sluice_consumer_subscribe(consumer, "t", 0, SLUICE_START_END, 0), SLUICE_OK));
     fake_go_down(user->broker);
     fake_set_store(user->broker, 1);
     user_send_many(user, 0, 20);
@@ -234,10 +239,16 @@ Test(retry, another_store_at_the_same_address_gets_nothing)
     cr_assert(fake_wait_seen(user->broker, OP_HELLO, 3)); // it keeps asking
     cr_expect(eq(int, sluice_client_wait(user->client, 5000), SLUICE_E_OTHER_STORE));
     cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCE), 1));
+    cr_expect(eq(int, sluice_consumer_poll(consumer, &message, 1, 5000), SLUICE_E_OTHER_STORE));
     fake_go_down(user->broker);
     fake_set_store(user->broker, 0);
     fake_come_back(user->broker);
     user_flush(user);
+    int got = 0;
+    for (int i = 0; i < 100 && got < 1; i++)
+        got = sluice_consumer_poll(consumer, &message, 1, 100);
+    cr_expect(eq(int, got, 1)); // and goes on when its own store is back
+    sluice_consumer_free(consumer);
     user_expect_all_stored(user);
     user_free(user);
 }
