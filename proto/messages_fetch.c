@@ -5,12 +5,8 @@
 #include "proto/messages_private.h"
 
 #define FETCH_FIXED 24
-#define COUNTED_FIXED 8 // le32 item_count, le32 reserved
 
 static bool fetch_items_are_valid(const struct fetch_item *items, uint32_t count);
-static const void *read_items(struct reader *r, uint32_t count, size_t item_size);
-static uint32_t read_item_count(struct reader *r, uint32_t *reserved);
-static void write_item_count(struct writer *w, uint32_t item_count);
 static uint16_t check_deliver_items(const struct frame *frame, const struct msg_deliver *m);
 
 /* ---- FETCH, SUBSCRIBE ---- */
@@ -138,26 +134,4 @@ uint16_t read_offsets_reply(const struct frame *frame, struct msg_offsets_reply 
     m->item_count = read_item_count(&r, &reserved);
     m->items = read_items(&r, m->item_count, sizeof(*m->items));
     return meta_result(&r, reserved == 0 && m->item_count <= FETCH_ITEM_COUNT_MAX);
-}
-
-/* ---- arrays of structs ---- */
-
-static void write_item_count(struct writer *w, uint32_t item_count)
-{
-    write_u32(w, item_count);
-    write_u32(w, 0);
-}
-
-static uint32_t read_item_count(struct reader *r, uint32_t *reserved)
-{
-    uint32_t count = read_u32(r);
-    *reserved = read_u32(r);
-    return count;
-}
-
-/* In 64 bits the product of a u32 count and a small size doesn't wrap. */
-static const void *read_items(struct reader *r, uint32_t count, size_t item_size)
-{
-    static_assert(sizeof(size_t) == 8, "count * size fits");
-    return read_bytes(r, count * item_size);
 }
