@@ -137,7 +137,7 @@ static uint32_t example_ack(uint8_t *bytes)
 Test(protocol_doc, the_example_is_what_the_code_sends)
 {
     uint8_t expected[2048], bytes[1024];
-    const char *at = section("\n## 14. An example");
+    const char *at = section("\n## 16. An example");
     uint32_t len = read_hex(&at, bytes, sizeof(bytes));
     cr_assert_eq(len, example_publish(expected));
     cr_assert_arr_eq(bytes, expected, len);

@@ -4,20 +4,7 @@
 #define SLUICE_TESTS_PROTO_READ_ANY_H
 
 #include "proto/messages.h"
-
-static volatile uint8_t read_any_sink;
-
-static inline void touch(const void *bytes, size_t len)
-{
-    const uint8_t *at = bytes;
-    for (size_t i = 0; i < len; i++)
-        read_any_sink ^= at[i];
-}
-
-static inline void touch_slice(struct slice s)
-{
-    touch(s.bytes, s.len);
-}
+#include "tests/unit/proto/read_any_txn.h"
 
 static inline void touch_settings(struct msg_settings *m)
 {
@@ -233,6 +220,8 @@ static inline uint16_t read_any(const struct frame *frame)
         }
         return error;
     }
+    if (is_txn_or_group_op(frame->op))
+        return read_any_txn_or_group(frame);
     return frame->flags & FRAME_REPLY ? read_any_reply(frame) : read_any_request(frame);
 }
 

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "proto/batch.h"
 #include "proto/messages.h"
+#include "tests/unit/proto/samples_txn.h"
 
 #define SAMPLE_BYTES_MAX 4096
 #define SAMPLE_TIME 1763683200123
@@ -330,6 +331,40 @@ static const struct sample samples[] = {
     {"status", OP_STATUS, 0, 12, NULL, 0},
     {"status_reply", OP_STATUS, FRAME_REPLY, 12, sample_status_reply, 0},
     {"goaway", OP_GOAWAY, FRAME_PUSH, 0, sample_goaway, 0},
+    {"txn_init", OP_TXN_INIT, 0, 13, sample_txn_init, 0},
+    {"txn_init_reply", OP_TXN_INIT, FRAME_REPLY, 13, sample_txn_init_reply, 0},
+    {"txn_begin", OP_TXN_BEGIN, 0, 14, sample_txn_begin, 0},
+    {"txn_begin_reply", OP_TXN_BEGIN, FRAME_REPLY, 14, sample_txn_begin_reply, 0},
+    {"txn_offsets", OP_TXN_OFFSETS, 0, 15, sample_txn_offsets, 0},
+    {"txn_offsets_reply", OP_TXN_OFFSETS, FRAME_REPLY, 15, NULL, 0},
+    {"txn_prepare", OP_TXN_PREPARE, 0, 16, sample_txn_prepare, 0},
+    {"txn_prepare_reply", OP_TXN_PREPARE, FRAME_REPLY, 16, NULL, 0},
+    {"txn_commit", OP_TXN_COMMIT, 0, 17, sample_txn_commit, 0},
+    {"txn_commit_by_name", OP_TXN_COMMIT, 0, 18, sample_txn_commit_by_name, 0},
+    {"txn_commit_reply", OP_TXN_COMMIT, FRAME_REPLY, 17, sample_txn_commit_reply, 0},
+    {"txn_abort", OP_TXN_ABORT, 0, 19, sample_txn_abort, 0},
+    {"txn_abort_reply", OP_TXN_ABORT, FRAME_REPLY, 19, NULL, 0},
+    {"txn_list", OP_TXN_LIST, 0, 20, sample_txn_list, 0},
+    {"txn_list_reply", OP_TXN_LIST, FRAME_REPLY, 20, sample_txn_list_reply, 0},
+    {"txn_describe", OP_TXN_DESCRIBE, 0, 21, sample_txn_describe, 0},
+    {"txn_describe_reply", OP_TXN_DESCRIBE, FRAME_REPLY, 21, sample_txn_describe_reply, 0},
+    {"group_join", OP_GROUP_JOIN, 0, 22, sample_group_join, 0},
+    {"group_join_reply", OP_GROUP_JOIN, FRAME_REPLY, 22, sample_group_assignment, 0},
+    {"group_heartbeat", OP_GROUP_HEARTBEAT, 0, 23, sample_group_heartbeat, 0},
+    {"group_heartbeat_reply", OP_GROUP_HEARTBEAT, FRAME_REPLY, 23, sample_group_unchanged, 0},
+    {"group_leave", OP_GROUP_LEAVE, 0, 24, sample_group_leave, 0},
+    {"group_leave_reply", OP_GROUP_LEAVE, FRAME_REPLY, 24, NULL, 0},
+    {"offset_commit", OP_OFFSET_COMMIT, 0, 25, sample_offset_commit, 0},
+    {"offset_commit_reset", OP_OFFSET_COMMIT, 0, 26, sample_offset_reset, 0},
+    {"offset_commit_reply", OP_OFFSET_COMMIT, FRAME_REPLY, 25, sample_offset_results, 0},
+    {"offset_fetch", OP_OFFSET_FETCH, 0, 27, sample_offset_fetch, 0},
+    {"offset_fetch_reply", OP_OFFSET_FETCH, FRAME_REPLY, 27, sample_offset_results, 0},
+    {"group_list", OP_GROUP_LIST, 0, 28, sample_group_list, 0},
+    {"group_list_reply", OP_GROUP_LIST, FRAME_REPLY, 28, sample_group_list_reply, 0},
+    {"group_describe", OP_GROUP_DESCRIBE, 0, 29, sample_group_describe, 0},
+    {"group_describe_reply", OP_GROUP_DESCRIBE, FRAME_REPLY, 29, sample_group_describe_reply, 0},
+    {"group_delete", OP_GROUP_DELETE, 0, 30, sample_group_delete, 0},
+    {"group_delete_reply", OP_GROUP_DELETE, FRAME_REPLY, 30, NULL, 0},
 };
 
 /* Encodes a sample into SAMPLE_BYTES_MAX bytes and returns its length. */
