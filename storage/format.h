@@ -98,17 +98,17 @@ static_assert(offsetof(struct disk_group, header_checksum) == 120, "disk");
 
 /* ---- entry: 16 bytes, payload, zeros to a multiple of 8 ---- */
 enum disk_entry_type {
-    ENTRY_BATCH = 1,  // payload: the record batch, base offset set
-    ENTRY_STAGED = 2, // payload: struct disk_txn_name, then the batch
-    ENTRY_TXN_OPEN = 3,
-    ENTRY_TXN_JOIN = 4,
-    ENTRY_PREPARE = 5,
-    ENTRY_DECIDE = 6,
-    ENTRY_COMMIT = 7,
-    ENTRY_ABORT = 8,
-    ENTRY_TXN_END = 9,
-    ENTRY_OFFSET_COMMIT = 10,
-    ENTRY_GROUP = 11,
+    ENTRY_BATCH = 1,            // payload: the record batch, base offset set
+    ENTRY_STAGED = 2,           // struct disk_txn_name, then the batch (base offset STAGED_OFFSET)
+    ENTRY_TXN_OPEN = 3,         // coordinator: broker/transactions.h
+    ENTRY_TXN_JOIN = 4,         // coordinator: a shard takes part
+    ENTRY_PREPARE = 5,          // participant, and coordinator when the client asked for it
+    ENTRY_DECIDE = 6,           // coordinator: commit or abort
+    ENTRY_COMMIT = 7,           // struct disk_txn_end, then struct disk_committed[batch_count]
+    ENTRY_ABORT = 8,            // struct disk_txn_end
+    ENTRY_TXN_END = 9,          // coordinator: every participant has carried the decision out
+    ENTRY_OFFSET_COMMIT = 10,   // broker/groups.h: plain, or staged under a transaction's name
+    ENTRY_GROUP = 11,           // broker/groups.h: generation; made, expired or deleted
     ENTRY_PARTITION_OPEN = 12,  // struct disk_partition_open
     ENTRY_PARTITION_DROP = 13,  // struct disk_partition_open (settings ignored)
     ENTRY_LOG_START = 14,       // struct disk_log_start: what is below is expired or deleted
@@ -122,7 +122,8 @@ enum disk_entry_type {
     ENTRY_EPOCH_START = 22,     // reserved
     ENTRY_CONFIG = 23,          // reserved
     ENTRY_TIER = 24,            // reserved
-    ENTRY_PRODUCER_OPEN = 25,   // reserved: struct disk_producer_open, for transactional ids
+    ENTRY_PRODUCER_OPEN = 25,   // coordinator: producer id and epoch of a transactional id
+    ENTRY_STAGED_MOVED = 26,    // struct disk_staged_moved, then the batch: copied forward
 };
 enum disk_entry_flags { ENTRY_IGNORABLE = 1 }; // an unknown type without it fails closed
 
@@ -142,6 +143,37 @@ struct disk_txn_name {
     le64 open_lsn; // of TXN_OPEN there
 };
 static_assert(sizeof(struct disk_txn_name) == 16, "disk");
+
+/* Base offset of a batch in the log while it has none: bit 63. Its place is in the index, as soon as it is committed. */
+#define STAGED_OFFSET ((uint64_t)1 << 63)
+
+struct disk_staged_moved { // the batch that lay at `from` lies here from now on
+    struct disk_txn_name name;
+    le64 from; // LSN of the batch
+};
+static_assert(sizeof(struct disk_staged_moved) == 24, "disk");
+
+enum disk_txn_end_flags {
+    TXN_END_DECIDES =
+        1, // the coordinator's own shard was the only participant: this entry is the decision, too
+};
+struct disk_txn_end {
+    struct disk_txn_name name;
+    le32 flags;       // enum disk_txn_end_flags
+    le32 batch_count; // COMMIT: struct disk_committed follow; ABORT: 0
+};
+static_assert(sizeof(struct disk_txn_end) == 24, "disk");
+
+struct disk_committed { // a staged batch gets its place; those of dropped partitions are left out
+    le32 topic_id;
+    le32 partition;
+    le64 base_offset;
+    le64 position; // LSN of the batch
+    le64 max_timestamp;
+    le32 size;
+    le32 record_count;
+};
+static_assert(sizeof(struct disk_committed) == 40, "disk");
 
 struct disk_partition_open { // settings that the owning shard needs
     le64 revision;           // of the topic; a lower one never replaces a higher one
@@ -269,12 +301,18 @@ struct disk_table { // before each table's rows
 static_assert(sizeof(struct disk_table) == 16, "disk");
 
 enum table_id {
-    TABLE_PARTITIONS = 1, // storage/partitions.h
-    TABLE_ARCHIVES = 2,   // storage/archive.h
-    TABLE_TOPICS = 3,     // broker/topics.h (shard 0)
-    TABLE_PRODUCERS = 4,  // broker/producers.h
-    TABLE_SCALARS = 5,    // broker: single numbers, e.g. the next producer id
-    TABLE_SLOTS = 6,      // slot -> shard (shard 0)
+    TABLE_PARTITIONS = 1,   // storage/partitions.h
+    TABLE_ARCHIVES = 2,     // storage/archive.h
+    TABLE_TOPICS = 3,       // broker/topics.h (shard 0)
+    TABLE_PRODUCERS = 4,    // broker/producers.h
+    TABLE_SCALARS = 5,      // broker: single numbers, e.g. the next producer id
+    TABLE_SLOTS = 6,        // slot -> shard (shard 0)
+    TABLE_STAGED = 7,       // storage/staged.h: batches of open transactions
+    TABLE_TRANSACTIONS = 8, // broker/transactions.h: transactional ids that this shard coordinates
+    TABLE_PARTICIPANTS = 9, // broker/participants.h: transactions that have something here
+    TABLE_GROUPS = 10,      // broker/groups.h
+    TABLE_GROUP_OFFSETS = 11,  // broker/groups.h
+    TABLE_STAGED_OFFSETS = 12, // broker/groups.h
 };
 
 #endif

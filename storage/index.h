@@ -4,7 +4,11 @@
  * The open segment's index is one flat array in append order; the entries of one partition are chained
  * forwards and backwards. On close it is sorted by partition, then offset, into the image of
  * struct disk_index (format.h), written to <number>.idx, and rebuilt from the log when that file is missing or bad.
- * Positions are LSNs of batches in segments and file offsets in archive files. Thread: the shard's core. */
+ * Positions are LSNs of batches in segments and file offsets in archive files. Thread: the shard's core.
+ *
+ * A segment's index lists what became visible in it. A batch that was staged may lie further back in the log than the
+ * segment whose COMMIT lists it: so an entry of a segment has two LSNs, its position (where the bytes are) and that of
+ * the log entry that made it visible. Only the open index needs both. */
 #ifndef SLUICE_STORAGE_INDEX_H
 #define SLUICE_STORAGE_INDEX_H
 
@@ -15,7 +19,7 @@
 #include "storage/partitions.h"
 
 #define INDEX_NONE UINT32_MAX
-/* Batches in one segment; at the limit the log rolls. 256 Ki x 56 bytes = 14 MiB, and 256-byte batches
+/* Batches in one segment; at the limit the log rolls. 256 Ki x 64 bytes = 16 MiB, and 256-byte batches
  * still fill a 64 MiB segment. */
 #define INDEX_ENTRIES_MAX (256u * 1024)
 
@@ -39,10 +43,17 @@ void index_open_clear(struct index_open *index); // also frees what a replay mad
 void index_open_detach(struct index_open *index);
 bool index_open_is_full(const struct index_open *index);
 uint32_t index_open_count(const struct index_open *index);
-/* Appends, and links into the partition's chain (open_first, open_last). INDEX_NONE: out of memory, only when full. */
+/* How many may be added before it is full. */
+uint32_t index_open_room(const struct index_open *index);
+/* Appends, and links into the partition's chain (open_first, open_last). lsn: of the log entry that makes the batch visible;
+ * for a plain batch anything up to its position will do. INDEX_NONE: out of memory, only when full. */
 uint32_t index_open_add(struct index_open *index, struct partition *partition,
-                        const struct index_entry *entry);
+                        const struct index_entry *entry, uint64_t lsn);
 struct index_entry index_open_at(const struct index_open *index, uint32_t i);
+/* The batch is visible when everything up to and with this LSN's log entry is committed. */
+uint64_t index_open_lsn(const struct index_open *index, uint32_t i);
+/* The lowest position that was added; UINT64_MAX: none. */
+uint64_t index_open_lowest(const struct index_open *index);
 /* NULL when it was dropped meanwhile. */
 struct partition *index_open_partition(const struct index_open *index, uint32_t i);
 uint32_t index_open_next(const struct index_open *index, uint32_t i); // of the same partition
@@ -63,6 +74,7 @@ struct index_image { // owns `bytes`
     uint64_t base_lsn, end_lsn;
     uint64_t
         append_ms_last; // the log's clock at the last group covered: what retention by time goes by
+    uint64_t lowest_position; // of its entries; UINT64_MAX: it has none
     const struct disk_index_partition *directory;
     const struct disk_index_entry *entries;
 };

@@ -29,6 +29,7 @@ static bool partition_is_sound(const struct index_image *image, uint32_t i);
 static bool entries_are_sound(const struct index_image *image,
                               const struct disk_index_partition *p);
 static void image_attach(struct index_image *image, uint8_t *bytes, uint64_t len);
+static uint64_t lowest_position(const struct index_image *image);
 
 int index_open_image(const struct index_open *index, const struct index_identity *identity,
                      struct index_image *image)
@@ -61,6 +62,7 @@ int index_image_parse(uint8_t *bytes, uint64_t len, const struct index_identity 
     image_attach(&parsed, bytes, len);
     if (!body_is_sound(&parsed))
         return E_CORRUPT;
+    parsed.lowest_position = lowest_position(&parsed);
     *image = parsed;
     return 0;
 }
@@ -78,6 +80,7 @@ int index_image_copy(const struct index_image *image, struct index_image *copy)
         return E_NO_MEMORY;
     memcpy(bytes, image->bytes, image->len);
     image_attach(copy, bytes, image->len);
+    copy->lowest_position = image->lowest_position;
     return 0;
 }
 
@@ -175,6 +178,7 @@ void index_image_seal(struct index_image *image)
     header->checksum_body =
         le64_make(hash_xxh3(image->bytes + sizeof(*header), image->len - sizeof(*header)));
     header->checksum = le64_make(hash_xxh3(header, offsetof(struct disk_index, checksum)));
+    image->lowest_position = lowest_position(image);
     ASSERT_SLOW(body_is_sound(image));
 }
 
@@ -358,7 +362,16 @@ static void image_attach(struct index_image *image, uint8_t *bytes, uint64_t len
         .base_lsn = le64_get(header->base_lsn),
         .end_lsn = le64_get(header->end_lsn),
         .append_ms_last = le64_get(header->append_ms_last),
+        .lowest_position = UINT64_MAX,
     };
     image->directory = index_image_directory(image);
     image->entries = index_image_entries(image);
+}
+
+static uint64_t lowest_position(const struct index_image *image)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t i = 0; i < image->entry_count; i++)
+        lowest = min_u64(lowest, le64_get(image->entries[i].position));
+    return lowest;
 }

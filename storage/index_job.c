@@ -34,6 +34,7 @@ static int loader_scan_begin(struct index_job *job);
 static void loader_scan(struct index_job *job);
 static void loader_scan_done(struct io_op *op);
 static int loader_scan_entry(void *context, const struct wal_view *view);
+static int loader_scan_add(void *context, const struct committed *batch);
 static void loader_scan_end(struct index_job *job, int status);
 static void loader_finish(struct index_job *job, int status, struct index_image *image);
 
@@ -290,12 +291,14 @@ static void loader_scan_done(struct io_op *op)
 static int loader_scan_entry(void *context, const struct wal_view *view)
 {
     struct index_job *job = context;
-    struct index_entry entry;
-    if (view->type != ENTRY_BATCH)
-        return 0;
-    if (!segment_scan_batch(view, &entry))
-        return E_CORRUPT;
-    return index_builder_add(job->builder, view->topic_id, view->partition, &entry);
+    const struct segment *segment = job->index->segment;
+    return segment_scan_index(view, segment->holes, segment->hole_count, loader_scan_add, job);
+}
+
+static int loader_scan_add(void *context, const struct committed *batch)
+{
+    struct index_job *job = context;
+    return index_builder_add(job->builder, batch->topic_id, batch->partition, &batch->entry);
 }
 
 static void loader_scan_end(struct index_job *job, int status)
@@ -329,6 +332,8 @@ static void loader_finish(struct index_job *job, int status, struct index_image 
     bool was_made = job->step == INDEX_JOB_SCAN;
     const struct index_image *found = NULL;
     job->step = INDEX_JOB_IDLE;
+    if (status == 0)
+        index->lowest = image->lowest_position;
     if (status == 0 && was_made) {
         index->image = *image;
         found = &index->image;

@@ -14,18 +14,20 @@
 
 struct open_entry {
     struct index_entry entry;
+    uint64_t lsn; // of what made it visible
     struct partition *partition;
     uint32_t incarnation;
     uint32_t previous; // of the same partition
     uint32_t next;
 };
-static_assert(sizeof(struct open_entry) == 56, "what INDEX_ENTRIES_MAX counts with");
+static_assert(sizeof(struct open_entry) == 64, "what INDEX_ENTRIES_MAX counts with");
 
 struct index_open {
     struct open_entry *entries;
     uint32_t count;
     uint32_t count_max; // where a live log rolls
     uint32_t capacity;  // more than count_max only during a replay
+    uint64_t lowest;    // position
 };
 
 static bool grow(struct index_open *index);
@@ -43,6 +45,7 @@ struct index_open *index_open_new(uint32_t entry_count_max)
     if (!index)
         return NULL;
     index->count_max = index->capacity = entry_count_max;
+    index->lowest = UINT64_MAX;
     index->entries = malloc((size_t)entry_count_max * sizeof(*index->entries));
     if (index->entries)
         return index;
@@ -61,6 +64,7 @@ void index_open_free(struct index_open *index)
 void index_open_clear(struct index_open *index)
 {
     index->count = 0;
+    index->lowest = UINT64_MAX;
     if (index->capacity == index->count_max)
         return;
     struct open_entry *smaller =
@@ -85,19 +89,25 @@ bool index_open_is_full(const struct index_open *index)
     return index->count >= index->count_max;
 }
 
+uint32_t index_open_room(const struct index_open *index)
+{
+    return index->count_max - (uint32_t)min_u64(index->count, index->count_max);
+}
+
 uint32_t index_open_count(const struct index_open *index)
 {
     return index->count;
 }
 
 uint32_t index_open_add(struct index_open *index, struct partition *partition,
-                        const struct index_entry *entry)
+                        const struct index_entry *entry, uint64_t lsn)
 {
     if (UNLIKELY(index->count == index->capacity) && !grow(index))
         return INDEX_NONE;
     uint32_t i = index->count++;
     index->entries[i] = (struct open_entry){
         .entry = *entry,
+        .lsn = lsn,
         .partition = partition,
         .incarnation = partition->incarnation,
         .previous = partition->open_last,
@@ -110,6 +120,7 @@ uint32_t index_open_add(struct index_open *index, struct partition *partition,
         index->entries[partition->open_last].next = i;
     }
     partition->open_last = i;
+    index->lowest = min_u64(index->lowest, entry->position);
     return i;
 }
 
@@ -117,6 +128,17 @@ struct index_entry index_open_at(const struct index_open *index, uint32_t i)
 {
     ASSERT(i < index->count);
     return index->entries[i].entry;
+}
+
+uint64_t index_open_lsn(const struct index_open *index, uint32_t i)
+{
+    ASSERT(i < index->count);
+    return index->entries[i].lsn;
+}
+
+uint64_t index_open_lowest(const struct index_open *index)
+{
+    return index->lowest;
 }
 
 struct partition *index_open_partition(const struct index_open *index, uint32_t i)

@@ -42,12 +42,14 @@ struct partition {
     uint32_t
         incarnation; // rises when the partition is dropped: what an index still holds of it is dead
     uint32_t image_place; // index_open_image()'s own
+    uint64_t commit_end;  // store_append_commit()'s own
     uint64_t
         closed_lsn; // 1 + where the newest closed segment that is known to hold some of it begins; 0: none
     uint64_t start_lsn; // where the file begins that held its log start when retention last looked
     struct list visible_link; // the store's: partitions whose visible_end moved in this round
     struct list waiters;      // the broker's: cursors to wake when visible_end moves
     struct list ready_link;   // the broker's: shard's list of partitions with woken cursors
+    uint32_t vote_count;      // the broker's: batches of a transaction that is voted on; 0 between votes
 };
 
 struct partitions;

@@ -68,7 +68,7 @@ static bool entry_type_is_known(uint8_t type)
     case ENTRY_TIER:
         return false;
     default:
-        return type >= ENTRY_BATCH && type <= ENTRY_PRODUCER_OPEN;
+        return type >= ENTRY_BATCH && type <= ENTRY_STAGED_MOVED;
     }
 }
 

@@ -59,7 +59,7 @@ static bool time_cut(struct store *store, struct partition *partition, struct cu
         return false;
     uint32_t i = index_open_find(store->open, partition, partition->log_start, INDEX_NONE);
     uint64_t late_lsn = time_marks_cut(&store->times, now_ms - keep_ms - keep_ms / 8);
-    if (i == INDEX_NONE || index_open_at(store->open, i).position >= late_lsn)
+    if (i == INDEX_NONE || index_open_lsn(store->open, i) >= late_lsn)
         return false;
     *cut = (struct cut){.bytes_max = UINT64_MAX, .log_start = partition->log_start};
     cut_open(store, partition, time_marks_cut(&store->times, now_ms - keep_ms), cut);
@@ -138,7 +138,7 @@ static void cut_open(struct store *store, struct partition *partition, uint64_t 
     uint32_t i = index_open_find(store->open, partition, partition->log_start, INDEX_NONE);
     for (; i != INDEX_NONE; i = index_open_next(store->open, i)) {
         struct index_entry entry = index_open_at(store->open, i);
-        if (entry.position >= end_lsn || !cut_take(cut, partition, &entry))
+        if (index_open_lsn(store->open, i) >= end_lsn || !cut_take(cut, partition, &entry))
             return;
     }
 }

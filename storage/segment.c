@@ -29,6 +29,14 @@ uint64_t segment_next_hole(const struct segment *segment, uint64_t lsn)
     return next;
 }
 
+bool segment_hole_has(const struct segment_hole *holes, uint32_t hole_count, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < hole_count; i++)
+        if (lsn >= holes[i].from_lsn && lsn < holes[i].to_lsn)
+            return true;
+    return false;
+}
+
 void segment_path_make(char *path, const char *dir, uint64_t number)
 {
     int len = snprintf(path, SEGMENT_PATH_MAX, "%s/%016llx.wal", dir, (unsigned long long)number);

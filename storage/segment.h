@@ -53,6 +53,8 @@ uint64_t segment_step_over(const struct segment *segment, uint64_t lsn);
 /* Where the next hole at or behind lsn begins; UINT64_MAX: there is none. */
 uint64_t segment_next_hole(const struct segment *segment, uint64_t lsn);
 
+bool segment_hole_has(const struct segment_hole *holes, uint32_t hole_count, uint64_t lsn);
+
 /* ---- names: <16 hex>.wal ---- */
 
 /* Writes DIR/<number>.wal into path (SEGMENT_PATH_MAX). */

@@ -25,6 +25,7 @@ static void write_wanted(struct segment_indexes *indexes, struct segment_index *
 static void remember_newest(struct store *store, const struct index_image *image);
 
 static int lead_entry(void *context, const struct wal_view *view);
+static int lead_add(void *context, const struct committed *batch);
 static int lead_follow(struct store *store, struct index_open *replayed);
 static int tidy_visit(void *context, const char *name, uint64_t size_bytes);
 
@@ -106,6 +107,7 @@ void segment_index_seal(struct segment_indexes *indexes, struct segment *segment
     struct segment_index *index = segment_index_of(indexes, segment);
     ASSERT(index && !index->open);
     index->append_ms_last = append_ms_last;
+    index->lowest = index_open_lowest(open);
     index->open = open;
     index->visible = visible;
     list_push_back(&indexes->sealed, &index->sealed_link);
@@ -220,6 +222,11 @@ static void index_free(struct segment_index *index)
 
 /* ---- start ---- */
 
+struct lead { // one entry of the leading part
+    struct store *store;
+    uint64_t lsn;
+};
+
 int segment_index_lead(struct segment_indexes *indexes, struct segment *segment, uint64_t end_lsn)
 {
     struct store *store = indexes->store;
@@ -246,18 +253,23 @@ int segment_index_lead(struct segment_indexes *indexes, struct segment *segment,
 static int lead_entry(void *context, const struct wal_view *view)
 {
     struct store *store = context;
-    struct index_entry entry;
+    struct segment *segment = open_segment(store);
+    struct lead lead = {.store = store, .lsn = view->lsn};
     time_marks_add(&store->times, view->append_time_ms, view->lsn);
     store->append_ms_last = max_u64(store->append_ms_last, view->append_time_ms);
-    if (view->type != ENTRY_BATCH)
-        return 0;
-    if (!segment_scan_batch(view, &entry))
-        return E_CORRUPT;
+    return segment_scan_index(view, segment->holes, segment->hole_count, lead_add, &lead);
+}
+
+static int lead_add(void *context, const struct committed *batch)
+{
+    const struct lead *lead = context;
+    struct store *store = lead->store;
     struct partition *partition =
-        partitions_find(store->partitions, view->topic_id, view->partition);
+        partitions_find(store->partitions, batch->topic_id, batch->partition);
     if (!partition)
         return 0; // dropped since
-    return index_open_add(store->open, partition, &entry) == INDEX_NONE ? E_NO_MEMORY : 0;
+    uint32_t i = index_open_add(store->open, partition, &batch->entry, lead->lsn);
+    return i == INDEX_NONE ? E_NO_MEMORY : 0;
 }
 
 static int lead_follow(struct store *store, struct index_open *replayed)
@@ -265,7 +277,8 @@ static int lead_follow(struct store *store, struct index_open *replayed)
     for (uint32_t i = 0; i < index_open_count(replayed); i++) {
         struct partition *partition = index_open_partition(replayed, i);
         struct index_entry entry = index_open_at(replayed, i);
-        if (partition && index_open_add(store->open, partition, &entry) == INDEX_NONE)
+        uint64_t lsn = index_open_lsn(replayed, i);
+        if (partition && index_open_add(store->open, partition, &entry, lsn) == INDEX_NONE)
             return E_NO_MEMORY;
     }
     return 0;

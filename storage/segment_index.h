@@ -53,6 +53,7 @@ struct segment_index { // segment->index
     struct index_image image; // SEALED, WRITING: the only copy; else empty
     struct list loads;        // who waits for the image
     uint64_t append_ms_last;  // when sealed in this life of the process; 0: the image knows
+    uint64_t lowest;          // position of its entries; UINT64_MAX: has none; 0: not known yet
     int cold_fd;              // buffered, for reads of what is closed; -1
     uint64_t expire_look_ms;  // retention: nothing in it expires before; 0: look
     /* recycling: a batch that is still wanted was seen here; look again when this is gone */

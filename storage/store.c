@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "base/status.h"
 
-static void index_roll(struct store *store, uint64_t file_number);
 static int apply_own(struct store *store, const struct wal_view *view, struct partition *partition);
 static int apply_batch(struct store *store, const struct wal_view *view,
                        struct partition *partition);
@@ -24,7 +23,6 @@ static int apply_open(struct store *store, const struct wal_view *view,
                       struct partition *partition);
 static int apply_log_start(struct store *store, const struct wal_view *view,
                            struct partition *partition);
-static int entry_is_bad(const struct wal_view *view, const char *why);
 static bool visible_walk(struct store *store, const struct index_open *index, uint32_t *visible,
                          uint64_t lsn);
 static void visible_tell(struct store *store);
@@ -51,10 +49,12 @@ int store_append(struct store *store, const struct wal_entry *entry, struct wal_
             return E_NOT_FOUND;
         if (UNLIKELY(index_open_is_full(store->open)))
             wal_roll(store->wal);
-        if (UNLIKELY(store->upkeep.is_tight && upkeep_batch_waits(store, entry))) {
+        if (UNLIKELY(store->upkeep.minds_reserve && upkeep_batch_waits(store, entry))) {
             store->append_waits = true;
             return E_FULL;
         }
+    } else if (entry->type == ENTRY_STAGED) {
+        return txn_append_staged(store, entry, view);
     }
     int status = partition ? append_batch(store, entry, partition->next_offset, view)
                            : wal_append(store->wal, entry, view);
@@ -110,7 +110,7 @@ struct partitions *store_partitions(struct store *store)
 int store_apply(struct store *store, const struct wal_view *view)
 {
     if (UNLIKELY(view->file_number != store->open_file))
-        index_roll(store, view->file_number);
+        store_index_roll(store, view->file_number);
     store->append_ms_last = view->append_time_ms;
     time_marks_add(&store->times, view->append_time_ms, view->lsn);
     struct partition *partition =
@@ -130,7 +130,7 @@ int store_apply(struct store *store, const struct wal_view *view)
 
 /* The log went on in another file. A replay keeps only the index of the file it is in: those of closed segments are
  * on disk, or made anew when they are asked for. */
-static void index_roll(struct store *store, uint64_t file_number)
+void store_index_roll(struct store *store, uint64_t file_number)
 {
     if (store->is_replaying) {
         index_open_detach(store->open);
@@ -158,15 +158,22 @@ static int apply_own(struct store *store, const struct wal_view *view, struct pa
         return apply_open(store, view, partition);
     case ENTRY_LOG_START:
         return apply_log_start(store, view, partition);
+    case ENTRY_STAGED:
+        return txn_apply_staged(store, view, partition);
+    case ENTRY_STAGED_MOVED:
+        return txn_apply_moved(store, view);
+    case ENTRY_COMMIT:
+    case ENTRY_ABORT:
+        return txn_apply_end(store, view);
     default:
         return 0; // the broker's
     }
 }
 
 /* Behind a hole in the log, entries are missing; what comes next says where the partition stands. */
-static bool offsets_may_skip(const struct store *store)
+bool store_offsets_may_skip(const struct store *store)
 {
-    return store->is_replaying && store->has_hole;
+    return store->is_replaying && store->hole_count > 0;
 }
 
 static int apply_batch(struct store *store, const struct wal_view *view,
@@ -174,14 +181,14 @@ static int apply_batch(struct store *store, const struct wal_view *view,
 {
     struct index_entry entry;
     if (UNLIKELY(!partition))
-        return entry_is_bad(view, "a batch of a partition that was not opened");
+        return store_entry_is_bad(view, "a batch of a partition that was not opened");
     if (UNLIKELY(!segment_scan_batch(view, &entry)))
-        return entry_is_bad(view, "not a batch");
-    if (UNLIKELY(entry.base_offset > partition->next_offset && offsets_may_skip(store)))
+        return store_entry_is_bad(view, "not a batch");
+    if (UNLIKELY(entry.base_offset > partition->next_offset && store_offsets_may_skip(store)))
         partitions_apply_gap(store->partitions, partition, entry.base_offset);
     if (UNLIKELY(entry.base_offset != partition->next_offset))
-        return entry_is_bad(view, "a batch that does not follow the one before");
-    if (UNLIKELY(index_open_add(store->open, partition, &entry) == INDEX_NONE))
+        return store_entry_is_bad(view, "a batch that does not follow the one before");
+    if (UNLIKELY(index_open_add(store->open, partition, &entry, view->lsn) == INDEX_NONE))
         return E_NO_MEMORY;
     partitions_apply_batch(store->partitions, partition, entry.record_count, entry.size,
                            entry.max_timestamp);
@@ -192,10 +199,10 @@ static int apply_open(struct store *store, const struct wal_view *view, struct p
 {
     struct disk_partition_open settings;
     if (view->topic_id == 0 || view->payload_bytes != sizeof(settings))
-        return entry_is_bad(view, "not the settings of a partition");
+        return store_entry_is_bad(view, "not the settings of a partition");
     memcpy(&settings, view->payload, sizeof(settings));
     if (!partitions_apply_open(store->partitions, view->topic_id, view->partition, &settings))
-        return entry_is_bad(view, "more partitions than the limit");
+        return store_entry_is_bad(view, "more partitions than the limit");
     retention_settings_changed(&store->retention, !partition);
     return 0;
 }
@@ -205,19 +212,19 @@ static int apply_log_start(struct store *store, const struct wal_view *view,
 {
     struct disk_log_start payload;
     if (!partition || view->payload_bytes != sizeof(payload))
-        return entry_is_bad(view, "not a log start of a partition");
+        return store_entry_is_bad(view, "not a log start of a partition");
     memcpy(&payload, view->payload, sizeof(payload));
     uint64_t log_start = le64_get(payload.log_start);
-    if (log_start > partition->next_offset && offsets_may_skip(store))
+    if (log_start > partition->next_offset && store_offsets_may_skip(store))
         partitions_apply_gap(store->partitions, partition, log_start);
     if (log_start < partition->log_start || log_start > partition->next_offset)
-        return entry_is_bad(view, "a log start outside of its partition");
+        return store_entry_is_bad(view, "a log start outside of its partition");
     partitions_apply_log_start(store->partitions, partition, log_start,
                                le64_get(payload.bytes_gone));
     return 0;
 }
 
-static int entry_is_bad(const struct wal_view *view, const char *why)
+int store_entry_is_bad(const struct wal_view *view, const char *why)
 {
     LOG_ERROR("store.entry_bad", LOG_U64("lsn", view->lsn), LOG_U64("type", view->type),
               LOG_U64("topic_id", view->topic_id), LOG_U64("partition", view->partition),
@@ -250,9 +257,9 @@ static bool visible_walk(struct store *store, const struct index_open *index, ui
 {
     uint32_t count = index_open_count(index), i = *visible;
     for (; i < count; i++) {
-        struct index_entry entry = index_open_at(index, i);
-        if (entry.position >= lsn)
+        if (index_open_lsn(index, i) >= lsn)
             break;
+        struct index_entry entry = index_open_at(index, i);
         struct partition *partition = index_open_partition(index, i);
         if (!partition)
             continue;
@@ -312,12 +319,21 @@ int store_turn(struct store *store, uint64_t now_ns, uint64_t now_wall_ms)
 /* Who was refused here, and not by the log, is told here. */
 static int room_turn(struct store *store)
 {
-    if (!store->append_waits || !segment_indexes_can_roll(&store->indexes) ||
-        (store->upkeep.is_tight && !upkeep_has_reserve(store)))
+    if (!store_append_was_refused(store) || !segment_indexes_can_roll(&store->indexes))
+        return 0;
+    bool batch_may = !store->upkeep.minds_reserve || upkeep_has_reserve(store);
+    bool commit_may = wal_spare_count(store->wal) >= store->commit_spares;
+    if (!(store->append_waits && batch_may) && !(store->commit_spares > 0 && commit_may))
         return 0;
     store->append_waits = false;
+    store->commit_spares = 0;
     store->options.on_room(store->options.context);
     return 1;
+}
+
+bool store_append_was_refused(const struct store *store)
+{
+    return store->append_waits || store->commit_spares > 0;
 }
 
 uint64_t store_deadline_ns(const struct store *store)
@@ -329,7 +345,7 @@ uint64_t store_deadline_ns(const struct store *store)
 static enum archive_pressure pressure(const struct store *store)
 {
     struct wal_marks marks = wal_marks(store->wal);
-    if (wal_is_starved(store->wal) || store->append_waits)
+    if (wal_is_starved(store->wal) || store_append_was_refused(store))
         return ARCHIVE_URGENT;
     return marks.durable < marks.reserved ? ARCHIVE_BUSY : ARCHIVE_CALM;
 }

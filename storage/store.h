@@ -23,6 +23,7 @@
 #include "proto/batch.h"
 #include "storage/partitions.h"
 #include "storage/recover.h"
+#include "storage/staged.h"
 #include "storage/table.h"
 #include "storage/wal.h"
 
@@ -107,6 +108,21 @@ void store_free(struct store *store);
  * STORE_ROOM_FULL); NOT_FOUND (ENTRY_BATCH only: no such partition); CLOSED; TOO_LARGE. */
 MUST_USE int store_append(struct store *store, const struct wal_entry *entry, struct wal_view *view,
                           uint64_t *base_offset);
+
+/* ---- transactions ----
+ *
+ * ENTRY_STAGED goes through store_append(): pieces are struct disk_txn_name and the batch, which batch_check() passed as staged.
+ * The log's copy gets STAGED_OFFSET as its base offset. Results as for ENTRY_BATCH; the caller has asked
+ * staged_is_full() and counted STAGED_PER_TRANSACTION_MAX. */
+
+/* Ends what is staged here under this name: gives each batch of a partition that still exists its offset, in the order
+ * of staging, so those of one partition lie one behind the other. Visible when committed reaches store_reserved_lsn(). Also
+ * when nothing is staged (the entry is logged all the same). 0, FULL, CLOSED; never NO_SPACE: room was kept. */
+MUST_USE int store_append_commit(struct store *store, const struct disk_txn_name *name,
+                                 uint32_t flags, struct wal_view *view);
+MUST_USE int store_append_abort(struct store *store, const struct disk_txn_name *name,
+                                uint32_t flags, struct wal_view *view);
+const struct staged *store_staged(const struct store *store);
 
 /* Where something appended now would be safe: wait until on_committed reaches this LSN. */
 uint64_t store_reserved_lsn(const struct store *store);

@@ -110,6 +110,7 @@ void store_free(struct store *store)
     read_jobs_free(store->reads);
     index_open_free(store->open);
     index_cache_free(store->cache);
+    staged_free(store->staged);
     partitions_free(store->partitions);
     free(store);
 }

@@ -140,6 +140,19 @@ struct segment *open_segment(const struct store *store)
     return wal_segment_at(store->wal, closed_count(store));
 }
 
+struct segment *segment_holding(const struct store *store, uint64_t lsn)
+{
+    uint32_t low = 0, high = wal_segment_count(store->wal);
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (wal_segment_at(store->wal, middle)->base_lsn <= lsn)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? wal_segment_at(store->wal, low - 1) : NULL;
+}
+
 uint32_t places_count(const struct store *store)
 {
     uint32_t closed = closed_count(store);

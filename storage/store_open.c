@@ -52,7 +52,8 @@ size_t store_arena_bytes(const struct store_options *options)
     struct store store = {.options = *options};
     struct wal_options wal = wal_options_of(&store);
     struct archives_options archives = archives_options_of(&store);
-    return wal_arena_bytes(&wal) + archives_arena_bytes(&archives) + read_jobs_arena_bytes(options);
+    return wal_arena_bytes(&wal) + archives_arena_bytes(&archives) +
+           read_jobs_arena_bytes(options) + txn_arena_bytes();
 }
 
 int store_open(const struct store_options *options, struct recover_result *result, char text[512],
@@ -104,7 +105,7 @@ static int store_make_parts(struct store *store)
     store->partitions = partitions_new(options->partition_count_max);
     store->cache = index_cache_new(options->index_cache_bytes);
     store->reads = read_jobs_new(store);
-    if (!store->partitions || !store->cache || !store->reads)
+    if (!store->partitions || !store->cache || !store->reads || txn_init(store) < 0)
         return E_NO_MEMORY;
     struct archives_options archives = archives_options_of(store);
     store->archives = archives_new(&archives);
@@ -131,10 +132,11 @@ static void paths_make(struct store *store)
 static int tables_make(struct store *store)
 {
     const struct store_options *options = &store->options;
-    if (options->table_count + 2 > CHECKPOINT_TABLES_MAX)
+    if (options->table_count + 3 > CHECKPOINT_TABLES_MAX)
         return E_INVALID;
     store->tables[store->table_count++] = partitions_table(store->partitions);
     store->tables[store->table_count++] = archives_table(store->archives);
+    store->tables[store->table_count++] = staged_table(store->staged);
     for (uint32_t i = 0; i < options->table_count; i++)
         store->tables[store->table_count++] = options->tables[i];
     return 0;
@@ -244,6 +246,8 @@ static int state_load(struct opening *opening)
             return refuse(opening, status, why);
     }
     int status = partitions_rebuild(store->partitions, &why);
+    if (status == 0)
+        status = staged_rebuild(store->staged, &why);
     if (status == 0 && store->options.loaded)
         status = store->options.loaded(store->options.context, &why);
     if (status < 0)
@@ -267,7 +271,8 @@ static int replay_entry(void *context, const struct wal_view *view)
 static void replay_hole(void *context, uint64_t from_lsn, uint64_t to_lsn)
 {
     struct store *store = context;
-    store->has_hole = true;
+    if (store->hole_count < DISK_HOLES_MAX)
+        store->holes[store->hole_count++] = (struct segment_hole){from_lsn, to_lsn};
     LOG_WARN("store.hole_passed", LOG_U64("shard", store->options.shard_id),
              LOG_U64("from_lsn", from_lsn), LOG_U64("to_lsn", to_lsn));
 }

@@ -1,5 +1,5 @@
 /* The inside of a store: shared by store.c (append, apply, turn), store_open.c (start and end), segment_index.c
- * (indexes of closed segments), store_lookup.c and store_read.c (reading), retention.c and upkeep.c
+ * (indexes of closed segments), store_txn.c (staged batches), store_lookup.c and store_read.c (reading), retention.c and upkeep.c
  * (what goes on in the background).
  *
  * Where a batch's place is known, from its append on:
@@ -35,6 +35,8 @@ struct store {
     struct clock *clock;
 
     struct partitions *partitions;
+    struct staged *staged;
+    uint8_t *commit; // payload of the COMMIT that is being made (arena)
     struct archives *archives;
     struct wal *wal;
     struct checkpoint_writer *checkpoints;
@@ -63,9 +65,12 @@ struct store {
     uint64_t now_wall_ms;
     uint32_t chores; // closes and unlinks in flight that nobody waits for
 
-    bool append_waits; // an append got FULL for want of an open index, or of the reserve
+    bool append_waits;      // an append got FULL for want of an open index, or of the reserve
+    uint32_t commit_spares; // a COMMIT got FULL: it needs so many spares; 0: none waits
     bool is_replaying;
-    bool has_hole; // the replay stepped over what `wal salvage` gave up: offsets may skip
+    struct segment_hole
+        holes[DISK_HOLES_MAX]; // what `wal salvage` gave up, as the replay passed it
+    uint32_t hole_count;       // not 0: offsets may skip
     bool is_closing;
     bool is_quiesced;         // archives
     struct list visible;      // partitions whose visible_end moved in this round
@@ -76,10 +81,26 @@ struct store {
 
 /* One entry, in LSN order, at append and at replay alike. Negative: it can't be (logged). */
 MUST_USE int store_apply(struct store *store, const struct wal_view *view);
+MUST_USE int store_entry_is_bad(const struct wal_view *view, const char *why); // CORRUPT
+bool store_offsets_may_skip(const struct store *store);
+/* The log goes on in another file: the open index is sealed, and another one begins. */
+void store_index_roll(struct store *store, uint64_t file_number);
+bool store_append_was_refused(const struct store *store); // here, and not by the log
 void store_on_committed(void *context, uint64_t lsn);
 void store_on_room(void *context);
 void store_on_segment_closed(void *context, struct segment *segment);
 void store_on_failed(void *context, const struct wal_failure *failure);
+
+/* ---- store_txn.c ---- */
+
+MUST_USE int txn_init(struct store *store);
+size_t txn_arena_bytes(void);
+MUST_USE int txn_append_staged(struct store *store, const struct wal_entry *entry,
+                               struct wal_view *view);
+MUST_USE int txn_apply_staged(struct store *store, const struct wal_view *view,
+                              struct partition *partition);
+MUST_USE int txn_apply_moved(struct store *store, const struct wal_view *view);
+MUST_USE int txn_apply_end(struct store *store, const struct wal_view *view); // COMMIT, ABORT
 
 /* ---- places: where closed data lies, oldest first; archive files, then segments that are not in them ---- */
 
@@ -99,6 +120,8 @@ MUST_USE int place_image(struct store *store, struct place place, struct image_l
 /* Live segments before the one whose index is open. */
 uint32_t closed_count(const struct store *store);
 struct segment *open_segment(const struct store *store);
+/* The live segment that an LSN lies in; NULL: it is older than all of them. */
+struct segment *segment_holding(const struct store *store, uint64_t lsn);
 
 /* ---- store_close.c ---- */
 

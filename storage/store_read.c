@@ -36,6 +36,7 @@ static void job_lookup(struct read_job *job);
 static void job_image_loaded(struct image_load *load);
 static bool gap_step_over(struct read_job *job);
 static void job_absent(struct read_job *job);
+static void job_missing(struct read_job *job);
 static int told_status(int status);
 
 int store_read(struct store *store, struct store_read *read)
@@ -116,7 +117,10 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
         }
         return false;
     }
-    memcpy(read->buffer + read->bytes, bytes, entry->size);
+    uint8_t *copy = read->buffer + read->bytes;
+    memcpy(copy, bytes, entry->size);
+    if (UNLIKELY(read_is_staged(copy))) // its offset came with the COMMIT
+        batch_set_head(copy, entry->base_offset, 0);
     read->bytes += entry->size;
     read->batch_count++;
     read->next_offset = entry->base_offset + entry->record_count;
@@ -174,8 +178,10 @@ void job_run(struct read_job *job)
     job->entry_count = 0;
     if (is_in_open(partition, read->offset)) {
         uint32_t i = index_open_find(job->store->open, partition, read->offset, read->hint);
-        read_gather_open(job, i);
-        read_window(job);
+        if (read_gather_open(job, i))
+            read_window(job);
+        else
+            job_missing(job);
         return;
     }
     if (!job->in_lookup)
@@ -252,6 +258,11 @@ static void job_absent(struct read_job *job)
         job_run(job);
         return;
     }
+    job_missing(job);
+}
+
+static void job_missing(struct read_job *job)
+{
     LOG_ERROR("read.offset_missing", LOG_U64("shard", job->store->options.shard_id),
               LOG_U64("topic_id", job->topic_id), LOG_U64("partition", job->partition),
               LOG_U64("offset", job->read->offset),

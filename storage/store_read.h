@@ -31,6 +31,7 @@ struct read_job {
     struct lookup lookup;
     struct segment *source; // where the window lies; or
     struct archive *archive;
+    uint64_t source_end;     // LSN: what lies behind is in another segment
     struct segment *segment; // pinned: source, while it is read
     struct index_entry entries[READ_BATCHES_MAX];
     uint32_t entry_count;
@@ -61,6 +62,12 @@ static inline uint32_t read_jumbo_bytes(uint32_t batch_bytes_max)
     return (uint32_t)(align_up(group, DISK_BLOCK) + DISK_BLOCK);
 }
 
+/* Does the log's copy of a batch lack its offset? */
+static inline bool read_is_staged(const uint8_t *batch)
+{
+    return be64_get(((const struct batch_header *)batch)->base_offset) == STAGED_OFFSET;
+}
+
 /* ---- store_read.c ---- */
 
 /* Goes on from the start; also after each wait, since everything may have changed. */
@@ -73,8 +80,8 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
 
 /* ---- store_window.c ---- */
 
-/* Collect the batches from here on; the second is false when the first one does not hold the offset. */
-void read_gather_open(struct read_job *job, uint32_t i);
+/* Collect the batches from here on; false when the first one lies in no file, or (the second) does not hold the offset. */
+bool read_gather_open(struct read_job *job, uint32_t i);
 bool read_gather_image(struct read_job *job);
 /* Brings what was gathered and ends the job. */
 void read_window(struct read_job *job);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/status.h"
 
+static bool gather_source(struct read_job *job, uint64_t position);
 static bool gather_add(struct read_job *job, const struct index_entry *entry);
 static bool window_from_tail(struct read_job *job);
 static bool window_buffer(struct read_job *job);
@@ -22,21 +23,24 @@ static void cold_opened(struct io_op *op);
 static void window_read_done(struct io_op *op);
 static void window_archive_done(struct archive_read *read);
 static void window_done(struct read_job *job, int status, uint32_t len);
-static bool batch_is_wanted(const struct index_entry *entry, const uint8_t *bytes);
+static bool batch_is_wanted(const struct read_job *job, const struct index_entry *entry,
+                            const uint8_t *bytes);
 static void damage_tell(struct read_job *job, const struct index_entry *entry);
 
-void read_gather_open(struct read_job *job, uint32_t i)
+bool read_gather_open(struct read_job *job, uint32_t i)
 {
     const struct index_open *open = job->store->open;
     job->archive = NULL;
-    job->source = open_segment(job->store);
-    ASSERT(i != INDEX_NONE && job->source->number == job->store->open_file);
+    ASSERT(i != INDEX_NONE);
+    if (!gather_source(job, index_open_at(open, i).position))
+        return false;
     for (; i != INDEX_NONE; i = index_open_next(open, i)) {
         struct index_entry entry = index_open_at(open, i);
         if (!gather_add(job, &entry))
-            return;
+            break;
         job->read->hint = i;
     }
+    return true;
 }
 
 bool read_gather_image(struct read_job *job)
@@ -45,12 +49,13 @@ bool read_gather_image(struct read_job *job)
     const struct index_image *image = lookup->image;
     uint32_t i = index_image_find(image, lookup->entries, job->read->offset);
     uint32_t end = le32_get(lookup->entries->entry_start) + le32_get(lookup->entries->entry_count);
-    job->source = lookup->place.segment;
     job->archive = lookup->place.archive;
     job->read->hint = lookup_hint(lookup->place.base_lsn);
     uint64_t base_offset = index_image_at(image, i).base_offset;
     if (base_offset > job->read->offset && base_offset > job->read->partition->gap_end)
         return false; // a hole that nobody knows of
+    if (!gather_source(job, index_image_at(image, i).position))
+        return false;
     for (; i < end; i++) {
         struct index_entry entry = index_image_at(image, i);
         if (!gather_add(job, &entry))
@@ -59,7 +64,22 @@ bool read_gather_image(struct read_job *job)
     return true;
 }
 
-/* The first one is taken whatever it is; the window grows as long as it is worth while. */
+/* The file of a window is where its first batch lies: what was staged lies in the segment of its COMMIT or in an older
+ * one. False: in none that is there. */
+static bool gather_source(struct read_job *job, uint64_t position)
+{
+    const struct store *store = job->store;
+    job->source = job->archive ? NULL : segment_holding(store, position);
+    job->source_end = UINT64_MAX;
+    if (!job->source)
+        return job->archive != NULL;
+    if (job->source != wal_segment_at(store->wal, wal_segment_count(store->wal) - 1))
+        job->source_end = job->source->end_lsn;
+    return true;
+}
+
+/* The first one is taken whatever it is; the window grows as long as it is worth while. It only grows forwards, within one
+ * file. */
 static bool gather_add(struct read_job *job, const struct index_entry *entry)
 {
     uint64_t start = align_down(entry->position, DISK_BLOCK);
@@ -71,6 +91,7 @@ static bool gather_add(struct read_job *job, const struct index_entry *entry)
         if (entry->base_offset + entry->record_count > job->read->partition->visible_end ||
             job->entry_count == READ_BATCHES_MAX ||
             entry->position > job->window_end + READ_GAP_BYTES ||
+            entry->position < job->window_end || entry->position >= job->source_end ||
             align_up(end - job->window_start, DISK_BLOCK) > READ_PIECE_BYTES ||
             job->window_bytes_wanted + entry->size > job->read->capacity)
             return false;
@@ -216,7 +237,7 @@ static void window_done(struct read_job *job, int status, uint32_t len)
     for (uint32_t i = 0; i < job->entry_count; i++) {
         const struct index_entry *entry = &job->entries[i];
         uint64_t at = entry->position - job->window_start;
-        bool is_good = at + entry->size <= len && batch_is_wanted(entry, job->buffer + at);
+        bool is_good = at + entry->size <= len && batch_is_wanted(job, entry, job->buffer + at);
         if (is_good && read_batch_add(job->read, job->buffer + at, entry))
             continue;
         if (!is_good && job->read->bytes == 0) {
@@ -228,11 +249,16 @@ static void window_done(struct read_job *job, int status, uint32_t len)
     job_finish(job, status);
 }
 
-static bool batch_is_wanted(const struct index_entry *entry, const uint8_t *bytes)
+/* In a segment, what was staged has no offset: the CRC-32C does not cover it, so the index alone knows. */
+static bool batch_is_wanted(const struct read_job *job, const struct index_entry *entry,
+                            const uint8_t *bytes)
 {
     struct batch_info info;
-    return batch_peek(bytes, entry->size, &info) && info.size == entry->size &&
-           info.base_offset == entry->base_offset && info.record_count == entry->record_count &&
+    if (!batch_peek(bytes, entry->size, &info) || info.size != entry->size ||
+        info.record_count != entry->record_count)
+        return false;
+    bool is_placed = info.base_offset == entry->base_offset;
+    return (is_placed || (job->segment && info.base_offset == STAGED_OFFSET)) &&
            batch_is_intact(bytes, entry->size);
 }
 

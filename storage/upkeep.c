@@ -2,7 +2,9 @@
  *
  * The rule of recycling. Each checkpoint says which segment is the lowest that its state still needs
  * (upkeep_first_file()): the one its position lies in, and any older one that holds a batch which is neither below
- * its log start, nor dropped, nor in an archive file that this checkpoint names. A segment goes back to the spares when
+ * its log start, nor dropped, nor in an archive file that this checkpoint names; and, with all that follow it, the oldest
+ * one in which a staged batch lies, or a batch that the index of a later segment lists (it was staged, and committed
+ * there), as long as that later one is needed itself. A segment goes back to the spares when
  * the *older* of the two kept checkpoints no longer needs it, and nobody reads it: so either of the two is a good start.
  *
  * So it takes two checkpoints until a segment that was unwoven comes back. They are made when the log has grown
@@ -20,6 +22,9 @@
 #define RECYCLE_MAX 8u // in one turn
 
 static int recycle_turn(struct store *store);
+static uint32_t first_needed(struct store *store, uint64_t floor_lsn);
+static uint64_t committed_floor(struct store *store);
+static uint64_t index_floor(struct store *store, struct segment *segment);
 static bool segment_is_dead(struct store *store, struct segment *segment);
 static bool keeper_lives(struct store *store, const struct segment_index *index);
 static bool image_is_dead(struct store *store, struct segment_index *index,
@@ -79,13 +84,54 @@ static int recycle_turn(struct store *store)
 
 uint64_t upkeep_first_file(struct store *store)
 {
-    uint32_t count = closed_count(store);
-    for (uint32_t i = 0; i < count; i++) {
+    uint64_t floor_lsn = min_u64(committed_floor(store), staged_lowest(store->staged));
+    uint32_t i = first_needed(store, floor_lsn);
+    return i < closed_count(store) ? wal_segment_at(store->wal, i)->number : store->open_file;
+}
+
+uint64_t upkeep_held_lsn(struct store *store)
+{
+    return wal_segment_at(store->wal, first_needed(store, committed_floor(store)))->base_lsn;
+}
+
+/* The place of the lowest live segment that is needed; floor_lsn and what lies behind is. */
+static uint32_t first_needed(struct store *store, uint64_t floor_lsn)
+{
+    uint32_t i = 0, count = closed_count(store);
+    while (i < count) {
         struct segment *segment = wal_segment_at(store->wal, i);
-        if (upkeep_segment_is_needed(store, segment))
-            return segment->number;
+        if (segment->end_lsn > floor_lsn || upkeep_segment_is_needed(store, segment))
+            break;
+        i++;
     }
-    return store->open_file;
+    return i;
+}
+
+/* The lowest LSN at which something lies that an index lists which is still needed. */
+static uint64_t committed_floor(struct store *store)
+{
+    uint64_t floor_lsn = index_open_lowest(store->open);
+    uint64_t archived_lsn = archives_end_lsn(store->archives);
+    for (uint32_t i = closed_count(store); i > 0; i--) {
+        struct segment *segment = wal_segment_at(store->wal, i - 1);
+        if (segment->end_lsn <= archived_lsn)
+            break;
+        floor_lsn = min_u64(floor_lsn, index_floor(store, segment));
+    }
+    return floor_lsn;
+}
+
+/* 0 while nobody knows: the image says it. */
+static uint64_t index_floor(struct store *store, struct segment *segment)
+{
+    struct segment_index *index = segment_index_of(&store->indexes, segment);
+    if (!index)
+        return 0;
+    if (index->lowest == 0 && !index->is_dead)
+        upkeep_image_want(store, segment);
+    if (index->is_dead || index->lowest >= segment->base_lsn)
+        return UINT64_MAX;
+    return index->lowest > 0 && segment_is_dead(store, segment) ? UINT64_MAX : index->lowest;
 }
 
 bool upkeep_segment_is_needed(struct store *store, struct segment *segment)
@@ -156,6 +202,7 @@ static void image_loaded(struct image_load *load)
     struct segment *segment = TAKE(upkeep->load_segment);
     struct segment_index *index = segment->index;
     upkeep->loading = false;
+    upkeep->look_ns = 0; // what was not known may be known now
     if (load->status == 0 && index)
         index->is_dead = image_is_dead(store, index, load->image);
     upkeep_source_loaded(store, segment, load);
@@ -241,7 +288,7 @@ static void checkpoint_done(void *context, int status, const struct checkpoint_h
 /* Files should come back soon: fewer spares than live segments, or none at all. */
 static bool is_pressed(const struct store *store)
 {
-    return wal_is_starved(store->wal) || store->append_waits ||
+    return wal_is_starved(store->wal) || store_append_was_refused(store) ||
            upkeep_live_bytes(store) > store->options.wal_bytes_budget / 2 ||
            store->room.room == STORE_ROOM_FULL;
 }

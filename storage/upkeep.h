@@ -19,7 +19,8 @@ struct upkeep {
     bool checkpoint_wanted;         // by store_checkpoint(), or after a failure
     bool archive_unnamed;           // a run ended that no checkpoint names yet
     bool damage;                    // a source is damaged: no more unweaving
-    bool is_tight;                  // the disk may not have room for more files: mind the reserve
+    bool is_tight;                  // the disk may not have room for more files
+    bool minds_reserve;             // batches leave spares alone: upkeep_batch_waits() says when
     bool loading;
     struct image_load load; // of a segment that may be dead, or of the next source
     struct segment *load_segment;
@@ -46,12 +47,17 @@ static inline uint64_t upkeep_reserve_bytes(uint64_t segment_bytes)
     return segment_bytes + segment_bytes / 4;
 }
 
-/* While the disk is tight: true when the batch would have to go into a segment that is kept for other entries. */
+/* While the reserve is minded: true when the batch would have to go into a segment that is kept for other entries. */
 bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry);
+/* True when an entry with such a payload may have to go into the next segment. */
+bool upkeep_would_roll(const struct store *store, uint64_t payload_bytes);
 bool upkeep_has_reserve(const struct store *store);
 
 /* The lowest file that the state of this moment needs, for replay or for reads. */
 uint64_t upkeep_first_file(struct store *store);
+
+/* As it would be without staged batches, as an LSN: only those that lie below hold files back by themselves. */
+uint64_t upkeep_held_lsn(struct store *store);
 
 /* Freezes the state of this moment; checkpoint_status says how it ended when it no longer runs. */
 void upkeep_checkpoint_begin(struct store *store, bool clean);

@@ -23,13 +23,14 @@ int upkeep_room_turn(struct store *store)
     struct upkeep *upkeep = &store->upkeep;
     if (store->now_ns < room->next_poll_ns)
         return 0;
-    if (wal_is_starved(store->wal) || (store->append_waits && upkeep->is_tight))
+    if (wal_is_starved(store->wal) || (store_append_was_refused(store) && upkeep->is_tight))
         room->needed_bytes = run_bytes(store);
     room->missing_bytes = archives_stats(store->archives).has_reserve ? 0 : run_bytes(store);
     if (disk_room_poll(room, store->options.io, store->wal_dir, store->now_ns))
         room_changed(store);
     upkeep->is_tight = room->total_bytes > 0 &&
                        room->free_bytes < UPKEEP_TIGHT_SEGMENTS * store->options.segment_bytes;
+    upkeep->minds_reserve = upkeep->is_tight;
     reserve_mind(store);
     return 1;
 }
@@ -76,12 +77,18 @@ static uint64_t run_bytes(const struct store *store)
 /* A batch that fits into the open segment goes there; entering the next one must leave the reserve. */
 bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry)
 {
-    uint64_t need = 2 * DISK_BLOCK + ENTRY_HEADER_BYTES;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < entry->piece_count; i++)
-        need += entry->pieces[i].len;
+        bytes += entry->pieces[i].len;
+    return upkeep_would_roll(store, bytes) && !upkeep_has_reserve(store);
+}
+
+bool upkeep_would_roll(const struct store *store, uint64_t payload_bytes)
+{
+    uint64_t need = 2 * DISK_BLOCK + ENTRY_HEADER_BYTES + payload_bytes;
     struct segment *last = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
     uint64_t end_lsn = last->base_lsn + store->options.segment_bytes - DISK_SEGMENT_DATA;
-    return store_reserved_lsn(store) + need > end_lsn && !upkeep_has_reserve(store);
+    return store_reserved_lsn(store) + need > end_lsn;
 }
 
 /* A log of few files can't keep as many back. */

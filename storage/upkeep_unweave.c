@@ -133,7 +133,7 @@ void upkeep_sources_drop(struct upkeep *upkeep, uint32_t taken)
 static bool is_high(const struct store *store)
 {
     uint64_t live = upkeep_live_bytes(store), budget = store->options.wal_bytes_budget;
-    bool waits = wal_is_starved(store->wal) || store->append_waits;
+    bool waits = wal_is_starved(store->wal) || store_append_was_refused(store);
     return live > budget / 4 * 3 || (waits && (live >= budget / 2 || store->upkeep.is_tight)) ||
            store->room.room == STORE_ROOM_FULL;
 }

@@ -107,7 +107,8 @@ static uint8_t *copy_and_hash(struct wal *wal, uint8_t *to, const uint8_t *from,
 /* The entry does not fit into the group that is being filled, or there is none. */
 static int append_slow(struct wal *wal, uint64_t payload_bytes)
 {
-    if (payload_bytes > (uint64_t)wal->options.batch_bytes_max + WAL_BATCH_EXTRA)
+    if (payload_bytes >
+        max_u64((uint64_t)wal->options.batch_bytes_max + WAL_BATCH_EXTRA, WAL_PAYLOAD_BYTES_MIN))
         return E_TOO_LARGE;
     return group_open(wal, (uint32_t)(sizeof(struct disk_entry) + align_up(payload_bytes, 8)));
 }

@@ -133,9 +133,12 @@ void wal_free(struct wal *wal);
 
 /* ---- append ---- */
 
+/* What is no batch may be as long as this, however small batches have to be: a normal slot takes it. */
+#define WAL_PAYLOAD_BYTES_MIN ((uint64_t)(768 * KIB))
+
 /* Copies the entry into the filling group and gives its view. Returns 0; FULL: no slot or no spare
  * segment, on_room() will be called; CLOSED after a failure. TOO_LARGE: payload above
- * batch_bytes_max + 64. Never an I/O error: those come through on_failed. */
+ * batch_bytes_max + 64 (or WAL_PAYLOAD_BYTES_MIN, if that is more). Never an I/O error: those come through on_failed. */
 MUST_USE int wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
 
 /* Ends the filling group here: what follows is in another group (own LSN range, same sync). */

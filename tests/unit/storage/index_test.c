@@ -63,7 +63,7 @@ static uint32_t world_add(struct world *w, uint32_t i)
     partition->next_offset += entry.record_count;
     w->lsn += entry.size + 16;
     w->model[i][w->count[i]++] = entry;
-    return index_open_add(w->open, partition, &entry);
+    return index_open_add(w->open, partition, &entry, entry.position);
 }
 
 /* A few partitions get most of the batches, others almost none. */

@@ -144,7 +144,8 @@ static inline void sf_create(struct store_fixture *f)
     cr_assert_eq(wal_create(&wal), 0);
 }
 
-static inline void store_fixture_init(struct store_fixture *f, uint64_t seed)
+static inline void store_fixture_init_as(struct store_fixture *f, uint64_t seed,
+                                         uint64_t segment_bytes)
 {
     memset(f, 0, sizeof(*f));
     log_set_level(getenv("SF_LOG") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
@@ -159,10 +160,10 @@ static inline void store_fixture_init(struct store_fixture *f, uint64_t seed)
         .dir = SF_DIR,
         .store_id = "store-fixture-1",
         .shard_id = 2,
-        .segment_bytes = 4 * MIB,
+        .segment_bytes = segment_bytes,
         .batch_bytes_max = 1 * MIB,
         .group_slot_count = 8,
-        .wal_bytes_budget = 48 * MIB,
+        .wal_bytes_budget = 12 * segment_bytes,
         .index_cache_bytes = 4 * MIB,
         .read_slot_count = 4,
         .partition_count_max = 256,
@@ -180,6 +181,11 @@ static inline void store_fixture_init(struct store_fixture *f, uint64_t seed)
     f->buffer = malloc(SF_READ_BYTES);
     sf_io(f);
     sf_create(f);
+}
+
+static inline void store_fixture_init(struct store_fixture *f, uint64_t seed)
+{
+    store_fixture_init_as(f, seed, 4 * MIB);
 }
 
 /* What came back must be a prefix of what was appended, and hold all that was visible. */

@@ -1,0 +1,357 @@
+/* Transactions as the store sees them: staged, committed, aborted; read from wherever the bytes lie. */
+#include "tests/unit/storage/store_txn_fixture.h"
+
+Test(store_txn, staged_batches_are_invisible_and_a_commit_gives_dense_offsets)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 1);
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0), *q = tx_partition(t, 1);
+    struct tx *tx = tx_begin(t);
+    cr_assert_eq(sf_produce(&t->f, p, 2, 100), 0);
+    cr_assert_eq(tx_stage(t, tx, p, 3, 500), 0);
+    cr_assert_eq(tx_stage(t, tx, q, 1, 500), 0);
+    cr_assert_eq(tx_stage(t, tx, p, 4, 500), 0);
+    cr_assert_eq(sf_produce(&t->f, p, 5, 100), 0);
+    sf_flush(&t->f);
+    struct partition *partition = store_partition(t->f.store, 1, 0);
+    cr_assert_eq(partition->visible_end, 7);
+    cr_assert_eq(store_partition(t->f.store, 1, 1)->visible_end, 0);
+    cr_assert_eq(q->on_visible, 0);
+    store_fixture_verify(&t->f);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    cr_assert_eq(partition->next_offset, 14);
+    cr_assert_eq(partition->visible_end, 7, "not before the COMMIT is durable");
+    uint32_t hint = INDEX_NONE;
+    cr_assert_eq(sf_read(&t->f, partition, 7, SF_READ_BYTES, &hint).bytes, 0);
+    sf_flush(&t->f);
+    cr_assert_eq(partition->visible_end, 14);
+    cr_assert_eq(q->on_visible, 1);
+    cr_assert_eq(sf_produce(&t->f, p, 1, 100), 0);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+/* The staged batch is durable long before its COMMIT: its position must not make it visible. */
+Test(store_txn, a_commit_is_visible_when_it_is_durable_itself)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 2);
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0), *q = tx_partition(t, 1);
+    struct tx *tx = tx_begin(t);
+    cr_assert_eq(tx_stage(t, tx, p, 3, 500), 0);
+    sf_flush(&t->f);
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(sf_produce(&t->f, q, 1, 600 * KIB), 0);
+        (void)store_turn(t->f.store, io_sim_now_ns(t->f.io), io_sim_now_wall_ms(t->f.io));
+    }
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    struct partition *partition = store_partition(t->f.store, 1, 0);
+    uint64_t end_lsn = tx->end_lsn;
+    int early = 0;
+    while (store_committed_lsn(t->f.store) < end_lsn) {
+        early += store_committed_lsn(t->f.store) > 0 && t->f.on_committed > 1;
+        cr_assert_eq(partition->visible_end, 0);
+        sf_turn(&t->f);
+    }
+    cr_assert_gt(early, 0, "the log was durable up to some place before the COMMIT");
+    cr_assert_eq(partition->visible_end, 3);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, an_abort_leaves_nothing)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 3);
+    tx_open(t);
+    tx_open_partitions(t, 1);
+    struct sf_partition *p = tx_partition(t, 0);
+    struct tx *tx = tx_begin(t), *empty = tx_begin(t);
+    uint64_t digest = store_digest(t->f.store);
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(tx_stage(t, tx, p, 3, 500), 0);
+    cr_assert_neq(store_digest(t->f.store), digest);
+    cr_assert_eq(tx_end(t, tx, false), 0);
+    cr_assert_eq(tx_end(t, empty, false), 0);
+    cr_assert_eq(tx_end(t, tx_begin(t), true), 0, "a commit of nothing is logged all the same");
+    cr_assert_eq(sf_produce(&t->f, p, 2, 100), 0);
+    sf_flush(&t->f);
+    cr_assert_eq(store_partition(t->f.store, 1, 0)->visible_end, 2);
+    store_fixture_verify(&t->f);
+    digest = store_digest(t->f.store);
+    store_fixture_crash(&t->f);
+    tx_open(t);
+    cr_assert_eq(store_digest(t->f.store), digest);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, transactions_and_plain_batches_keep_their_order_in_one_partition)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 4);
+    tx_open(t);
+    tx_open_partitions(t, 1);
+    struct sf_partition *p = tx_partition(t, 0);
+    for (int round = 0; round < 50; round++) {
+        struct tx *a = tx_begin(t), *b = tx_begin(t), *c = tx_begin(t);
+        for (uint32_t i = 0; i < 4; i++) {
+            cr_assert_eq(tx_stage(t, a, p, 1 + i, 300), 0);
+            cr_assert_eq(tx_stage(t, b, p, 2, 300), 0);
+            cr_assert_eq(sf_produce(&t->f, p, 1, 100), 0);
+            cr_assert_eq(tx_stage(t, c, p, 1, 9000), 0);
+        }
+        cr_assert_eq(tx_end(t, b, true), 0);
+        cr_assert_eq(sf_produce(&t->f, p, 3, 100), 0);
+        cr_assert_eq(tx_end(t, a, round % 5 != 0), 0);
+        cr_assert_eq(tx_end(t, c, true), 0);
+        sf_turn(&t->f);
+    }
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    uint64_t digest = store_digest(t->f.store);
+    store_fixture_kill(&t->f);
+    tx_open(t);
+    cr_assert_eq(store_digest(t->f.store), digest);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, what_is_refused_for_batches_is_refused_for_staged_ones)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 5);
+    tx_open(t);
+    tx_open_partitions(t, 1);
+    struct tx *tx = tx_begin(t);
+    struct sf_partition unknown = {.topic_id = 9};
+    cr_assert_eq(tx_stage(t, tx, &unknown, 1, 100), E_NOT_FOUND);
+    cr_assert_eq(tx_stage(t, tx, tx_partition(t, 0), 1, 100), 0);
+    t->f.store->room.room = STORE_ROOM_FULL;
+    uint32_t size = sf_make_batch(&t->f, 1, 100, 1);
+    struct wal_entry entry = {.type = ENTRY_STAGED,
+                              .topic_id = 1,
+                              .pieces = {{&tx->name, sizeof(tx->name)}, {t->f.batch, size}},
+                              .piece_count = 2};
+    struct wal_view view;
+    cr_assert_eq(store_append(t->f.store, &entry, &view, NULL), E_NO_SPACE);
+    cr_assert_eq(tx_end(t, tx, true), 0, "the end is never refused for want of space");
+    t->f.store->room.room = STORE_ROOM_OK;
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+/* ---- where the bytes lie ---- */
+
+static void staged_then_committed_later(struct tx_fixture *t, uint64_t seed)
+{
+    tx_init(t, seed);
+    tx_open(t);
+    tx_open_partitions(t, 3);
+    struct sf_partition *p = tx_partition(t, 0), *q = tx_partition(t, 1);
+    struct tx *tx = tx_begin(t), *other = tx_begin(t);
+    for (uint32_t i = 0; i < 20; i++) {
+        cr_assert_eq(tx_stage(t, tx, i % 2 ? p : q, 2, 1 + 3000 * i), 0);
+        cr_assert_eq(tx_stage(t, other, p, 1, 5000), 0);
+        cr_assert_eq(sf_produce(&t->f, p, 1, 2000), 0);
+    }
+    tx_fill(t, tx_partition(t, 2), 9 * MIB);
+    cr_assert_eq(tx_stage(t, tx, p, 2, 700 * KIB), 0);
+    cr_assert_eq(tx_stage(t, tx, p, 1, 70), 0);
+    cr_assert_eq(sf_produce(&t->f, p, 1, 2000), 0);
+    cr_assert_eq(tx_end(t, other, true), 0);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    cr_assert_eq(sf_produce(&t->f, p, 1, 2000), 0);
+    sf_flush(&t->f);
+}
+
+Test(store_txn, a_commit_in_a_later_segment_than_the_staging_is_read_hot_and_cold)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    staged_then_committed_later(t, 10);
+    cr_assert_gt(store_stats(t->f.store).segments, 2);
+    store_fixture_verify(&t->f);
+    cr_assert_gt(store_stats(t->f.store).reads_segment, 0);
+    tx_fill(t, tx_partition(t, 2), 6 * MIB); // its index is closed, too
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    for (uint32_t capacity = 1 * MIB; capacity > 1000; capacity /= 3)
+        cr_assert_eq(sf_verify_from(&t->f, tx_partition(t, 0), 0, capacity), 0);
+    tx_deinit(t);
+    free(t);
+}
+
+static void remove_indexes(struct store_fixture *f)
+{
+    for (uint64_t number = 1; number < 40; number++) {
+        char path[100];
+        snprintf(path, sizeof(path), SF_DIR "/shard-002/wal/%016lx.idx", number);
+        int status = io_unlink_wait(f->io, path);
+        cr_assert(status == 0 || status == E_NOT_FOUND);
+    }
+}
+
+Test(store_txn, restarts_find_committed_batches_with_and_without_index_files)
+{
+    for (int how = 0; how < 8; how++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        staged_then_committed_later(t, 20 + (uint64_t)how);
+        if (how & 1)
+            sf_checkpoint(&t->f); // behind the COMMIT, in its segment: the index is led
+        if (how & 2)
+            tx_fill(t, tx_partition(t, 2), 6 * MIB);
+        sf_flush(&t->f);
+        sf_idle(&t->f, 20 * NS_PER_MS);
+        sf_flush(&t->f);
+        uint64_t digest = store_digest(t->f.store);
+        store_fixture_crash(&t->f);
+        if (how & 4)
+            remove_indexes(&t->f);
+        tx_open(t);
+        cr_assert_eq(store_digest(t->f.store), digest);
+        store_fixture_verify(&t->f);
+        store_fixture_close(&t->f);
+        tx_open(t);
+        store_fixture_verify(&t->f);
+        tx_deinit(t);
+        free(t);
+    }
+}
+
+Test(store_txn, a_checkpoint_between_staging_and_commit_is_a_good_start)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 30);
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct tx *open[6];
+    for (int i = 0; i < 6; i++)
+        open[i] = tx_begin(t);
+    for (int round = 0; round < 12; round++) {
+        for (int i = 0; i < 6; i++)
+            cr_assert_eq(tx_stage(t, open[i], tx_partition(t, (uint32_t)i % 2), 1, 20 * KIB), 0);
+        if (round % 3 == 1)
+            sf_checkpoint(&t->f);
+        if (round % 4 == 2) {
+            cr_assert_eq(tx_end(t, open[round % 6], round % 8 == 2), 0);
+            open[round % 6] = tx_begin(t);
+        }
+        tx_fill(t, tx_partition(t, 0), 300 * KIB);
+        sf_flush(&t->f);
+        uint64_t digest = store_digest(t->f.store);
+        if (round % 2)
+            store_fixture_crash(&t->f);
+        else
+            cr_assert_eq(store_fixture_close(&t->f), 0);
+        tx_open(t);
+        cr_assert_eq(store_digest(t->f.store), digest, "round %d", round);
+    }
+    for (int i = 0; i < 6; i++)
+        cr_assert_eq(tx_end(t, open[i], true), 0);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, batches_of_a_dropped_partition_vanish_and_the_rest_commits)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 31);
+    tx_open(t);
+    tx_open_partitions(t, 3);
+    struct tx *tx = tx_begin(t);
+    for (uint32_t i = 0; i < 9; i++)
+        cr_assert_eq(tx_stage(t, tx, tx_partition(t, i % 3), 1 + i, 1000), 0);
+    cr_assert_eq(sf_drop_partition(&t->f, 1, 1), 0);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_flush(&t->f);
+    cr_assert_eq(store_partition(t->f.store, 1, 0)->visible_end, 1 + 4 + 7);
+    cr_assert_eq(store_partition(t->f.store, 1, 2)->visible_end, 3 + 6 + 9);
+    store_fixture_verify(&t->f);
+    uint64_t digest = store_digest(t->f.store);
+    store_fixture_crash(&t->f);
+    tx_open(t);
+    cr_assert_eq(store_digest(t->f.store), digest);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+/* The largest COMMIT that there is, and an index that has no room for it although the segment has. */
+Test(store_txn, a_commit_that_does_not_fit_into_the_open_index_rolls_the_log)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init_as(t, 32, 32 * MIB);
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct tx *tx = tx_begin(t);
+    for (uint32_t i = 0; i < STAGED_PER_TRANSACTION_MAX; i++)
+        cr_assert_eq(tx_stage(t, tx, tx_partition(t, i % 2), 1, 1), 0);
+    sf_idle(&t->f, 500 * NS_PER_MS); // spares are made
+    while (index_open_room(t->f.store->open) >= STAGED_PER_TRANSACTION_MAX) {
+        cr_assert_eq(sf_produce(&t->f, tx_partition(t, 0), 1, 1), 0);
+        if (index_open_count(t->f.store->open) % 1024 == 0)
+            sf_turn(&t->f);
+    }
+    cr_assert_eq(t->f.store->open_file, 1);
+    cr_assert(!upkeep_would_roll(t->f.store, 1 * MIB), "there is room for its bytes");
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    cr_assert_eq(t->f.store->open_file, 2);
+    sf_flush(&t->f);
+    cr_assert_eq(sf_verify_from(&t->f, tx_partition(t, 1), 0, SF_READ_BYTES), 0);
+    store_fixture_crash(&t->f);
+    tx_open(t);
+    cr_assert_eq(sf_verify_from(&t->f, tx_partition(t, 1), 0, SF_READ_BYTES), 0);
+    tx_deinit(t);
+    free(t);
+}
+
+/* ---- crashes ---- */
+
+Test(store_txn, a_power_cut_anywhere_between_staging_and_commit_leaves_all_or_nothing)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        tx_init(t, 500 + seed);
+        tx_open(t);
+        tx_open_partitions(t, 4);
+        sf_flush(&t->f);
+        for (int round = 0; round < 6; round++) {
+            struct tx *tx = tx_begin(t);
+            uint32_t count = 1 + (uint32_t)random_below(&t->f.dice, 30);
+            for (uint32_t i = 0; i < count; i++)
+                cr_assert_eq(
+                    tx_stage(t, tx, sf_any(&t->f), 1 + i % 3, 1u << random_below(&t->f.dice, 17)),
+                    0);
+            if (random_below(&t->f.dice, 2))
+                sf_flush(&t->f);
+            if (random_below(&t->f.dice, 3))
+                cr_assert_eq(tx_end(t, tx, random_below(&t->f.dice, 4)), 0);
+            for (uint64_t turns = random_below(&t->f.dice, 6); turns > 0; turns--)
+                sf_turn(&t->f);
+            store_fixture_crash(&t->f);
+            tx_open(t);
+            store_fixture_verify(&t->f);
+            /* The model took its batches when the COMMIT was appended; if that is gone, they must be staged still. */
+            for (uint32_t i = 0; i < t->count; i++)
+                if (t->transactions[i].state == TX_OPEN && random_below(&t->f.dice, 2))
+                    cr_assert_eq(tx_end(t, &t->transactions[i], true), 0);
+            sf_flush(&t->f);
+            store_fixture_verify(&t->f);
+        }
+        tx_deinit(t);
+        free(t);
+    }
+}
