@@ -59,6 +59,18 @@ static inline struct list *list_pop_front(struct list *head)
     return node;
 }
 
+/* Moves all nodes of `from` behind those of `head`. */
+static inline void list_splice_back(struct list *head, struct list *from)
+{
+    if (list_is_empty(from))
+        return;
+    from->next->prev = head->prev;
+    head->prev->next = from->next;
+    from->prev->next = head;
+    head->prev = from->prev;
+    list_init(from);
+}
+
 #define LIST_EACH(node, head)                                                                      \
     for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)
