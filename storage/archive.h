@@ -176,13 +176,21 @@ struct unweave_source {
     struct index_image image; // taken over by a run that takes the segment
 };
 
+/* Segments in front of the first source in which batches of the sources' indexes may lie: what was staged there and
+ * committed later. Only read from; pinned until on_run. Live ones without a gap, oldest first. */
+struct unweave_older {
+    struct segment **segments;
+    uint32_t count;
+};
+
 /* Starts a run over the oldest closed segments that end above archives_end_lsn() (what ends below
  * is archived already), given oldest first and without a gap. Takes as many as one run may have, at
  * least the first. Returns how many; FULL: a run is on its way (also one of the archive's own), or
  * the table of files is full; INVALID: the first segment begins below archives_end_lsn(). Images of
- * what is not taken stay the caller's. */
+ * what is not taken stay the caller's. older: NULL when the sources' batches all lie in the sources. */
 MUST_USE int archives_unweave(struct archives *archives, struct unweave_source *sources,
-                              uint32_t count, uint64_t now_wall_ms);
+                              uint32_t count, const struct unweave_older *older,
+                              uint64_t now_wall_ms);
 bool archives_is_unweaving(const struct archives *archives);
 
 enum archive_pressure {

@@ -49,7 +49,7 @@ struct partition {
     struct list visible_link; // the store's: partitions whose visible_end moved in this round
     struct list waiters;      // the broker's: cursors to wake when visible_end moves
     struct list ready_link;   // the broker's: shard's list of partitions with woken cursors
-    uint32_t vote_count;      // the broker's: batches of a transaction that is voted on; 0 between votes
+    uint32_t vote_count; // the broker's: batches of a transaction that is voted on; 0 between votes
 };
 
 struct partitions;

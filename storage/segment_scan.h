@@ -50,6 +50,12 @@ MUST_USE int segment_scan_index(const struct wal_view *view, const struct segmen
                                 int (*add)(void *context, const struct committed *batch),
                                 void *context);
 
+/* Does the log's copy of a batch lack its offset? */
+static inline bool batch_is_staged(const uint8_t *batch)
+{
+    return be64_get(((const struct batch_header *)batch)->base_offset) == STAGED_OFFSET;
+}
+
 /* The row of an ENTRY_STAGED view. False when its payload can't be one. */
 bool segment_scan_staged(const struct wal_view *view, struct disk_staged *row);
 /* The batch of an ENTRY_STAGED or ENTRY_STAGED_MOVED view, and the LSN of its first byte. False: it can't be one. */

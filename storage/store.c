@@ -321,8 +321,8 @@ static int room_turn(struct store *store)
 {
     if (!store_append_was_refused(store) || !segment_indexes_can_roll(&store->indexes))
         return 0;
-    bool batch_may = !store->upkeep.minds_reserve || upkeep_has_reserve(store);
-    bool commit_may = wal_spare_count(store->wal) >= store->commit_spares;
+    bool batch_may = upkeep_batch_may(store);
+    bool commit_may = upkeep_spares(store) >= store->commit_spares;
     if (!(store->append_waits && batch_may) && !(store->commit_spares > 0 && commit_may))
         return 0;
     store->append_waits = false;
@@ -342,10 +342,15 @@ uint64_t store_deadline_ns(const struct store *store)
     return min_u64(deadline, upkeep_deadline_ns(store));
 }
 
+bool store_is_urgent(const struct store *store)
+{
+    return wal_is_starved(store->wal) || store_append_was_refused(store);
+}
+
 static enum archive_pressure pressure(const struct store *store)
 {
     struct wal_marks marks = wal_marks(store->wal);
-    if (wal_is_starved(store->wal) || store_append_was_refused(store))
+    if (store_is_urgent(store))
         return ARCHIVE_URGENT;
     return marks.durable < marks.reserved ? ARCHIVE_BUSY : ARCHIVE_CALM;
 }

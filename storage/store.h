@@ -123,6 +123,9 @@ MUST_USE int store_append_commit(struct store *store, const struct disk_txn_name
 MUST_USE int store_append_abort(struct store *store, const struct disk_txn_name *name,
                                 uint32_t flags, struct wal_view *view);
 const struct staged *store_staged(const struct store *store);
+/* Staged batches of long transactions are copied forward in the log. Up to so many bytes in all there is always room for that,
+ * whatever else is appended; beyond it batches may have to wait until a transaction ends. */
+uint64_t store_staged_bytes_max(const struct store *store);
 
 /* Where something appended now would be safe: wait until on_committed reaches this LSN. */
 uint64_t store_reserved_lsn(const struct store *store);

@@ -85,7 +85,8 @@ static int jobs_end(struct store *store, uint64_t deadline_ns)
 static bool jobs_are_idle(const struct store *store)
 {
     return read_jobs_are_idle(store->reads) && segment_indexes_are_idle(&store->indexes) &&
-           !store->retention.loading && !store->upkeep.loading && store->chores == 0;
+           staged_mover_is_idle(store->mover) && !store->retention.loading &&
+           !store->upkeep.loading && store->chores == 0;
 }
 
 void store_free(struct store *store)
@@ -110,6 +111,7 @@ void store_free(struct store *store)
     read_jobs_free(store->reads);
     index_open_free(store->open);
     index_cache_free(store->cache);
+    staged_mover_free(store->mover);
     staged_free(store->staged);
     partitions_free(store->partitions);
     free(store);

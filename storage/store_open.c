@@ -53,7 +53,7 @@ size_t store_arena_bytes(const struct store_options *options)
     struct wal_options wal = wal_options_of(&store);
     struct archives_options archives = archives_options_of(&store);
     return wal_arena_bytes(&wal) + archives_arena_bytes(&archives) +
-           read_jobs_arena_bytes(options) + txn_arena_bytes();
+           read_jobs_arena_bytes(options) + txn_arena_bytes() + staged_mover_arena_bytes();
 }
 
 int store_open(const struct store_options *options, struct recover_result *result, char text[512],
@@ -105,7 +105,9 @@ static int store_make_parts(struct store *store)
     store->partitions = partitions_new(options->partition_count_max);
     store->cache = index_cache_new(options->index_cache_bytes);
     store->reads = read_jobs_new(store);
-    if (!store->partitions || !store->cache || !store->reads || txn_init(store) < 0)
+    store->mover = staged_mover_new(store);
+    if (!store->partitions || !store->cache || !store->reads || !store->mover ||
+        txn_init(store) < 0)
         return E_NO_MEMORY;
     struct archives_options archives = archives_options_of(store);
     store->archives = archives_new(&archives);

@@ -20,6 +20,7 @@
 #include "storage/retention.h"
 #include "storage/segment.h"
 #include "storage/segment_index.h"
+#include "storage/staged_mover.h"
 #include "storage/store.h"
 #include "storage/time_marks.h"
 #include "storage/upkeep.h"
@@ -61,6 +62,7 @@ struct store {
     struct retention retention;
     struct disk_room room;
     struct upkeep upkeep;
+    struct staged_mover *mover;
     uint64_t now_ns;
     uint64_t now_wall_ms;
     uint32_t chores; // closes and unlinks in flight that nobody waits for
@@ -86,6 +88,7 @@ bool store_offsets_may_skip(const struct store *store);
 /* The log goes on in another file: the open index is sealed, and another one begins. */
 void store_index_roll(struct store *store, uint64_t file_number);
 bool store_append_was_refused(const struct store *store); // here, and not by the log
+bool store_is_urgent(const struct store *store);          // appends wait for files
 void store_on_committed(void *context, uint64_t lsn);
 void store_on_room(void *context);
 void store_on_segment_closed(void *context, struct segment *segment);

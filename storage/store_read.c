@@ -119,7 +119,7 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
     }
     uint8_t *copy = read->buffer + read->bytes;
     memcpy(copy, bytes, entry->size);
-    if (UNLIKELY(read_is_staged(copy))) // its offset came with the COMMIT
+    if (UNLIKELY(batch_is_staged(copy))) // its offset came with the COMMIT
         batch_set_head(copy, entry->base_offset, 0);
     read->bytes += entry->size;
     read->batch_count++;

@@ -62,12 +62,6 @@ static inline uint32_t read_jumbo_bytes(uint32_t batch_bytes_max)
     return (uint32_t)(align_up(group, DISK_BLOCK) + DISK_BLOCK);
 }
 
-/* Does the log's copy of a batch lack its offset? */
-static inline bool read_is_staged(const uint8_t *batch)
-{
-    return be64_get(((const struct batch_header *)batch)->base_offset) == STAGED_OFFSET;
-}
-
 /* ---- store_read.c ---- */
 
 /* Goes on from the start; also after each wait, since everything may have changed. */

@@ -165,7 +165,7 @@ static bool commit_waits(struct store *store, const struct commit *commit, bool 
     if (commit->batch_count == 0 || (!rolls && commit->lowest >= base_lsn))
         return false;
     uint32_t spares = 2 + rolls;
-    if (LIKELY(wal_spare_count(store->wal) >= spares))
+    if (LIKELY(upkeep_spares(store) >= spares))
         return false;
     store->commit_spares = spares;
     return true;

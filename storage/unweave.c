@@ -85,6 +85,22 @@ bool unweave_is_running(const struct unweave *unweave)
     return unweave->step != UNWEAVE_IDLE;
 }
 
+struct unweave_input *unweave_holder(struct unweave *unweave, struct unweave_input *input,
+                                     uint64_t position)
+{
+    if (position >= input->origin || input->archive)
+        return input;
+    for (uint32_t i = 0; i < unweave->input_count; i++) {
+        struct unweave_input *other = &unweave->inputs[i];
+        if (other->segment && position >= other->origin && position < other->end)
+            return other;
+    }
+    for (uint32_t i = 0; i < unweave->older_count; i++)
+        if (position >= unweave->older[i].origin && position < unweave->older[i].end)
+            return &unweave->older[i];
+    return NULL;
+}
+
 bool archives_is_unweaving(const struct archives *archives)
 {
     return unweave_is_running(archives->unweave);

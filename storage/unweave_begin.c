@@ -8,6 +8,8 @@
  * never overlap in LSN and a reader never has to merge. */
 #include "storage/unweave_private.h"
 
+#include <stdlib.h>
+
 #include "base/status.h"
 
 #define SMALL_BATCH_BYTES ((uint64_t)(32 * KIB)) // below: half a run
@@ -26,12 +28,15 @@ static uint32_t tail_choose(const struct archives *archives, uint64_t bytes);
 static void run_begin(struct unweave *unweave, bool is_rewrite);
 static void input_add_segment(struct unweave *unweave, struct unweave_source *source);
 static void input_add_archive(struct unweave *unweave, struct archive *archive);
+static int older_make(struct unweave *unweave, const struct unweave_older *older);
+static struct unweave_input segment_input(struct segment *segment);
 static void input_add(struct unweave *unweave, struct unweave_input input, uint64_t base_lsn,
                       uint64_t end_lsn);
+static uint32_t input_place(struct unweave_input *input, uint32_t piece_first);
 static int rewrite_choose(const struct archives *archives, uint32_t *first);
 
 int archives_unweave(struct archives *archives, struct unweave_source *sources, uint32_t count,
-                     uint64_t now_wall_ms)
+                     const struct unweave_older *older, uint64_t now_wall_ms)
 {
     struct unweave *unweave = archives->unweave;
     ASSERT(count > 0 && !archives->quiesced);
@@ -43,13 +48,34 @@ int archives_unweave(struct archives *archives, struct unweave_source *sources, 
     uint32_t segments = segments_choose(sources, count);
     uint64_t bytes = offer_within(sources, segments, UINT64_MAX).bytes;
     uint32_t tail = tail_choose(archives, bytes);
+    int status = older_make(unweave, older);
+    if (status < 0)
+        return status;
     archives->wall_ms = now_wall_ms;
     run_begin(unweave, false);
     for (uint32_t i = archives->count - tail; i < archives->count; i++)
         input_add_archive(unweave, archives->used[i]);
     for (uint32_t i = 0; i < segments; i++)
         input_add_segment(unweave, &sources[i]);
+    for (uint32_t i = 0; i < unweave->older_count; i++)
+        unweave->piece_count += input_place(&unweave->older[i], unweave->piece_count);
     return (int)segments;
+}
+
+/* A log of small segments may have a thousand of them. */
+static int older_make(struct unweave *unweave, const struct unweave_older *older)
+{
+    if (!older || older->count == 0)
+        return 0;
+    unweave->older = malloc(older->count * sizeof(*unweave->older));
+    if (!unweave->older)
+        return E_NO_MEMORY;
+    for (uint32_t i = 0; i < older->count; i++) {
+        older->segments[i]->pins++;
+        unweave->older[i] = segment_input(older->segments[i]);
+    }
+    unweave->older_count = older->count;
+    return 0;
 }
 
 static uint32_t segments_choose(const struct unweave_source *sources, uint32_t count)
@@ -161,17 +187,19 @@ static void run_begin(struct unweave *unweave, bool is_rewrite)
 static void input_add_segment(struct unweave *unweave, struct unweave_source *source)
 {
     struct segment *segment = source->segment;
+    struct unweave_input input = segment_input(segment);
     segment->pins++;
-    input_add(unweave,
-              (struct unweave_input){
-                  .segment = segment,
-                  .image = source->image,
-                  .origin = segment->base_lsn,
-                  .end = segment->end_lsn,
-                  .file_at = DISK_SEGMENT_DATA,
-              },
-              segment->base_lsn, segment->end_lsn);
+    input.image = source->image;
+    input_add(unweave, input, segment->base_lsn, segment->end_lsn);
     source->image = (struct index_image){0};
+}
+
+static struct unweave_input segment_input(struct segment *segment)
+{
+    return (struct unweave_input){.segment = segment,
+                                  .origin = segment->base_lsn,
+                                  .end = segment->end_lsn,
+                                  .file_at = DISK_SEGMENT_DATA};
 }
 
 static void input_add_archive(struct unweave *unweave, struct archive *archive)
@@ -188,12 +216,18 @@ static void input_add_archive(struct unweave *unweave, struct archive *archive)
     unweave->append_ms_last = max_u64(unweave->append_ms_last, archive->append_ms_last);
 }
 
+/* Returns how many pieces it has. */
+static uint32_t input_place(struct unweave_input *input, uint32_t piece_first)
+{
+    uint64_t bytes = input->file_at + (input->end - input->origin);
+    input->piece_first = piece_first;
+    return (uint32_t)(bytes / UNWEAVE_PIECE_BYTES) + 1;
+}
+
 static void input_add(struct unweave *unweave, struct unweave_input input, uint64_t base_lsn,
                       uint64_t end_lsn)
 {
-    uint64_t bytes = input.file_at + (input.end - input.origin);
-    input.piece_first = unweave->piece_count;
-    unweave->piece_count += (uint32_t)(bytes / UNWEAVE_PIECE_BYTES) + 1;
+    unweave->piece_count += input_place(&input, unweave->piece_count);
     unweave->base_lsn = min_u64(unweave->base_lsn, base_lsn);
     unweave->end_lsn = max_u64(unweave->end_lsn, end_lsn);
     if (input.segment)

@@ -80,6 +80,10 @@ static void inputs_release(struct unweave *unweave, bool superseded)
         }
     }
     unweave->input_count = 0;
+    for (uint32_t i = 0; i < unweave->older_count; i++)
+        unweave->older[i].segment->pins--;
+    unweave->older_count = 0;
+    free(TAKE(unweave->older));
 }
 
 void unweave_report(struct unweave *unweave, int status)

@@ -190,12 +190,14 @@ static struct unweave_input *input_next(struct unweave *unweave)
 static int entry_take(struct unweave *unweave, struct unweave_input *input)
 {
     struct index_entry entry = index_image_at(&input->image, input->entry);
-    const char *why = entry_check(unweave, input, &entry);
+    struct unweave_input *holder = unweave_holder(unweave, input, entry.position);
+    const char *why =
+        holder ? entry_check(unweave, holder, &entry) : "batch lies in no segment that is there";
     if (why)
         return source_damaged(unweave, input, &entry, why);
     if (entry.size > unweave->band_capacity - unweave->band_fill)
         return 1;
-    if (!fragments_add(unweave, input, &entry, unweave->band_fill))
+    if (!fragments_add(unweave, holder, &entry, unweave->band_fill))
         return source_damaged(unweave, input, &entry, "batches lie on top of each other");
     input->entry++;
     entry_note(unweave, &entry);

@@ -120,6 +120,8 @@ struct unweave {
 
     struct unweave_input inputs[UNWEAVE_INPUTS_MAX];
     uint32_t input_count;
+    struct unweave_input *older; // segments in front of the sources: bytes only, no image; heap
+    uint32_t older_count;
     uint32_t load_next;
     struct archive_image_load load;
 
@@ -167,6 +169,9 @@ struct unweave {
 
 /* ---- unweave.c ---- */
 
+/* Where a batch of the input's index lies: in itself, or in an older segment, where it was staged. NULL: in none of them. */
+struct unweave_input *unweave_holder(struct unweave *unweave, struct unweave_input *input,
+                                     uint64_t position);
 /* I/Os that may be started now; `most`: when nothing holds back. */
 uint32_t unweave_room(struct unweave *unweave, uint32_t calm, uint32_t most);
 void unweave_io_begin(struct unweave *unweave);

@@ -3,7 +3,8 @@
  * Happy path: for each piece of a source of which something is wanted one read of that stretch
  * (O_DIRECT from segments), some at a time; what arrives is copied to its places in the band. When
  * all is there each batch is checked against its own CRC-32C and against the index, before a byte
- * of it is written: a run never spreads damage.
+ * of it is written: a run never spreads damage. What was staged gets its base offset here: archive
+ * files hold batches as they are delivered.
  *
  * Failure modes: a read error or a damaged batch ends the run; file, place and partition are
  * logged. Nothing is lost by it: the sources stay. */
@@ -11,6 +12,7 @@
 
 #include "base/log.h"
 #include "proto/batch.h"
+#include "storage/segment_scan.h"
 
 #define COPIES_MAX 2u                      // reads dealt out in one step: below 100 us
 #define VERIFY_BYTES ((uint32_t)(1 * MIB)) // checked in one step: about 50 us
@@ -26,7 +28,8 @@ static void segment_read_done(struct io_op *op);
 static void archive_read_done(struct archive_read *archive_read);
 static int read_failed(struct unweave *unweave, const struct unweave_read *read);
 static void deal_out(struct unweave *unweave, const struct unweave_read *read);
-static const char *batch_fault(const uint8_t *bytes, const struct index_entry *entry);
+static const char *batch_fault(const struct unweave *unweave, const uint8_t *bytes,
+                               const struct index_entry *entry);
 static int batch_damaged(struct unweave *unweave, uint32_t i, const char *why);
 
 int unweave_read_step(struct unweave *unweave, int *work)
@@ -44,10 +47,12 @@ int unweave_verify_step(struct unweave *unweave)
         if (unweave->verify_next == unweave->merge.entry_out)
             return 1;
         struct index_entry entry = index_image_at(&unweave->out, unweave->verify_next);
-        const uint8_t *batch = unweave->band + (entry.position - unweave->band_at);
-        const char *why = batch_fault(batch, &entry);
+        uint8_t *batch = unweave->band + (entry.position - unweave->band_at);
+        const char *why = batch_fault(unweave, batch, &entry);
         if (why)
             return batch_damaged(unweave, unweave->verify_next, why);
+        if (batch_is_staged(batch))
+            batch_set_head(batch, entry.base_offset, 0);
         bytes += entry.size;
     }
     return 0;
@@ -118,10 +123,12 @@ static void read_start(struct unweave *unweave, struct unweave_read *read, uint3
 
 static struct unweave_input *input_of_piece(struct unweave *unweave, uint32_t piece)
 {
-    uint32_t i = unweave->input_count - 1;
-    while (unweave->inputs[i].piece_first > piece)
+    bool is_older = unweave->older_count > 0 && piece >= unweave->older[0].piece_first;
+    struct unweave_input *inputs = is_older ? unweave->older : unweave->inputs;
+    uint32_t i = (is_older ? unweave->older_count : unweave->input_count) - 1;
+    while (inputs[i].piece_first > piece)
         i--;
-    return &unweave->inputs[i];
+    return &inputs[i];
 }
 
 /* ---- completing ---- */
@@ -187,13 +194,17 @@ static void deal_out(struct unweave *unweave, const struct unweave_read *read)
 
 /* ---- checking ---- */
 
-/* Base offset and leader epoch lie outside the CRC: the offset is held against the index. */
-static const char *batch_fault(const uint8_t *bytes, const struct index_entry *entry)
+/* Base offset and leader epoch lie outside the CRC: the offset is held against the index. In a
+ * segment it may be lacking. */
+static const char *batch_fault(const struct unweave *unweave, const uint8_t *bytes,
+                               const struct index_entry *entry)
 {
     struct batch_info info;
     if (!batch_peek(bytes, entry->size, &info) || info.size != entry->size)
         return "no batch of that size where the index says";
-    if (info.base_offset != entry->base_offset || info.record_count != entry->record_count)
+    bool is_staged = info.base_offset == STAGED_OFFSET && !unweave->is_rewrite;
+    if ((info.base_offset != entry->base_offset && !is_staged) ||
+        info.record_count != entry->record_count)
         return "another batch than the index says";
     return batch_is_intact(bytes, entry->size) ? NULL : "batch fails its checksum";
 }
@@ -210,17 +221,18 @@ static int batch_damaged(struct unweave *unweave, uint32_t i, const char *why)
     uint32_t topic_id = le32_get(p->topic_id), partition = le32_get(p->partition);
     uint64_t offset = index_image_at(&unweave->out, i).base_offset;
     for (uint32_t n = 0; n < unweave->input_count; n++) {
-        const struct unweave_input *input = &unweave->inputs[n];
+        struct unweave_input *input = &unweave->inputs[n];
         p = index_image_partition(&input->image, topic_id, partition);
         uint32_t at = p ? index_image_find(&input->image, p, offset) : INDEX_NONE;
         if (at == INDEX_NONE || index_image_at(&input->image, at).base_offset != offset)
             continue;
         uint64_t position = index_image_at(&input->image, at).position;
+        input = unweave_holder(unweave, input, position);
         LOG_ERROR("archive.source_damaged", LOG_STR("why", why),
                   LOG_STR("path", input->segment ? input->segment->path : input->archive->path),
                   LOG_U64("offset", input->file_at + (position - input->origin)),
                   LOG_U64("position", position),
-                  LOG_U64("bytes", index_image_at(&input->image, at).size),
+                  LOG_U64("bytes", index_image_at(&unweave->out, i).size),
                   LOG_U64("topic_id", topic_id), LOG_U64("partition", partition),
                   LOG_U64("base_offset", offset));
     }

@@ -42,6 +42,8 @@ int upkeep_turn(struct store *store)
     work += retention_turn(&store->retention);
     work += recycle_turn(store);
     work += upkeep_unweave_turn(store);
+    work += staged_mover_turn(store->mover);
+    upkeep_reserve_turn(store);
     work += checkpoint_begin_turn(store);
     return work;
 }
@@ -50,6 +52,7 @@ uint64_t upkeep_deadline_ns(const struct store *store)
 {
     const struct upkeep *upkeep = &store->upkeep;
     uint64_t deadline = min_u64(store->room.next_poll_ns, retention_deadline_ns(&store->retention));
+    deadline = min_u64(deadline, staged_mover_deadline_ns(store->mover));
     if (upkeep->retry_ns > store->now_ns)
         deadline = min_u64(deadline, upkeep->retry_ns);
     if (upkeep->unweave_retry_ns > store->now_ns)
@@ -288,7 +291,7 @@ static void checkpoint_done(void *context, int status, const struct checkpoint_h
 /* Files should come back soon: fewer spares than live segments, or none at all. */
 static bool is_pressed(const struct store *store)
 {
-    return wal_is_starved(store->wal) || store_append_was_refused(store) ||
+    return store_is_urgent(store) ||
            upkeep_live_bytes(store) > store->options.wal_bytes_budget / 2 ||
            store->room.room == STORE_ROOM_FULL;
 }

@@ -52,6 +52,11 @@ bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry);
 /* True when an entry with such a payload may have to go into the next segment. */
 bool upkeep_would_roll(const struct store *store, uint64_t payload_bytes);
 bool upkeep_has_reserve(const struct store *store);
+bool upkeep_batch_may(
+    const struct store *store); // whatever its size: who was refused may try again
+uint32_t
+upkeep_spares(const struct store *store); // that there are, or may be as soon as they are wanted
+uint64_t upkeep_free_bytes(const struct store *store); // that the log can take as it is
 
 /* The lowest file that the state of this moment needs, for replay or for reads. */
 uint64_t upkeep_first_file(struct store *store);
@@ -65,12 +70,16 @@ void upkeep_checkpoint_begin(struct store *store, bool clean);
 /* ---- upkeep_room.c ---- */
 
 int upkeep_room_turn(struct store *store);
+/* Are there so few spares that batches have to leave them alone? */
+void upkeep_reserve_turn(struct store *store);
 /* Before a segment is recycled on a full disk: shall its blocks be given back? */
 void upkeep_discard_mind(struct store *store);
 
 /* ---- upkeep_unweave.c ---- */
 
 int upkeep_unweave_turn(struct store *store);
+/* The log takes so much of its budget that files have to come back. */
+bool upkeep_log_is_high(const struct store *store);
 /* An image that was wanted has come, or not: it may be of a source. */
 void upkeep_source_loaded(struct store *store, struct segment *segment,
                           const struct image_load *load);

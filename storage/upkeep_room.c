@@ -1,5 +1,8 @@
 /* Watching the disk: when batches are refused, what is kept back, and what gives room on a full disk.
  *
+ * Spares are kept back from batches for two reasons: a disk that fills up, and staged batches, which have to be copied
+ * forward before the log's last file is in use.
+ *
  * A disk that fills up must leave room for what is no batch: offsets, log starts, drops, settings. While it may become
  * full (it is tight), batches leave the last spares alone; when it is full they are refused and the log rolls.
  * Segments without batches come back as soon as checkpoints have passed them, so three of them go round for ever,
@@ -16,6 +19,10 @@
 static void room_changed(struct store *store);
 static void reserve_mind(struct store *store);
 static uint64_t run_bytes(const struct store *store);
+static uint64_t open_room(const struct store *store);
+static bool staged_has_room(const struct store *store);
+static uint64_t staged_keep(const struct store *store);
+static uint64_t staged_keep_max(const struct store *store);
 
 int upkeep_room_turn(struct store *store)
 {
@@ -30,7 +37,6 @@ int upkeep_room_turn(struct store *store)
         room_changed(store);
     upkeep->is_tight = room->total_bytes > 0 &&
                        room->free_bytes < UPKEEP_TIGHT_SEGMENTS * store->options.segment_bytes;
-    upkeep->minds_reserve = upkeep->is_tight;
     reserve_mind(store);
     return 1;
 }
@@ -80,15 +86,21 @@ bool upkeep_batch_waits(struct store *store, const struct wal_entry *entry)
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < entry->piece_count; i++)
         bytes += entry->pieces[i].len;
-    return upkeep_would_roll(store, bytes) && !upkeep_has_reserve(store);
+    if (store->upkeep.is_tight && upkeep_would_roll(store, bytes) && !upkeep_has_reserve(store))
+        return true;
+    return !staged_has_room(store);
 }
 
 bool upkeep_would_roll(const struct store *store, uint64_t payload_bytes)
 {
-    uint64_t need = 2 * DISK_BLOCK + ENTRY_HEADER_BYTES + payload_bytes;
+    return 2 * DISK_BLOCK + ENTRY_HEADER_BYTES + payload_bytes > open_room(store);
+}
+
+static uint64_t open_room(const struct store *store)
+{
     struct segment *last = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
     uint64_t end_lsn = last->base_lsn + store->options.segment_bytes - DISK_SEGMENT_DATA;
-    return store_reserved_lsn(store) + need > end_lsn;
+    return end_lsn - min_u64(end_lsn, store_reserved_lsn(store));
 }
 
 /* A log of few files can't keep as many back. */
@@ -96,4 +108,70 @@ bool upkeep_has_reserve(const struct store *store)
 {
     uint32_t spares = wal_spare_count(store->wal), files = wal_segment_count(store->wal) + spares;
     return spares > min_u64(UPKEEP_RESERVE_SEGMENTS, files - min_u64(files, 4));
+}
+
+bool upkeep_batch_may(const struct store *store)
+{
+    return (!store->upkeep.is_tight || upkeep_has_reserve(store)) && staged_has_room(store);
+}
+
+/* ---- room for what is staged ---- */
+
+/* Files that are not made yet count: they are when the log wants them, unless the disk is tight. */
+uint32_t upkeep_spares(const struct store *store)
+{
+    uint64_t most = store->options.wal_bytes_budget / store->options.segment_bytes;
+    uint64_t live = wal_segment_count(store->wal), spares = wal_spare_count(store->wal);
+    if (store->upkeep.is_tight || store->room.room == STORE_ROOM_FULL)
+        return (uint32_t)spares;
+    return (uint32_t)max_u64(spares, most - min_u64(most, live));
+}
+
+/* The last spare is only a successor. */
+uint64_t upkeep_free_bytes(const struct store *store)
+{
+    uint32_t spares = upkeep_spares(store);
+    uint64_t segment_bytes = store->options.segment_bytes - DISK_SEGMENT_DATA;
+    return open_room(store) + (spares - min_u64(spares, 1)) * segment_bytes;
+}
+
+/* Spares are counted each turn only where there is something to keep them for. No more can be appended in one turn than
+ * the groups hold. */
+void upkeep_reserve_turn(struct store *store)
+{
+    uint64_t turn_bytes = (uint64_t)store->options.group_slot_count * GROUP_BYTES_MAX;
+    bool is_staged = staged_sum_all(store->staged).batch_count > 0;
+    store->upkeep.minds_reserve =
+        store->upkeep.is_tight ||
+        (is_staged && upkeep_free_bytes(store) < staged_keep(store) + 2 * turn_bytes);
+}
+
+/* Bytes and not only files: a move enters the next segment, and batches would fill it up. */
+static bool staged_has_room(const struct store *store)
+{
+    return staged_sum_all(store->staged).batch_count == 0 ||
+           upkeep_free_bytes(store) >= staged_keep(store) + store->options.batch_bytes_max;
+}
+
+/* What has to be free so that all that is staged can be copied forward, and a segment be closed then. Less than half of the
+ * log: batches that wait are to find it high, so that files come back. */
+static uint64_t staged_keep(const struct store *store)
+{
+    struct staged_sum staged = staged_sum_all(store->staged);
+    uint64_t bytes = staged.bytes + (uint64_t)staged.batch_count * 64;
+    return min_u64(store->options.segment_bytes + bytes / 3 * 4, staged_keep_max(store));
+}
+
+static uint64_t staged_keep_max(const struct store *store)
+{
+    const struct store_options *options = &store->options;
+    uint64_t half = options->wal_bytes_budget / 2;
+    uint64_t taken = options->segment_bytes + options->batch_bytes_max;
+    return max_u64(options->segment_bytes, half - min_u64(half, taken));
+}
+
+uint64_t store_staged_bytes_max(const struct store *store)
+{
+    uint64_t bytes = (staged_keep_max(store) - store->options.segment_bytes) / 4 * 3;
+    return max_u64(bytes, store->options.segment_bytes / 2);
 }

@@ -8,15 +8,19 @@
  * salvaged (the log stops growing at its budget, readers of other data go on). */
 #include "storage/upkeep.h"
 
+#include <stdlib.h>
+
 #include "base/log.h"
 #include "base/status.h"
 #include "storage/store_private.h"
 
-static bool is_high(const struct store *store);
 static bool sources_choose(struct store *store);
+static void open_close(struct store *store);
 static uint32_t unweave_count(struct store *store, uint32_t first);
 static bool run_has_room(struct store *store, uint32_t count);
 static bool sources_gather(struct store *store);
+static int run_start(struct store *store);
+static uint64_t sources_lowest(const struct upkeep *upkeep);
 static bool source_take(struct upkeep *upkeep, const struct index_image *image);
 static void sources_unpin(struct upkeep *upkeep, uint32_t from);
 
@@ -25,7 +29,7 @@ int upkeep_unweave_turn(struct store *store)
     struct upkeep *upkeep = &store->upkeep;
     if (upkeep->loading || archives_is_unweaving(store->archives))
         return 0;
-    if (!is_high(store) || upkeep->damage || store->is_closing) {
+    if (!upkeep_log_is_high(store) || upkeep->damage || store->is_closing) {
         upkeep_sources_drop(upkeep, 0);
         return 0;
     }
@@ -35,12 +39,41 @@ int upkeep_unweave_turn(struct store *store)
         return 0;
     if (!sources_gather(store))
         return 0;
-    uint32_t count = upkeep->source_count;
-    int taken = archives_unweave(store->archives, upkeep->sources, count, store->now_wall_ms);
+    int taken = run_start(store);
     upkeep_sources_drop(upkeep, taken > 0 ? (uint32_t)taken : 0);
     if (taken < 0)
         upkeep->unweave_retry_ns = store->now_ns + UPKEEP_RETRY_NS;
     return 1;
+}
+
+/* With the segments in front of the sources down to the oldest in which a batch of theirs lies. */
+static int run_start(struct store *store)
+{
+    struct upkeep *upkeep = &store->upkeep;
+    uint64_t lowest_lsn = sources_lowest(upkeep);
+    uint32_t end = 0, first = 0;
+    while (wal_segment_at(store->wal, end) != upkeep->sources[0].segment)
+        end++;
+    while (first < end && wal_segment_at(store->wal, first)->end_lsn <= lowest_lsn)
+        first++;
+    struct unweave_older older = {.count = end - first};
+    older.segments = malloc((end - first + 1) * sizeof(*older.segments));
+    if (!older.segments)
+        return E_NO_MEMORY;
+    for (uint32_t i = first; i < end; i++)
+        older.segments[i - first] = wal_segment_at(store->wal, i);
+    int taken = archives_unweave(store->archives, upkeep->sources, upkeep->source_count, &older,
+                                 store->now_wall_ms);
+    free(older.segments);
+    return taken;
+}
+
+static uint64_t sources_lowest(const struct upkeep *upkeep)
+{
+    uint64_t lowest_lsn = UINT64_MAX;
+    for (uint32_t i = 0; i < upkeep->source_count; i++)
+        lowest_lsn = min_u64(lowest_lsn, upkeep->sources[i].image.lowest_position);
+    return lowest_lsn;
 }
 
 /* The oldest ones that are still needed, as many as one run should have. */
@@ -52,6 +85,8 @@ static bool sources_choose(struct store *store)
     while (first < closed && (wal_segment_at(store->wal, first)->end_lsn <= end_lsn ||
                               !upkeep_segment_is_needed(store, wal_segment_at(store->wal, first))))
         first++;
+    if (first == closed)
+        open_close(store);
     uint32_t count = unweave_count(store, first);
     if (count == 0 || !run_has_room(store, count))
         return false;
@@ -62,6 +97,19 @@ static bool sources_choose(struct store *store)
     }
     upkeep->source_wanted = count;
     return true;
+}
+
+/* Only the open segment is left, and its index lists batches of older ones, which wait for it to be unwoven: it is closed
+ * early. A COMMIT left a spare for that (store_txn.c). */
+static void open_close(struct store *store)
+{
+    struct segment *last = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
+    if (index_open_lowest(store->open) >= open_segment(store)->base_lsn)
+        return;
+    if (last->number == store->open_file)
+        wal_roll_soon(store->wal);
+    else if (segment_indexes_can_roll(&store->indexes))
+        store_index_roll(store, last->number);
 }
 
 /* A run owns its images, so it gets copies. False: one has to be loaded first. */
@@ -130,10 +178,10 @@ void upkeep_sources_drop(struct upkeep *upkeep, uint32_t taken)
 
 /* A log that waits for spares is no reason as long as more of them can be made. On a full disk everything is unwoven:
  * only behind what is still needed do segments without batches come back. */
-static bool is_high(const struct store *store)
+bool upkeep_log_is_high(const struct store *store)
 {
     uint64_t live = upkeep_live_bytes(store), budget = store->options.wal_bytes_budget;
-    bool waits = wal_is_starved(store->wal) || store_append_was_refused(store);
+    bool waits = store_is_urgent(store);
     return live > budget / 4 * 3 || (waits && (live >= budget / 2 || store->upkeep.is_tight)) ||
            store->room.room == STORE_ROOM_FULL;
 }

@@ -125,6 +125,13 @@ void wal_roll(struct wal *wal)
     wal->roll_wanted = !wal->open_is_bare;
 }
 
+void wal_roll_soon(struct wal *wal)
+{
+    if (!wal->roll_wanted)
+        wal_roll(wal);
+    wal->mark_forced = wal->roll_wanted;
+}
+
 /* ---- progress ---- */
 
 int wal_turn(struct wal *wal, uint64_t now_ns, uint64_t now_wall_ms)
@@ -166,7 +173,7 @@ static int mark_turn(struct wal *wal)
 
 static bool mark_is_wanted(const struct wal *wal)
 {
-    return wal->proven_lsn < wal->data_end_lsn && wal_is_idle(wal);
+    return (wal->proven_lsn < wal->data_end_lsn || wal->mark_forced) && wal_is_idle(wal);
 }
 
 static bool files_are_busy(const struct wal *wal)

@@ -137,7 +137,7 @@ static void segment_enter_next(struct wal *wal)
     segment_queue_push(&wal->live, segment);
     wal->open = segment;
     wal->open_is_bare = true;
-    wal->roll_wanted = false;
+    wal->roll_wanted = wal->mark_forced = false;
 }
 
 /* The oldest slot, as the group that begins at the log's end. */

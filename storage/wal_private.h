@@ -100,6 +100,7 @@ struct wal {
     uint32_t closed_count; // of live: told through on_segment_closed()
     bool open_is_bare;     // holds nothing, or only its CUT: never left
     bool roll_wanted;
+    bool mark_forced; // by a MARK, if by nothing else
     struct segment_hole holes[DISK_HOLES_MAX];
     uint32_t hole_count;
 

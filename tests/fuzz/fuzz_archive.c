@@ -161,7 +161,7 @@ static void unweave(struct world *world)
     ASSERT(archives_open(world->archives, false, text) == 0);
     segment.end_lsn = world->size;
     segment.fd = io_open_wait(world->io, "/segment", O_RDWR, 0);
-    ASSERT(archives_unweave(world->archives, &source, 1, 1) == 1);
+    ASSERT(archives_unweave(world->archives, &source, 1, NULL, 1) == 1);
     world->done = false;
     for (uint64_t now = 1; !world->done; now += NS_PER_MS) {
         if (archives_turn(world->archives, now, ARCHIVE_URGENT) == 0)

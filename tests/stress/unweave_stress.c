@@ -185,7 +185,7 @@ static void unweave(struct stress *stress, struct unweave_source *sources)
 {
     struct clock *clock = clock_system();
     uint64_t began = clock_mono_ns(clock), now = began;
-    int taken = archives_unweave(stress->archives, sources, stress->shape.segments, 1);
+    int taken = archives_unweave(stress->archives, sources, stress->shape.segments, NULL, 1);
     CHECK(taken > 0);
     for (uint32_t i = (uint32_t)taken; i < stress->shape.segments; i++)
         index_image_free(&sources[i].image);

@@ -289,7 +289,7 @@ DISK_UNUSED static int world_unweave(struct world *world, uint32_t first)
         cr_assert_eq(index_image_copy(&world->segments[first + i].image, &sources[i].image), 0);
     }
     world->run_done = false;
-    int taken = archives_unweave(world->archives, sources, count, 1700000001234ull);
+    int taken = archives_unweave(world->archives, sources, count, NULL, 1700000001234ull);
     for (uint32_t i = taken > 0 ? (uint32_t)taken : 0; i < count; i++)
         index_image_free(&sources[i].image);
     return taken;

@@ -318,6 +318,231 @@ Test(store_txn, a_commit_that_does_not_fit_into_the_open_index_rolls_the_log)
     free(t);
 }
 
+/* ---- unweaving and recycling ---- */
+
+static bool fill_until_unwoven(struct tx_fixture *t, uint64_t lsn)
+{
+    for (int i = 0; i < 400 && archives_end_lsn(t->f.store->archives) < lsn; i++)
+        tx_fill(t, tx_partition(t, 2), 500 * KIB);
+    return archives_end_lsn(t->f.store->archives) >= lsn;
+}
+
+/* Staged in segment 1, committed some segments later. */
+static struct tx *staged_far_back(struct tx_fixture *t, uint64_t seed)
+{
+    tx_init(t, seed);
+    tx_open(t);
+    tx_open_partitions(t, 3);
+    struct sf_partition *p = tx_partition(t, 0), *q = tx_partition(t, 1);
+    struct tx *tx = tx_begin(t);
+    for (uint32_t i = 0; i < 30; i++) {
+        cr_assert_eq(tx_stage(t, tx, i % 2 ? p : q, 2, 1 + 3000 * i), 0);
+        cr_assert_eq(sf_produce(&t->f, p, 1, 2000), 0);
+    }
+    cr_assert_eq(t->f.store->open_file, 1);
+    tx_fill(t, tx_partition(t, 2), 22 * MIB);
+    cr_assert_eq(tx_stage(t, tx, p, 2, 700 * KIB), 0);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    cr_assert_eq(sf_produce(&t->f, p, 1, 2000), 0);
+    sf_flush(&t->f);
+    return tx;
+}
+
+/* As long as the segment with the COMMIT is in no archive file, whatever checkpoints are written. */
+static bool first_is_kept(struct tx_fixture *t, const struct tx *tx)
+{
+    int looks = 0;
+    for (int i = 0; i < 2000; i++) {
+        store_checkpoint(t->f.store);
+        if (archives_safe_lsn(t->f.store->archives) >= tx->end_lsn)
+            break;
+        looks++;
+        if (wal_segment_at(t->f.store->wal, 0)->number != 1)
+            return false;
+        sf_turn(&t->f);
+    }
+    return looks > 10;
+}
+
+Test(store_txn, committed_batches_are_read_before_between_and_after_unweaving)
+{
+    for (int how = 0; how < 3; how++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        struct tx *tx = staged_far_back(t, 40);
+        uint64_t commit_file = t->f.store->open_file;
+        cr_assert_gt(commit_file, 5);
+        cr_assert(fill_until_unwoven(t, 4 * MIB));
+        if (how == 2) {
+            store_fixture_crash(&t->f);
+            tx_open(t);
+        }
+        cr_assert_lt(archives_end_lsn(t->f.store->archives), tx->end_lsn, "only the first");
+        if (how == 0)
+            cr_assert_eq(sf_verify_from(&t->f, tx_partition(t, 0), 0, SF_READ_BYTES), 0);
+        else
+            cr_assert(first_is_kept(t, tx), "the COMMIT's index needs it");
+        cr_assert(fill_until_unwoven(t, tx->end_lsn));
+        store_fixture_verify(&t->f);
+        for (int i = 0; i < 40 && wal_segment_at(t->f.store->wal, 0)->number <= commit_file; i++) {
+            tx_fill(t, tx_partition(t, 2), 1 * MIB);
+            sf_idle(&t->f, 10 * NS_PER_MS);
+        }
+        cr_assert_gt(wal_segment_at(t->f.store->wal, 0)->number, commit_file, "all come back");
+        store_fixture_verify(&t->f);
+        cr_assert_gt(store_stats(t->f.store).reads_archive, 0);
+        store_fixture_crash(&t->f);
+        tx_open(t);
+        store_fixture_verify(&t->f);
+        tx_deinit(t);
+        free(t);
+    }
+}
+
+/* ---- transactions that stay open ---- */
+
+static uint64_t moved(struct tx_fixture *t)
+{
+    return staged_mover_stats(t->f.store->mover).batches;
+}
+
+/* Small batches, some that share a stretch, and one larger than a piece. */
+static struct tx *staged_for_long(struct tx_fixture *t)
+{
+    struct tx *tx = tx_begin(t);
+    for (uint32_t i = 0; i < 150; i++)
+        cr_assert_eq(tx_stage(t, tx, tx_partition(t, i % 2), 1 + i % 3, 1 + 40 * i), 0);
+    cr_assert_eq(tx_stage(t, tx, tx_partition(t, 0), 2, 1020 * KIB), 0);
+    cr_assert_eq(tx_stage(t, tx, tx_partition(t, 1), 2, 400 * KIB), 0);
+    return tx;
+}
+
+Test(store_txn, a_long_transaction_never_stops_the_log)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 50);
+    tx_open(t);
+    tx_open_partitions(t, 6);
+    struct tx *tx = staged_for_long(t), *aborted = staged_for_long(t);
+    for (int round = 0; round < 10; round++) {
+        sf_load(&t->f, 24 * MIB);
+        cr_assert_leq(store_stats(t->f.store).segments * 4 * MIB, 48 * MIB, "the budget holds");
+    }
+    cr_assert_gt(wal_segment_at(t->f.store->wal, 0)->number, 40);
+    uint64_t batches = moved(t);
+    cr_assert_gt(batches, 2 * 304, "each was copied more than once");
+    cr_assert_leq(batches, 10 * 304, "and about once in a budget");
+    cr_assert_eq(tx_end(t, aborted, false), 0);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    store_fixture_crash(&t->f);
+    tx_open(t);
+    store_fixture_verify(&t->f);
+    sf_load(&t->f, 100 * MIB);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    cr_assert_eq(moved(t), 0);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, crashes_while_batches_are_moved_lose_nothing)
+{
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        tx_init(t, 600 + seed);
+        tx_open(t);
+        tx_open_partitions(t, 5);
+        struct tx *tx = staged_for_long(t);
+        sf_flush(&t->f);
+        uint64_t all = 0;
+        for (int round = 0; round < 8; round++) {
+            sf_load(&t->f, 10 * MIB + random_below(&t->f.dice, 20 * MIB));
+            all += moved(t);
+            bool is_quiet = random_below(&t->f.dice, 2);
+            if (is_quiet) {
+                sf_flush(&t->f);
+                sf_idle(&t->f, 20 * NS_PER_MS);
+                sf_flush(&t->f);
+            }
+            is_quiet = store_committed_lsn(t->f.store) == store_reserved_lsn(t->f.store);
+            uint64_t digest = store_digest(t->f.store);
+            store_fixture_crash(&t->f);
+            tx_open(t);
+            cr_assert(!is_quiet || store_digest(t->f.store) == digest);
+        }
+        cr_assert_gt(all, 0);
+        cr_assert_eq(tx->count, 152);
+        cr_assert_eq(tx_end(t, tx, true), 0);
+        sf_flush(&t->f);
+        store_fixture_verify(&t->f);
+        tx_deinit(t);
+        free(t);
+    }
+}
+
+Test(store_txn, what_ends_while_it_is_read_is_not_moved)
+{
+    int met = 0;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        tx_init(t, 700 + seed);
+        t->f.latency_ns_max = 20 * NS_PER_MS;
+        io_free(t->f.io);
+        sf_io(&t->f);
+        tx_open(t);
+        tx_open_partitions(t, 5);
+        struct tx *tx = staged_for_long(t), *stays = staged_for_long(t);
+        for (int i = 0; i < 4000 && staged_mover_is_idle(t->f.store->mover); i++)
+            sf_load(&t->f, 20 * KIB);
+        if (!staged_mover_is_idle(t->f.store->mover)) {
+            met++;
+            cr_assert_eq(tx_end(t, tx, seed % 2), 0);
+            struct tx *other = staged_for_long(t); // takes the same rows
+            sf_load(&t->f, 30 * MIB);
+            cr_assert_eq(tx_end(t, other, true), 0);
+        }
+        cr_assert_eq(tx_end(t, stays, true), 0);
+        sf_flush(&t->f);
+        store_fixture_verify(&t->f);
+        store_fixture_crash(&t->f);
+        tx_open(t);
+        store_fixture_verify(&t->f);
+        tx_deinit(t);
+        free(t);
+    }
+    cr_assert_gt(met, 2);
+}
+
+/* Transactions that end late, in a log of the fewest files that there may be: nothing may ever wait for itself. */
+Test(store_txn, the_smallest_log_goes_on_with_commits_of_old_batches)
+{
+    for (uint64_t files = 4; files <= 7; files++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        tx_init(t, 800 + files);
+        t->f.options.wal_bytes_budget = files * 4 * MIB;
+        tx_open(t);
+        tx_open_partitions(t, 4);
+        struct tx *open[4] = {0};
+        for (uint32_t round = 0; round < 120; round++) {
+            struct tx **tx = &open[round % 4];
+            if (*tx)
+                cr_assert_eq(tx_end(t, *tx, round % 7 != 0), 0);
+            *tx = tx_begin(t);
+            for (uint32_t i = 0; i < 3; i++)
+                cr_assert_eq(tx_stage(t, *tx, sf_any(&t->f), 1, 50 * KIB), 0);
+            sf_load(&t->f, random_below(&t->f.dice, 1 * MIB));
+        }
+        sf_flush(&t->f);
+        store_fixture_verify(&t->f);
+        store_fixture_crash(&t->f);
+        tx_open(t);
+        store_fixture_verify(&t->f);
+        tx_deinit(t);
+        free(t);
+    }
+}
+
 /* ---- crashes ---- */
 
 Test(store_txn, a_power_cut_anywhere_between_staging_and_commit_leaves_all_or_nothing)
