@@ -11,6 +11,7 @@
 #include "storage/disk_header.h"
 #include "storage/index.h"
 #include "storage/recover_private.h"
+#include "storage/segment_scan.h"
 
 struct names {
     struct {
@@ -25,8 +26,8 @@ struct scan { // of one file
     struct inspect_shard *shard;
     struct segment segment;
     struct inspect_item item;
-    uint64_t batches_bad;
-    uint64_t batch_bad_lsn;
+    const char *bad_text; // of the first entry that is damaged; NULL: none
+    uint64_t bad_lsn;
 };
 
 static int verdict(struct inspect_shard *shard, struct recover_log *log);
@@ -40,6 +41,7 @@ static int file_head(struct scan *scan, uint64_t number, uint64_t size_bytes);
 static int file_groups(struct scan *scan, const struct recover_file *file);
 static int visit_group(void *context, const struct group_head *head, uint8_t *bytes);
 static int visit_entry(void *context, const struct wal_view *view);
+static const char *entry_fault(const struct wal_view *view);
 static int inspect_index(struct inspect_shard *shard, const struct recover_file *file);
 
 int inspect_log(struct inspect_shard *shard)
@@ -228,12 +230,12 @@ static int file_groups(struct scan *scan, const struct recover_file *file)
         scan->item.offset = segment_offset(&scan->segment, at_lsn);
         scan->item.lsn_from = at_lsn;
         scan->item.lsn_to = file->end_lsn;
-    } else if (status == 0 && scan->batches_bad > 0) {
+    } else if (status == 0 && scan->bad_text) {
         scan->item.status = E_CORRUPT;
         scan->item.is_damage = true;
-        scan->item.text = "a batch in it fails its CRC-32C";
-        scan->item.offset = segment_offset(&scan->segment, scan->batch_bad_lsn);
-        scan->item.lsn_from = scan->batch_bad_lsn;
+        scan->item.text = scan->bad_text;
+        scan->item.offset = segment_offset(&scan->segment, scan->bad_lsn);
+        scan->item.lsn_from = scan->bad_lsn;
     }
     return status == E_CORRUPT ? 0 : status;
 }
@@ -264,13 +266,44 @@ static int visit_entry(void *context, const struct wal_view *view)
 {
     struct scan *scan = context;
     scan->item.entries++;
-    if (view->type != ENTRY_BATCH)
-        return 0;
-    scan->item.batches++;
-    if (scan->shard->options->verify && !batch_is_intact(view->payload, view->payload_bytes) &&
-        scan->batches_bad++ == 0)
-        scan->batch_bad_lsn = view->lsn;
+    scan->item.batches +=
+        view->type == ENTRY_BATCH || view->type == ENTRY_STAGED || view->type == ENTRY_STAGED_MOVED;
+    const char *fault = scan->shard->options->verify ? entry_fault(view) : NULL;
+    if (fault && !scan->bad_text) {
+        scan->bad_text = fault;
+        scan->bad_lsn = view->lsn;
+    }
     return 0;
+}
+
+/* What storage itself puts into an entry; the rest of the types is the broker's. */
+static const char *entry_fault(const struct wal_view *view)
+{
+    struct batch_info info;
+    uint64_t position;
+    uint32_t batch_count;
+    bool is_well_formed;
+    switch (view->type) {
+    case ENTRY_BATCH:
+        return batch_is_intact(view->payload, view->payload_bytes)
+                   ? NULL
+                   : "a batch in it fails its CRC-32C";
+    case ENTRY_STAGED:
+    case ENTRY_STAGED_MOVED:
+        if (!segment_scan_staged_batch(view, &position, &info))
+            return "a staged batch in it is not well-formed";
+        return batch_is_intact(view->payload + view->payload_bytes - info.size, info.size)
+                   ? NULL
+                   : "a staged batch in it fails its CRC-32C";
+    case ENTRY_COMMIT:
+    case ENTRY_ABORT:
+        is_well_formed = segment_scan_commit(view, &batch_count);
+        return is_well_formed && (view->type == ENTRY_COMMIT || batch_count == 0)
+                   ? NULL
+                   : "a COMMIT or ABORT in it is not well-formed";
+    default:
+        return NULL;
+    }
 }
 
 /* ---- indexes ---- */

@@ -395,5 +395,9 @@ struct store_stats store_stats(struct store *store)
     stats.checkpoints = store->upkeep.checkpoint_count;
     stats.index_cache_bytes = index_cache_bytes(store->cache);
     stats.disk_free_bytes = store->room.free_bytes;
+    stats.staged_batches = staged_sum_all(store->staged).batch_count;
+    stats.staged_bytes = staged_sum_all(store->staged).bytes;
+    stats.moved_batches = staged_mover_stats(store->mover).batches;
+    stats.moved_bytes = staged_mover_stats(store->mover).bytes;
     return stats;
 }

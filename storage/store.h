@@ -195,7 +195,9 @@ struct store_stats {
     struct wal_stats wal;
     struct wal_marks marks;
     uint64_t segments, spares, archives, archive_bytes, checkpoint_lsn, checkpoints, unweaved_bytes,
-        reads_tail, reads_segment, reads_archive, index_cache_bytes, disk_free_bytes, recovery_ms;
+        reads_tail, reads_segment, reads_archive, index_cache_bytes, disk_free_bytes, recovery_ms,
+        staged_batches, staged_bytes, // that there are
+        moved_batches, moved_bytes;   // copied forward since open
 };
 struct store_stats store_stats(struct store *store);
 

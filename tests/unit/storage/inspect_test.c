@@ -114,6 +114,87 @@ Test(inspect, an_intact_store_is_shown_whole)
     site_deinit(&s);
 }
 
+/* ---- transactions ---- */
+
+enum spoil { SPOIL_NOTHING, SPOIL_RECORD, SPOIL_OFFSET, SPOIL_COUNT };
+
+static int site_append(struct site *s, uint8_t type, const void *head, uint32_t head_len,
+                       const void *rest, uint32_t rest_len)
+{
+    struct wal_view view;
+    struct wal_entry entry = {.type = type,
+                              .topic_id = type == ENTRY_COMMIT ? 0 : 1,
+                              .pieces = {{head, head_len}, {rest, rest_len}},
+                              .piece_count = 2};
+    return wal_append(s->f.wal, &entry, &view);
+}
+
+/* A transaction as storage writes it, or with one thing wrong in it. Returns what inspection says. */
+static int inspect_transaction(struct site *s, uint8_t spoiled_type, enum spoil spoil)
+{
+    uint8_t batch[3][400], *out;
+    struct disk_staged_moved name = {.name.open_lsn = le64_make(128), .from = le64_make(144)};
+    struct disk_txn_end end = {.name = name.name, .batch_count = le32_make(1)};
+    struct disk_committed item = {.topic_id = le32_make(1),
+                                  .position = le64_make(160),
+                                  .size = le32_make(300),
+                                  .record_count = le32_make(1)};
+    uint32_t size = 0;
+    for (int i = 0; i < 3; i++) {
+        struct batch_builder builder;
+        batch_builder_init(&builder, batch[i], sizeof(batch[i]));
+        struct record record = {.timestamp_ms = 1, .value = {(const uint8_t *)"value", 5}};
+        cr_assert_eq(batch_builder_add(&builder, &record), 0);
+        size = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, 0, 0, NULL, 0, &out);
+        batch_set_head(batch[i], i == 0 ? 5 : STAGED_OFFSET, 0);
+    }
+    int which = spoiled_type == ENTRY_BATCH ? 0 : spoiled_type == ENTRY_STAGED ? 1 : 2;
+    if (spoil == SPOIL_RECORD)
+        batch[which][size - 2] ^= 1;
+    if (spoil == SPOIL_OFFSET)
+        batch_set_head(batch[which], 7, 0);
+    if (spoil == SPOIL_COUNT)
+        end.batch_count = le32_make(2);
+    cr_assert_eq(fixture_open(&s->f), 0);
+    cr_assert_eq(site_append(s, ENTRY_BATCH, batch[0], size, NULL, 0), 0);
+    cr_assert_eq(site_append(s, ENTRY_STAGED, &name.name, sizeof(name.name), batch[1], size), 0);
+    cr_assert_eq(site_append(s, ENTRY_STAGED_MOVED, &name, sizeof(name), batch[2], size), 0);
+    cr_assert_eq(site_append(s, ENTRY_COMMIT, &end, sizeof(end), &item, sizeof(item)), 0);
+    end.batch_count = le32_make(0);
+    cr_assert_eq(site_append(s, ENTRY_ABORT, &end, sizeof(end), NULL, 0), 0);
+    fixture_flush(&s->f);
+    fixture_idle(&s->f, 50 * NS_PER_MS);
+    fixture_end_life(&s->f, 1);
+    sim_disk_settle(s->f.disk);
+    return site_inspect(s, true);
+}
+
+Test(inspect, transactions_are_verified_entry_by_entry)
+{
+    static const struct {
+        uint8_t type;
+        enum spoil spoil;
+        const char *text;
+    } cases[] = {
+        {ENTRY_STAGED, SPOIL_NOTHING, NULL},
+        {ENTRY_BATCH, SPOIL_RECORD, "a batch in it fails its CRC-32C"},
+        {ENTRY_STAGED, SPOIL_RECORD, "a staged batch in it fails its CRC-32C"},
+        {ENTRY_STAGED_MOVED, SPOIL_RECORD, "a staged batch in it fails its CRC-32C"},
+        {ENTRY_STAGED, SPOIL_OFFSET, "a staged batch in it is not well-formed"},
+        {ENTRY_COMMIT, SPOIL_COUNT, "a COMMIT or ABORT in it is not well-formed"},
+    };
+    for (uint32_t i = 0; i < ARRAY_COUNT(cases); i++) {
+        struct site s;
+        site_init(&s, 1);
+        int status = inspect_transaction(&s, cases[i].type, cases[i].spoil);
+        cr_assert_eq(status, cases[i].text ? E_CORRUPT : 0, "%u: %s", i, s.text);
+        cr_assert_eq(s.damaged, cases[i].text ? 1 : 0);
+        if (cases[i].text)
+            cr_assert_str_eq(s.last_damage.text, cases[i].text);
+        site_deinit(&s);
+    }
+}
+
 Test(inspect, a_running_broker_is_left_in_peace)
 {
     struct site s;

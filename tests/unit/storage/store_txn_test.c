@@ -402,7 +402,7 @@ Test(store_txn, committed_batches_are_read_before_between_and_after_unweaving)
 
 static uint64_t moved(struct tx_fixture *t)
 {
-    return staged_mover_stats(t->f.store->mover).batches;
+    return store_stats(t->f.store).moved_batches;
 }
 
 /* Small batches, some that share a stretch, and one larger than a piece. */
@@ -429,6 +429,7 @@ Test(store_txn, a_long_transaction_never_stops_the_log)
     }
     cr_assert_gt(wal_segment_at(t->f.store->wal, 0)->number, 40);
     uint64_t batches = moved(t);
+    cr_assert_eq(store_stats(t->f.store).staged_batches, 304);
     cr_assert_gt(batches, 2 * 304, "each was copied more than once");
     cr_assert_leq(batches, 10 * 304, "and about once in a budget");
     cr_assert_eq(tx_end(t, aborted, false), 0);
