@@ -333,6 +333,8 @@ static int check_store(struct broker *broker)
     shard_slot_table(&broker->shards[0], broker->slot_shard);
     for (uint16_t i = 0; i < broker->shard_count; i++) {
         int status = shard_check_partitions(&broker->shards[i], &broker->shards[0], text);
+        if (status == 0)
+            status = shard_check_decisions(&broker->shards[i], broker->shards, text);
         if (status != 0)
             return refuse(status, text);
     }

@@ -263,6 +263,10 @@ int config_check(const struct config *config, struct config_error *error)
                              config->wal_bytes_budget / config->shards / config->segment_bytes >= 4,
                              "at least 4 * segment_bytes for each shard", error);
     if (status == 0)
+        status =
+            check_value(config, CONFIG_txn_timeout, config->txn_timeout <= config->txn_timeout_max,
+                        "up to txn_timeout_max", error);
+    if (status == 0)
         status = check_value(config, CONFIG_disk_free_refuse_percent,
                              config->disk_free_refuse_percent <= config->disk_free_throttle_percent,
                              "up to disk_free_throttle_percent", error);

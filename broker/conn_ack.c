@@ -91,13 +91,16 @@ static struct publish publish_at(const struct request *request)
     const uint8_t *bytes = request->frames + request->progress;
     const struct frame_header *header = (const struct frame_header *)bytes;
     const uint8_t *meta = bytes + FRAME_HEADER_SIZE;
-    le16 count;
-    memcpy(&count, meta, sizeof(count)); // the first field of PRODUCE's meta
+    le16 count, flags; // the first fields of PRODUCE's meta
+    memcpy(&count, meta, sizeof(count));
+    memcpy(&flags, meta + sizeof(count), sizeof(flags));
+    bool staged = le16_get(flags) & PRODUCE_STAGED;
     return (struct publish){
         .number = le64_get(header->correlation),
         .length = le32_get(header->length),
         .batch_count = le16_get(count),
-        .outcomes = (const void *)(meta + PRODUCE_META_FIXED),
+        .outcomes =
+            (const void *)(meta + PRODUCE_META_FIXED + (staged ? sizeof(struct disk_txn_name) : 0)),
     };
 }
 

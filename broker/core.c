@@ -187,6 +187,14 @@ static int open_shard(struct core *core, uint16_t id)
                            .retention_bytes = le64_make(config->retention_bytes),
                            .batch_bytes_max = le32_make((uint32_t)config->batch_bytes_max),
                            .validation = (uint8_t)config->validation},
+        .producer_retention_ms = config->producer_retention,
+        .txn = {.timeout_ms = (uint32_t)config->txn_timeout,
+                .timeout_ms_max = (uint32_t)config->txn_timeout_max,
+                .staged_bytes_max = config->txn_staged_bytes_max,
+                .staged_bytes_shard = config->wal_bytes_budget / broker->shard_count / 4,
+                .id_retention_ms = config->transactional_id_retention},
+        .group_session_timeout_ms = (uint32_t)config->group_session_timeout,
+        .group_offsets_retention_ms = config->group_offsets_retention,
     };
     core_store_options(config, &options.store);
     options.store.io = core->io;
@@ -334,8 +342,8 @@ static void on_reply(void *context, struct request *request)
     case REQUEST_DELIVER:
         shard_on_delivered(own_shard(core, request->shard), request);
         break;
-    case REQUEST_SHARD: // shard 0 asked
-        shard_on_mail_reply(own_shard(core, 0), request);
+    case REQUEST_SHARD:
+        shard_on_mail_reply(own_shard(core, request->from_shard), request);
         break;
     }
 }

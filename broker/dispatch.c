@@ -15,6 +15,12 @@ static enum conn_step dispatch_fetch(struct conn *conn, uint8_t *bytes, const st
 static enum conn_step dispatch_subscribe(struct conn *conn, uint8_t *bytes,
                                          const struct frame *frame);
 static enum conn_step dispatch_credit(struct conn *conn, uint8_t *bytes, const struct frame *frame);
+static enum conn_step dispatch_named(struct conn *conn, uint8_t *bytes, const struct frame *frame,
+                                     uint32_t reply_bytes);
+static enum conn_step dispatch_txn_commit(struct conn *conn, uint8_t *bytes,
+                                          const struct frame *frame);
+static enum conn_step dispatch_numbered(struct conn *conn, uint8_t *bytes,
+                                        const struct frame *frame);
 static enum conn_step to_shard(struct conn *conn, uint8_t *bytes, const struct frame *frame,
                                uint16_t shard, uint32_t reply_bytes);
 static enum conn_step refuse(struct conn *conn, const struct frame *frame, uint16_t error,
@@ -50,6 +56,26 @@ enum conn_step dispatch(struct conn *conn, uint8_t *bytes, const struct frame *f
     case OP_CREDIT:
     case OP_UNSUBSCRIBE:
         return dispatch_credit(conn, bytes, frame);
+    case OP_TXN_COMMIT:
+        return dispatch_txn_commit(conn, bytes, frame);
+    case OP_TXN_INIT:
+    case OP_TXN_BEGIN:
+    case OP_TXN_OFFSETS:
+    case OP_TXN_PREPARE:
+    case OP_TXN_ABORT:
+    case OP_GROUP_LEAVE:
+    case OP_GROUP_DELETE:
+        return dispatch_named(conn, bytes, frame, BUFFER_SMALL_BYTES);
+    case OP_GROUP_JOIN:
+    case OP_GROUP_HEARTBEAT:
+    case OP_GROUP_DESCRIBE:
+    case OP_OFFSET_COMMIT:
+    case OP_OFFSET_FETCH:
+        return dispatch_named(conn, bytes, frame, BUFFER_MEDIUM_BYTES);
+    case OP_TXN_LIST:
+    case OP_TXN_DESCRIBE:
+    case OP_GROUP_LIST:
+        return dispatch_numbered(conn, bytes, frame);
     case OP_PRODUCE: /* in another version than the one that conn_parse() hands on at once */
         return dispatch_produce(conn, bytes, frame);
     default:
@@ -175,6 +201,48 @@ static enum conn_step dispatch_fetch(struct conn *conn, uint8_t *bytes, const st
     if (step == CONN_TAKEN)
         conn_shards_tell(conn, shards);
     return step;
+}
+
+/* ---- transactions and groups: to the shard of a name, or to one that is asked by its number ---- */
+
+/* Every such meta begins with the name; the handler checks the rest. */
+static enum conn_step dispatch_named(struct conn *conn, uint8_t *bytes, const struct frame *frame,
+                                     uint32_t reply_bytes)
+{
+    struct reader reader = reader_make(frame->meta, frame->meta_length);
+    struct slice name = read_string(&reader);
+    if (reader.failed)
+        return refuse(conn, frame, PE_MALFORMED, NULL);
+    uint16_t shard = shard_of_name(conn->core->broker->slot_shard, name);
+    return to_shard(conn, bytes, frame, shard, reply_bytes);
+}
+
+/* Its answer has an item for each of the request's. */
+static enum conn_step dispatch_txn_commit(struct conn *conn, uint8_t *bytes,
+                                          const struct frame *frame)
+{
+    struct msg_txn_end m;
+    uint16_t error = read_txn_end(frame, &m);
+    if (error)
+        return refuse(conn, frame, error, "TXN_COMMIT: at most 16384 partitions, names of text");
+    uint32_t reply_bytes = FRAME_HEADER_SIZE + TXN_COMMIT_REPLY_FIXED +
+                           m.item_count * (uint32_t)sizeof(struct txn_result_item);
+    return dispatch_named(conn, bytes, frame, reply_bytes);
+}
+
+static enum conn_step dispatch_numbered(struct conn *conn, uint8_t *bytes,
+                                        const struct frame *frame)
+{
+    const struct broker *broker = conn->core->broker;
+    struct reader reader = reader_make(frame->meta, frame->meta_length);
+    uint32_t shard = read_u32(&reader);
+    char text[72];
+    if (reader.failed)
+        return refuse(conn, frame, PE_MALFORMED, NULL);
+    snprintf(text, sizeof(text), "shard %u, allowed 0..%u", shard, broker->shard_count - 1u);
+    if (shard >= broker->shard_count)
+        return refuse(conn, frame, PE_UNKNOWN_SHARD, text);
+    return to_shard(conn, bytes, frame, (uint16_t)shard, BUFFER_MEDIUM_BYTES);
 }
 
 static uint16_t check_subscribe(const struct conn *conn, const struct frame *frame,

@@ -35,12 +35,10 @@ enum conn_step dispatch_produce(struct conn *conn, uint8_t *bytes, const struct 
                          "the items and the data do not fit each other");
     if (error)
         return refuse(conn, frame, error, "PRODUCE: 1..4096 batches, reserved fields 0", 0);
-    if (m.flags & PRODUCE_STAGED)
-        return refuse(conn, frame, PE_INVALID_ARGUMENT, "this broker has no transactions",
-                      m.batch_count);
     uint64_t shards = shards_of(conn, &m);
     bool one = (shards & (shards - 1)) == 0;
-    if (!one)
+    bool alone = !one || (m.flags & PRODUCE_STAGED); // what is staged is answered by itself
+    if (alone)
         dispatch_run(conn);
     bool taken = one ? add_to_run(conn, bytes, frame, &m, (uint16_t)__builtin_ctzll(shards))
                      : dispatch_can_split(conn, shards);
@@ -49,6 +47,8 @@ enum conn_step dispatch_produce(struct conn *conn, uint8_t *bytes, const struct 
     route_items(conn, &m);
     if (!one)
         (void)dispatch_split(conn, bytes, frame, shards); // can't fail now
+    else if (alone)
+        dispatch_run(conn);
     conn->publish_next++;
     conn->publishes++;
     counter_add(&conn->core->counters.publishes_total, 1);

@@ -11,30 +11,30 @@ static int log_partition(struct shard *shard, uint8_t type, const struct request
 
 static bool is_ours(const struct shard *shard, const struct request *mail, uint32_t number)
 {
-    return shard_of_partition(shard->slot_shard, mail->u.shard.topic_id, number) == shard->id;
+    return shard_of_partition(shard->slot_shard, mail->u.partitions.topic_id, number) == shard->id;
 }
 
 static bool is_done(struct shard *shard, const struct request *mail, uint32_t number)
 {
     const struct partition *partition =
-        store_partition(shard->store, mail->u.shard.topic_id, number);
-    if (mail->u.shard.kind == MAIL_PARTITION_DROP)
+        store_partition(shard->store, mail->u.partitions.topic_id, number);
+    if (mail->mail == MAIL_PARTITION_DROP)
         return !partition;
     return partition &&
-           le64_get(partition->settings.revision) >= le64_get(mail->u.shard.settings.revision);
+           le64_get(partition->settings.revision) >= le64_get(mail->u.partitions.settings.revision);
 }
 
 enum handled handle_partition_mail(struct shard *shard, struct request *mail)
 {
     uint8_t type =
-        mail->u.shard.kind == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
+        mail->mail == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
     if (mail->progress == 0 && !has_room(shard, mail)) {
         shard_reply_error(shard, mail, PE_LIMIT_REACHED, "shard %u: at most %u partitions",
                           shard->id, partitions_count_max(store_partitions(shard->store)));
         return HANDLED;
     }
-    for (; mail->progress < mail->u.shard.partition_count; mail->progress++) {
-        uint32_t number = mail->u.shard.partition_first + mail->progress;
+    for (; mail->progress < mail->u.partitions.partition_count; mail->progress++) {
+        uint32_t number = mail->u.partitions.partition_first + mail->progress;
         if (!is_ours(shard, mail, number) || is_done(shard, mail, number))
             continue;
         int status = log_partition(shard, type, mail, number);
@@ -53,12 +53,12 @@ static bool has_room(struct shard *shard, const struct request *mail)
 {
     struct partitions *partitions = store_partitions(shard->store);
     uint32_t left = partitions_count_max(partitions) - partitions_count(partitions);
-    uint32_t first = mail->u.shard.partition_first, count = mail->u.shard.partition_count;
-    if (mail->u.shard.kind == MAIL_PARTITION_DROP || count <= left)
+    uint32_t first = mail->u.partitions.partition_first, count = mail->u.partitions.partition_count;
+    if (mail->mail == MAIL_PARTITION_DROP || count <= left)
         return true;
     for (uint32_t number = first; number < first + count; number++) {
         bool is_new = is_ours(shard, mail, number) &&
-                      !store_partition(shard->store, mail->u.shard.topic_id, number);
+                      !store_partition(shard->store, mail->u.partitions.topic_id, number);
         if (is_new && left-- == 0)
             return false;
     }
@@ -68,9 +68,9 @@ static bool has_room(struct shard *shard, const struct request *mail)
 static int log_partition(struct shard *shard, uint8_t type, const struct request *mail,
                          uint32_t partition)
 {
-    const struct disk_partition_open *settings = &mail->u.shard.settings;
+    const struct disk_partition_open *settings = &mail->u.partitions.settings;
     struct wal_entry entry = {.type = type,
-                              .topic_id = mail->u.shard.topic_id,
+                              .topic_id = mail->u.partitions.topic_id,
                               .partition = partition,
                               .pieces = {{settings, sizeof(*settings)}},
                               .piece_count = 1};

@@ -5,7 +5,6 @@
  * from sequence 0 and fence the lower one. An exhausted epoch gets a new id. */
 #include "broker/shard.h"
 
-#define EPOCH_MAX 32767 // the batch's field is a signed 16-bit number
 
 static int reserve_block(struct shard *shard);
 
@@ -28,15 +27,14 @@ enum handled handle_producer_init(struct shard *shard, struct request *request)
     }
     struct msg_producer_init_reply reply = {m.producer_id, (uint16_t)(m.epoch + 1)};
     if (m.producer_id == PRODUCER_NONE || m.epoch >= EPOCH_MAX) {
-        int status =
-            given_out == shard_scalar(shard, SCALAR_PRODUCER_ID_END) ? reserve_block(shard) : 0;
+        reply.epoch = 0;
+        int status = shard_producer_id(shard, &reply.producer_id);
         if (status == E_FULL)
             return BLOCKED;
         if (status) {
             shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
             return HANDLED;
         }
-        reply = (struct msg_producer_init_reply){shard->producer_id_next++, 0};
     }
     uint8_t *bytes = request->reply->bytes;
     struct writer w =
@@ -46,6 +44,15 @@ enum handled handle_producer_init(struct shard *shard, struct request *request)
                                       writer_length(&w), 0);
     shard_reply_when_durable(shard, request, store_reserved_lsn(shard->store));
     return HANDLED;
+}
+
+int shard_producer_id(struct shard *shard, uint64_t *producer_id)
+{
+    bool is_used_up = shard->producer_id_next == shard_scalar(shard, SCALAR_PRODUCER_ID_END);
+    int status = is_used_up ? reserve_block(shard) : 0;
+    if (status == 0)
+        *producer_id = shard->producer_id_next++;
+    return status;
 }
 
 static int reserve_block(struct shard *shard)

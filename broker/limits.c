@@ -9,6 +9,9 @@
 
 #include "broker/broker.h"
 #include "broker/cursor_private.h"
+#include "broker/groups.h"
+#include "broker/participants.h"
+#include "broker/txn_job.h"
 
 static void add(struct limits_memory *memory, uint64_t bytes, const char *format, ...)
     PRINTF_LIKE(3, 4);
@@ -92,6 +95,18 @@ static void add_shard(struct limits_memory *memory, const struct config *config,
     add(memory, shards * PARTITIONS_MAX * partitions, "partitions, %u for each shard",
         PARTITIONS_MAX);
     add(memory, TOPICS_MAX * topics, "topics, %u", TOPICS_MAX);
+    uint64_t transactions =
+        2 * sizeof(struct disk_transaction) + sizeof(struct transaction) + 2 * HASH_BYTES_PER_ROW;
+    uint64_t participants =
+        2 * sizeof(struct disk_participant) + sizeof(struct participant) + HASH_BYTES_PER_ROW;
+    uint64_t staged = 2 * sizeof(struct disk_staged) + HASH_BYTES_PER_ROW;
+    add(memory,
+        shards * (TRANSACTIONS_PER_SHARD * transactions + PARTICIPANTS_PER_SHARD * participants +
+                  STAGED_MAX * staged + txn_jobs_bytes()),
+        "transactions, %u ids, %u batches staged for each shard", TRANSACTIONS_PER_SHARD,
+        STAGED_MAX);
+    add(memory, shards * groups_bytes(), "groups, %u members and %u offsets for each shard",
+        GROUP_MEMBERS_PER_SHARD, GROUP_OFFSETS_PER_SHARD);
     add(memory,
         shards * (CURSORS_PER_SHARD * sizeof(struct cursor) +
                   SUBSCRIPTIONS_PER_SHARD * sizeof(struct subscription) + sizeof(struct cursors)),

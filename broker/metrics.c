@@ -13,6 +13,9 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "broker/broker.h"
+#include "broker/groups.h"
+#include "broker/participants.h"
+#include "broker/transactions.h"
 
 struct figure {
     const char *name, *type, *help;

@@ -189,6 +189,14 @@ bool producers_must_expire(const struct producers *producers, uint32_t topic_id,
     return true;
 }
 
+bool producers_oldest(const struct producers *producers, struct disk_producer *oldest)
+{
+    if (producers->oldest == TABLE_ROW_NONE)
+        return false;
+    *oldest = *(const struct disk_producer *)table_row(producers->table, producers->oldest);
+    return true;
+}
+
 int producers_apply_batch(struct producers *producers, uint32_t topic_id, uint32_t partition,
                           const struct batch_info *info, uint64_t lsn, uint64_t append_time_ms)
 {

@@ -2,7 +2,8 @@
  *
  * Row = one producer in one partition: epoch and the last five batches. A retry gets its original offset. The table
  * is bounded: when it is full the row used longest ago (by LSN) is expired by a logged PRODUCER_EXPIRE entry, so
- * that replay expires the same one; the producer then gets UNKNOWN_PRODUCER, never a silent duplicate. */
+ * that replay expires the same one; so is one that was not used for producer_retention. The producer then gets
+ * UNKNOWN_PRODUCER, never a silent duplicate. */
 #ifndef SLUICE_BROKER_PRODUCERS_H
 #define SLUICE_BROKER_PRODUCERS_H
 
@@ -12,6 +13,7 @@
 #include "storage/format.h"
 #include "storage/table.h"
 
+#define EPOCH_MAX 32767   // of a producer: the batch's field is a signed 16-bit number
 #define PRODUCER_WINDOW 5 // batches in flight that a client may have per partition
 
 struct disk_producer {       // row of TABLE_PRODUCERS
@@ -50,6 +52,8 @@ enum producer_verdict producers_check(const struct producers *producers, uint32_
 /* When appending this batch needs a new row and the table is full: the row to expire first. */
 bool producers_must_expire(const struct producers *producers, uint32_t topic_id, uint32_t partition,
                            const struct batch_info *info, struct disk_producer *victim);
+/* The row used longest ago. False: there is none. */
+bool producers_oldest(const struct producers *producers, struct disk_producer *oldest);
 uint32_t producers_count(const struct producers *producers);
 
 /* ---- apply: at append and replay ---- */

@@ -22,6 +22,7 @@
 #include "base/list.h"
 #include "broker/buffer.h"
 #include "broker/limits.h"
+#include "proto/messages_txn.h"
 
 /* Names a connection even after it died: slot in the core's table, and a count of its lives. */
 struct conn_id {
@@ -42,6 +43,13 @@ enum request_kind {
 enum shard_mail_kind {
     MAIL_PARTITION_OPEN, // shard 0 -> owner: open (or alter) these partitions, answer when durable
     MAIL_PARTITION_DROP,
+    MAIL_TOPICS_ASK,  // a group's shard -> shard 0: partition counts of topics
+    MAIL_PRODUCER_ID, // coordinator -> shard 0: a producer id, durable
+    MAIL_TXN_JOIN, // participant -> coordinator: has staged something; answered when the JOIN is durable
+    MAIL_TXN_PREPARE, // coordinator -> participant: can it commit?
+    MAIL_TXN_COMMIT,  // coordinator -> participant: it is decided
+    MAIL_TXN_ABORT,
+    MAIL_TXN_ASK, // participant -> coordinator: how did it end?
 };
 
 #define REQUEST_MAGIC 0x54455152u // "RQET"
@@ -54,8 +62,10 @@ struct request {
     uint16_t op;   // REQUEST_CLIENT: enum op
     uint16_t origin_core;
     uint16_t target_core;
-    uint16_t shard; // target shard (CLIENT), or the sender (DELIVER, SHARD)
-    uint16_t error; // reply: enum proto_error; for PRODUCE: of any item
+    uint16_t shard;      // target shard (CLIENT), or the sender (DELIVER, SHARD)
+    uint16_t from_shard; // SHARD: whose mail it is: its reply goes back there
+    uint16_t error;      // reply: enum proto_error; for PRODUCE: of any item
+    uint8_t mail;        // SHARD: enum shard_mail_kind
     struct conn_id conn;
     uint64_t started_ns;   // CLIENT: when it was taken from the connection
     uint64_t correlation;  // of the frame; PRODUCE: publish number of the first
@@ -80,6 +90,13 @@ struct request {
             uint32_t item;         // next item of that frame
             uint32_t data_offset;  // of its batch in that frame's data
         } produce;
+        struct { // REQUEST_CLIENT, staged: while it waits for the coordinator
+            uint64_t producer_id;
+            uint16_t epoch;
+        } staged;
+        struct {                         // REQUEST_CLIENT, TXN_INIT
+            uint64_t producer_id_plus_1; // a new one that came from shard 0; 0: none yet
+        } init;
         struct {                   // REQUEST_DELIVER
             uint64_t subscription; // 0: the answer to a FETCH
             void *owner;           // shard's struct subscription
@@ -88,12 +105,32 @@ struct request {
         struct { // REQUEST_CONN_OPEN
             int fd;
         } accepted;
-        struct { // REQUEST_SHARD
-            enum shard_mail_kind kind;
+        struct { // PARTITION_OPEN, PARTITION_DROP
             uint32_t topic_id;
             uint32_t partition_first, partition_count;
             struct disk_partition_open settings;
-        } shard;
+        } partitions;
+        struct { // TOPICS_ASK: the sender's memory, lent until the mail is home
+            const uint32_t *topic_ids;
+            uint32_t *partition_counts; // 0: no such topic
+            uint32_t count;
+        } topics;
+        struct { // PRODUCER_ID: the reply
+            uint64_t producer_id;
+        } producer;
+        struct txn_mail { // TXN_*
+            struct disk_txn_name name;
+            uint64_t producer_id;
+            uint16_t epoch;
+            bool is_prepared; // ASK: the participant has voted yes
+            bool is_explicit; // PREPARE: the client asked for it
+            uint8_t outcome;  // ASK's reply: enum txn_outcome
+            uint64_t lsn;     // PREPARE's reply: of its PREPARE entry
+            const struct msg_txn_end
+                *end; // PREPARE: what the client names; NULL: whatever there is. Lent
+            struct txn_result_item *
+                results; // COMMIT: base offsets of this shard's items of `end`, in place; NULL: not wanted
+        } txn;
     } u;
 };
 static_assert(sizeof(struct request) <= 320, "thousands of them: keep it small");

@@ -4,8 +4,10 @@
  *   1. drain the queue: each request goes to its handler until one is BLOCKED (log full) or the bound is reached
  *   2. store_turn(): submit what was appended, sync, background work; may call shard_on_committed()
  *   3. topic jobs that waited for the disk or for other shards go on (shard 0)
- *   4. offsets_jobs_turn(): searches by timestamp, a few at a time
- *   5. cursors_turn(): woken readers are served
+ *   4. transactions: participants join and ask, what is being ended goes on, deadlines pass
+ *   5. groups_turn(): sessions, assignments that are due
+ *   6. offsets_jobs_turn(): searches by timestamp, a few at a time
+ *   7. cursors_turn(): woken readers are served
  *
  * Blocked requests stay at the head of the queue, in order; on_room lets the next turn try again. Meanwhile
  * their receive buffers stay pinned and their connections stop reading: that is the backpressure.
@@ -22,11 +24,18 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "broker/cursor.h"
+#include "broker/groups.h"
+#include "broker/handle_txn.h"
 #include "broker/offsets_job.h"
+#include "broker/participants.h"
 #include "broker/shard_state.h"
 #include "broker/topic_job.h"
+#include "broker/txn_job.h"
+
+#define IDLE_LOOK_NS NS_PER_S // between looks for producers and transactional ids that nobody uses
 
 static int drain_queue(struct shard *shard);
+static void forget_idle(struct shard *shard);
 static enum handled handle(struct shard *shard, struct request *request);
 static void on_visible(void *context, struct partition *partition);
 static void on_committed(void *context, uint64_t lsn);
@@ -46,6 +55,22 @@ static const shard_handler_fn client_handlers[] = {
     [OP_CREDIT] = handle_credit,
     [OP_UNSUBSCRIBE] = handle_credit,
     [OP_OFFSETS] = handle_offsets,
+    [OP_TXN_INIT] = handle_txn_init,
+    [OP_TXN_BEGIN] = handle_txn_begin,
+    [OP_TXN_OFFSETS] = handle_txn_offsets,
+    [OP_TXN_PREPARE] = handle_txn_end,
+    [OP_TXN_COMMIT] = handle_txn_end,
+    [OP_TXN_ABORT] = handle_txn_end,
+    [OP_TXN_LIST] = handle_txn_list,
+    [OP_TXN_DESCRIBE] = handle_txn_describe,
+    [OP_GROUP_JOIN] = handle_group_join,
+    [OP_GROUP_HEARTBEAT] = handle_group_heartbeat,
+    [OP_GROUP_LEAVE] = handle_group_leave,
+    [OP_OFFSET_COMMIT] = handle_offset_commit,
+    [OP_OFFSET_FETCH] = handle_offset_fetch,
+    [OP_GROUP_LIST] = handle_group_list,
+    [OP_GROUP_DESCRIBE] = handle_group_describe,
+    [OP_GROUP_DELETE] = handle_group_delete,
 };
 
 int shard_step(struct shard *shard, uint64_t now_ns, uint64_t now_wall_ms)
@@ -58,22 +83,36 @@ int shard_step(struct shard *shard, uint64_t now_ns, uint64_t now_wall_ms)
     work += store_turn(shard->store, now_ns, now_wall_ms);
     if (shard->topic_jobs)
         work += topic_jobs_turn(shard->topic_jobs, shard);
+    work += participants_turn(shard);
+    work += txn_jobs_turn(shard);
+    work += groups_turn(shard->groups, shard);
+    if (now_ns >= shard->idle_look_ns)
+        forget_idle(shard);
     work += offsets_jobs_turn(shard->offsets_jobs);
     work += cursors_turn(shard->cursors, shard);
     return work;
 }
 
+/* By the wall clock, decided here and logged. Nobody waits for it, so it does not wake an idle shard. */
+static void forget_idle(struct shard *shard)
+{
+    shard->idle_look_ns = shard->now_ns + IDLE_LOOK_NS;
+    produce_expire_idle(shard);
+    txn_jobs_forget_idle(shard);
+}
+
 uint64_t shard_deadline_ns(const struct shard *shard)
 {
-    return min_u64(store_deadline_ns(shard->store), cursors_deadline_ns(shard->cursors));
+    uint64_t due_ns = min_u64(store_deadline_ns(shard->store), cursors_deadline_ns(shard->cursors));
+    due_ns = min_u64(due_ns, groups_deadline_ns(shard->groups));
+    return min_u64(due_ns, txn_jobs_deadline_ns(shard));
 }
 
 void shard_enqueue(struct shard *shard, struct request *request)
 {
     ASSERT(request->magic == REQUEST_MAGIC && !request->is_reply);
     request->progress = 0;
-    memset(&request->u.produce, 0,
-           request->kind == REQUEST_CLIENT ? sizeof(request->u.produce) : 0);
+    memset(&request->u, 0, request->kind == REQUEST_CLIENT ? sizeof(request->u) : 0);
     list_push_back(&shard->queue, &request->link);
 }
 
@@ -93,6 +132,29 @@ static int drain_queue(struct shard *shard)
     return handled_count;
 }
 
+static enum handled handle_mail(struct shard *shard, struct request *mail)
+{
+    switch ((enum shard_mail_kind)mail->mail) {
+    case MAIL_PARTITION_OPEN:
+    case MAIL_PARTITION_DROP:
+        return handle_partition_mail(shard, mail);
+    case MAIL_TOPICS_ASK:
+        return handle_topics_mail(shard, mail);
+    case MAIL_PRODUCER_ID:
+        return handle_producer_id_mail(shard, mail);
+    case MAIL_TXN_JOIN:
+        return handle_txn_join(shard, mail);
+    case MAIL_TXN_ASK:
+        return handle_txn_ask(shard, mail);
+    case MAIL_TXN_PREPARE:
+    case MAIL_TXN_COMMIT:
+    case MAIL_TXN_ABORT:
+        return participants_on_mail(shard, mail);
+    }
+    ASSERT(!"mail of an unknown kind");
+    return HANDLED;
+}
+
 static enum handled handle(struct shard *shard, struct request *request)
 {
     switch ((enum request_kind)request->kind) {
@@ -108,7 +170,7 @@ static enum handled handle(struct shard *shard, struct request *request)
         shard_reply(shard, request);
         return HANDLED;
     case REQUEST_SHARD:
-        return handle_partition_mail(shard, request);
+        return handle_mail(shard, request);
     case REQUEST_CONN_OPEN:
     case REQUEST_DELIVER:
         break; // from core to core or to connections, never to a shard
@@ -134,6 +196,19 @@ void shard_reply_error(struct shard *shard, struct request *request, uint16_t er
     request->error = error;
     request->reply_bytes = 0;
     shard_reply(shard, request);
+}
+
+struct writer shard_reply_writer(struct request *request)
+{
+    return writer_make(request->reply->bytes + FRAME_HEADER_SIZE,
+                       request->reply->capacity - FRAME_HEADER_SIZE);
+}
+
+void shard_reply_seal(struct request *request, const struct writer *w)
+{
+    ASSERT(!w->failed);
+    request->reply_bytes = frame_seal(request->reply->bytes, request->op, FRAME_REPLY,
+                                      request->correlation, writer_length(w), 0);
 }
 
 void shard_reply_when_durable(struct shard *shard, struct request *request, uint64_t lsn)
@@ -210,8 +285,9 @@ static int make_parts(struct shard *shard, const struct shard_options *options)
     shard->cursors = cursors_new();
     shard->offsets_jobs = offsets_jobs_new();
     shard->topic_jobs = shard->id == 0 ? topic_jobs_new() : NULL;
+    shard->txn_jobs = txn_jobs_new();
     shard->scratch = malloc(SHARD_SCRATCH_BYTES);
-    bool complete = shard->cursors && shard->offsets_jobs && shard->scratch &&
+    bool complete = shard->cursors && shard->offsets_jobs && shard->scratch && shard->txn_jobs &&
                     (shard->id != 0 || shard->topic_jobs);
     return complete ? 0 : E_NO_MEMORY;
 }
@@ -221,6 +297,7 @@ static void free_parts(struct shard *shard)
     cursors_free(TAKE(shard->cursors));
     offsets_jobs_free(TAKE(shard->offsets_jobs));
     topic_jobs_free(TAKE(shard->topic_jobs));
+    txn_jobs_free(TAKE(shard->txn_jobs));
     free(TAKE(shard->scratch));
     shard_state_free(shard);
 }
@@ -235,11 +312,16 @@ int shard_open(struct shard *shard, const struct shard_options *options,
         .mailbox = options->mailbox,
         .buffers = options->buffers,
         .requests = options->requests,
+        .random = options->store.random,
         .slot_shard = options->slot_shard,
         .shard_core = options->shard_core,
         .shard_count = options->shard_count,
         .limits = options->limits,
         .topic_defaults = options->topic_defaults,
+        .group_session_timeout_ms = options->group_session_timeout_ms,
+        .group_offsets_retention_ms = options->group_offsets_retention_ms,
+        .txn = options->txn,
+        .producer_retention_ms = options->producer_retention_ms,
     };
     list_init(&shard->queue);
     list_init(&shard->waiting);
@@ -274,6 +356,8 @@ int shard_open(struct shard *shard, const struct shard_options *options,
     shard->state = SHARD_SERVING;
     if (shard->topic_jobs)
         topic_jobs_resume(shard->topic_jobs, shard);
+    participants_resume(shard->participants);
+    txn_jobs_resume(shard);
     return 0;
 }
 
@@ -284,7 +368,27 @@ void shard_on_delivered(struct shard *shard, struct request *request)
 
 void shard_on_mail_reply(struct shard *shard, struct request *mail)
 {
-    topic_job_on_reply(shard->topic_jobs, shard, mail);
+    switch ((enum shard_mail_kind)mail->mail) {
+    case MAIL_PARTITION_OPEN:
+    case MAIL_PARTITION_DROP:
+        topic_job_on_reply(shard->topic_jobs, shard, mail);
+        break;
+    case MAIL_TOPICS_ASK:
+        groups_on_mail_reply(shard->groups, shard, mail);
+        break;
+    case MAIL_PRODUCER_ID:
+        txn_init_on_reply(shard, mail);
+        break;
+    case MAIL_TXN_JOIN:
+    case MAIL_TXN_ASK:
+        participants_on_reply(shard, mail);
+        break;
+    case MAIL_TXN_PREPARE:
+    case MAIL_TXN_COMMIT:
+    case MAIL_TXN_ABORT:
+        txn_job_on_reply(shard, mail);
+        break;
+    }
 }
 
 void shard_drain(struct shard *shard)
@@ -295,7 +399,8 @@ void shard_drain(struct shard *shard)
 
 bool shard_is_drained(const struct shard *shard)
 {
-    return list_is_empty(&shard->queue) && list_is_empty(&shard->waiting);
+    return list_is_empty(&shard->queue) && list_is_empty(&shard->waiting) &&
+           txn_jobs_count(shard->txn_jobs) == 0 && groups_are_idle(shard->groups);
 }
 
 int shard_close(struct shard *shard, uint64_t deadline_ns)
@@ -315,6 +420,11 @@ uint16_t shard_of_partition(const uint16_t *slot_shard, uint32_t topic_id, uint3
 {
     uint32_t key[2] = {topic_id, partition};
     return slot_shard[hash_xxh3(key, sizeof(key)) % SLOT_COUNT];
+}
+
+uint16_t shard_of_name(const uint16_t *slot_shard, struct slice name)
+{
+    return slot_shard[hash_xxh3(name.bytes, name.len) % SLOT_COUNT];
 }
 
 bool shard_can_produce(const struct shard *shard, const char **why)

@@ -21,6 +21,19 @@
 struct cursors;      // broker/cursor.h: subscriptions and fetches
 struct topic_jobs;   // broker/topic_job.h: changes of topics under way (shard 0)
 struct offsets_jobs; // broker/handle_offsets.c: searches by timestamp under way
+struct transactions; // broker/transactions.h: coordinated here
+struct participants; // broker/participants.h: with something staged here
+struct txn_jobs;     // broker/txn_job.h: being ended
+struct groups;       // broker/groups.h
+
+struct shard_txn_options { // limits of transactions, from the configuration
+    uint32_t timeout_ms;   // when TXN_BEGIN says nothing
+    uint32_t timeout_ms_max;
+    uint64_t staged_bytes_max; // of one transaction on this shard
+    uint64_t
+        staged_bytes_shard; // of all: a part of the log's budget, as it is copied forward while it is open
+    uint64_t id_retention_ms; // an idle transactional id is forgotten; UINT64_MAX: never
+};
 
 enum shard_state { SHARD_OPENING, SHARD_SERVING, SHARD_DRAINING, SHARD_FAILED, SHARD_CLOSED };
 
@@ -41,11 +54,22 @@ struct shard {
     struct table *slots;           // TABLE_SLOTS, shard 0 only
     struct topic_jobs *topic_jobs; // shard 0 only
     struct offsets_jobs *offsets_jobs;
+    struct transactions *transactions;
+    struct participants *participants;
+    struct txn_jobs *txn_jobs;
+    struct groups *groups;
+    struct shard_txn_options txn;
+    uint32_t group_session_timeout_ms;   // of members that wish for none
+    uint64_t group_offsets_retention_ms; // of groups without members; UINT64_MAX: for ever
+    uint64_t producer_retention_ms;      // UINT64_MAX: for ever
+    uint64_t idle_look_ns;               // when to look next who is idle
+    uint64_t prepare_proof[SHARDS_MAX];  // highest PREPARE of each shard that a decision here names
     uint8_t *scratch; // SHARD_SCRATCH_BYTES: decompressed records under validation
     uint64_t
         producer_id_next; // shard 0: next to give out, below the block in SCALAR_PRODUCER_ID_END
     struct cursors *cursors;
     struct mailbox *mailbox;    // of its core
+    struct random *random;      // of its core: for names, never for state
     struct buffers *buffers;    // of its core
     struct pool *requests;      // of its core: for deliveries and shard mails
     const uint16_t *slot_shard; // SLOT_COUNT entries, constant
@@ -91,6 +115,10 @@ struct shard_options {
     uint16_t shard_count;
     struct batch_limits limits;
     struct disk_partition_open topic_defaults; // of new topics
+    struct shard_txn_options txn;
+    uint64_t producer_retention_ms;
+    uint32_t group_session_timeout_ms;
+    uint64_t group_offsets_retention_ms;
     struct store_options
         store; // io, dir, identity, budgets; callbacks and tables are filled in by shard_open()
 };
@@ -109,7 +137,7 @@ uint64_t shard_deadline_ns(const struct shard *shard);
 /* A delivery came home: its buffer and credit are free again. */
 void shard_on_delivered(struct shard *shard, struct request *request);
 
-/* A REQUEST_SHARD of ours came home (shard 0). */
+/* A REQUEST_SHARD of ours came home. */
 void shard_on_mail_reply(struct shard *shard, struct request *mail);
 
 /* Refuses new batches with SHUTTING_DOWN from now on. */
@@ -124,10 +152,16 @@ void shard_slot_table(const struct shard *shard, uint16_t slot_shard[]);
 MUST_USE int shard_check_partitions(struct shard *shard, const struct shard *shard_0,
                                     char text[512]);
 
+/* The same for what its decisions say about the logs of all shards. */
+MUST_USE int shard_check_decisions(const struct shard *shard, const struct shard *shards,
+                                   char text[512]);
+
 uint64_t shard_scalar(const struct shard *shard, enum scalar scalar);
 
 /* Which shard owns a partition: by slot, never by modulo of the count. */
 uint16_t shard_of_partition(const uint16_t *slot_shard, uint32_t topic_id, uint32_t partition);
+/* Which shard a consumer group, or a transactional id, lives on. */
+uint16_t shard_of_name(const uint16_t *slot_shard, struct slice name);
 
 void shard_check(struct shard *shard);      // slow assertions over everything
 uint64_t shard_digest(struct shard *shard); // equal logs, equal digest
@@ -146,11 +180,27 @@ enum handled handle_topic(struct shard *shard,
 enum handled handle_metadata(struct shard *shard, struct request *request);      // shard 0
 enum handled handle_producer_init(struct shard *shard, struct request *request); // shard 0
 enum handled handle_partition_mail(struct shard *shard, struct request *request);
+enum handled handle_txn_init(struct shard *shard, struct request *request);
+enum handled handle_txn_begin(struct shard *shard, struct request *request);
+enum handled handle_txn_offsets(struct shard *shard, struct request *request); // the group's shard
+enum handled handle_txn_end(struct shard *shard, struct request *request); // PREPARE, COMMIT, ABORT
+enum handled handle_txn_list(struct shard *shard, struct request *request);
+enum handled handle_txn_describe(struct shard *shard, struct request *request);
+
+/* Writes `error` over what this shard took of a publish that is staged: its transaction is gone. */
+void produce_refuse(const struct shard *shard, struct request *request, uint16_t error);
+/* Forgets producers that were idle for producer_retention. Once per turn that has something to do. */
+void produce_expire_idle(struct shard *shard);
+/* Shard 0: a producer id that was never given; durable with everything below store_reserved_lsn(). 0, FULL, ... */
+MUST_USE int shard_producer_id(struct shard *shard, uint64_t *producer_id);
 
 /* The tools of handlers: answers at once, with an error, or when the disk has everything up to lsn. */
 void shard_reply(struct shard *shard, struct request *request);
 void shard_reply_error(struct shard *shard, struct request *request, uint16_t error,
                        const char *format, ...) PRINTF_LIKE(4, 5);
 void shard_reply_when_durable(struct shard *shard, struct request *request, uint64_t lsn);
+/* The meta of the answer, in the reply buffer that came with the request; then seal, then reply. */
+struct writer shard_reply_writer(struct request *request);
+void shard_reply_seal(struct request *request, const struct writer *w);
 
 #endif

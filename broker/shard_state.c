@@ -8,6 +8,9 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "broker/groups.h"
+#include "broker/participants.h"
+#include "broker/transactions.h"
 
 static void scalar_set(struct shard *shard, enum scalar scalar, uint64_t value);
 static int apply_batch(struct shard *shard, const struct wal_view *view);
@@ -16,14 +19,23 @@ static int apply_topic_drop(struct shard *shard, const struct wal_view *view);
 static int apply_slot_table(struct shard *shard, const struct wal_view *view);
 static int apply_pid_block(struct shard *shard, const struct wal_view *view);
 static int apply_expire(struct shard *shard, const struct wal_view *view);
+static int apply_staged(struct shard *shard, const struct wal_view *view);
+static int apply_offset_commit(struct shard *shard, const struct wal_view *view);
+static int apply_prepare(struct shard *shard, const struct wal_view *view);
+static int apply_decide(struct shard *shard, const struct wal_view *view);
+static int apply_txn_end(struct shard *shard, const struct wal_view *view);
 
 int shard_state_new(struct shard *shard)
 {
     shard->producers = producers_new(PRODUCERS_PER_SHARD);
+    shard->transactions = transactions_new(TRANSACTIONS_PER_SHARD);
+    shard->participants = participants_new(PARTICIPANTS_PER_SHARD);
+    shard->groups = groups_new();
     shard->scalars = table_new(&(struct table_options){.id = TABLE_SCALARS,
                                                        .row_bytes = sizeof(struct disk_scalar),
                                                        .row_count_max = SCALAR_COUNT});
-    if (!shard->producers || !shard->scalars)
+    if (!shard->producers || !shard->scalars || !shard->transactions || !shard->participants ||
+        !shard->groups)
         return E_NO_MEMORY;
     if (shard->id != 0)
         return 0;
@@ -36,6 +48,9 @@ int shard_state_new(struct shard *shard)
 void shard_state_free(struct shard *shard)
 {
     producers_free(TAKE(shard->producers));
+    transactions_free(TAKE(shard->transactions));
+    participants_free(TAKE(shard->participants));
+    groups_free(TAKE(shard->groups));
     topics_free(TAKE(shard->topics));
     if (shard->scalars)
         table_free(TAKE(shard->scalars));
@@ -48,6 +63,10 @@ uint32_t shard_state_tables(struct shard *shard, struct table *tables[SHARD_TABL
     uint32_t count = 0;
     tables[count++] = producers_table(shard->producers);
     tables[count++] = shard->scalars;
+    tables[count++] = transactions_table(shard->transactions);
+    tables[count++] = participants_table(shard->participants);
+    groups_tables(shard->groups, &tables[count]);
+    count += GROUPS_TABLES;
     if (shard->topics) {
         tables[count++] = topics_table(shard->topics);
         tables[count++] = shard->slots;
@@ -76,6 +95,12 @@ int shard_state_loaded(void *context, const char **why)
     int status = make_scalars(shard);
     if (status == 0)
         status = producers_rebuild(shard->producers, why);
+    if (status == 0)
+        status = transactions_rebuild(shard->transactions, why);
+    if (status == 0)
+        status = participants_rebuild(shard->participants, why);
+    if (status == 0)
+        status = groups_rebuild(shard->groups, why);
     if (status == 0 && shard->topics)
         status = topics_rebuild(shard->topics, why);
     return status;
@@ -89,6 +114,29 @@ int shard_state_apply(void *context, const struct wal_view *view, struct partiti
         return apply_batch(shard, view);
     case ENTRY_PRODUCER_EXPIRE:
         return apply_expire(shard, view);
+    case ENTRY_STAGED:
+        return apply_staged(shard, view);
+    case ENTRY_STAGED_MOVED:
+        return 0; // storage's alone
+    case ENTRY_OFFSET_COMMIT:
+        return apply_offset_commit(shard, view);
+    case ENTRY_GROUP:
+        return groups_apply_group(shard->groups, view);
+    case ENTRY_TXN_OPEN:
+        return transactions_apply_open(shard->transactions, view);
+    case ENTRY_TXN_JOIN:
+        return transactions_apply_join(shard->transactions, view);
+    case ENTRY_PREPARE:
+        return apply_prepare(shard, view);
+    case ENTRY_DECIDE:
+        return apply_decide(shard, view);
+    case ENTRY_COMMIT:
+    case ENTRY_ABORT:
+        return apply_txn_end(shard, view);
+    case ENTRY_TXN_END:
+        return transactions_apply_end(shard->transactions, view);
+    case ENTRY_PRODUCER_OPEN:
+        return transactions_apply_producer(shard->transactions, view);
     case ENTRY_PARTITION_DROP:
         producers_apply_partition_drop(shard->producers, view->topic_id, view->partition);
         return 0;
@@ -118,12 +166,103 @@ static int apply_batch(struct shard *shard, const struct wal_view *view)
                                  view->lsn, view->append_time_ms);
 }
 
+/* ---- transactions ---- */
+
+/* A batch moves its producer's sequence, whatever becomes of its transaction. */
+static int apply_staged(struct shard *shard, const struct wal_view *view)
+{
+    struct disk_txn_name name;
+    struct batch_info info;
+    if (view->payload_bytes <= sizeof(name))
+        return E_CORRUPT;
+    memcpy(&name, view->payload, sizeof(name));
+    if (!batch_peek(view->payload + sizeof(name), view->payload_bytes - sizeof(name), &info))
+        return E_CORRUPT;
+    if (le32_get(name.coordinator) == shard->id)
+        transactions_apply_staged_here(shard->transactions, le64_get(name.open_lsn), shard->id);
+    int status = participants_apply_staged(shard->participants, &name, &info, view->append_time_ms);
+    if (status)
+        return status;
+    return producers_apply_batch(shard->producers, view->topic_id, view->partition, &info,
+                                 view->lsn, view->append_time_ms);
+}
+
+/* Offsets of a consumer group, plain or staged. */
+static int apply_offset_commit(struct shard *shard, const struct wal_view *view)
+{
+    struct disk_offset_commit head;
+    if (view->payload_bytes < sizeof(head))
+        return E_CORRUPT;
+    memcpy(&head, view->payload, sizeof(head));
+    if (le64_get(head.name.open_lsn) != 0) {
+        if (le32_get(head.name.coordinator) == shard->id)
+            transactions_apply_staged_here(shard->transactions, le64_get(head.name.open_lsn),
+                                           shard->id);
+        int status =
+            participants_apply_staged(shard->participants, &head.name, NULL, view->append_time_ms);
+        if (status)
+            return status;
+    }
+    return groups_apply_offset_commit(shard->groups, view);
+}
+
+static int apply_prepare(struct shard *shard, const struct wal_view *view)
+{
+    struct disk_prepare payload;
+    int status = participants_apply_prepare(shard->participants, view);
+    if (status)
+        return status;
+    memcpy(&payload, view->payload, sizeof(payload));
+    groups_apply_prepare(shard->groups, &payload.name);
+    return 0;
+}
+
+/* COMMIT or ABORT; storage has looked at the payload's length. */
+static int apply_txn_end(struct shard *shard, const struct wal_view *view)
+{
+    struct disk_txn_end end;
+    bool committed = view->type == ENTRY_COMMIT;
+    if (view->payload_bytes < sizeof(end))
+        return E_CORRUPT;
+    memcpy(&end, view->payload, sizeof(end));
+    groups_apply_txn_end(shard->groups, &end.name, committed);
+    participants_apply_end(shard->participants, &end.name);
+    if (le32_get(end.flags) & TXN_END_DECIDES)
+        transactions_apply_decided_here(shard->transactions, le64_get(end.name.open_lsn),
+                                        committed ? TXN_COMMITTED : TXN_ABORTED,
+                                        view->append_time_ms);
+    return 0;
+}
+
+/* What other shards had in their logs when this one decided. */
+static int apply_decide(struct shard *shard, const struct wal_view *view)
+{
+    int status = transactions_apply_decide(shard->transactions, view);
+    struct disk_txn_decide decide;
+    if (status)
+        return status;
+    memcpy(&decide, view->payload, sizeof(decide));
+    for (uint32_t i = 0; i < le32_get(decide.participant_count); i++) {
+        struct disk_txn_participant participant;
+        memcpy(&participant, view->payload + sizeof(decide) + i * sizeof(participant),
+               sizeof(participant));
+        uint64_t *proof = &shard->prepare_proof[le32_get(participant.shard) % SHARDS_MAX];
+        *proof = max_u64(*proof, le64_get(participant.prepare_lsn));
+    }
+    return 0;
+}
+
+/* Of a producer in a partition; without a partition, of a transactional id. */
 static int apply_expire(struct shard *shard, const struct wal_view *view)
 {
     le64 producer_id;
     if (view->payload_bytes != sizeof(producer_id))
         return E_CORRUPT;
     memcpy(&producer_id, view->payload, sizeof(producer_id));
+    if (view->topic_id == 0) {
+        transactions_apply_forget(shard->transactions, le64_get(producer_id));
+        return 0;
+    }
     producers_apply_expire(shard->producers, le64_get(producer_id), view->topic_id,
                            view->partition);
     return 0;
@@ -245,6 +384,24 @@ void shard_slot_table(const struct shard *shard, uint16_t slot_shard[])
         const struct disk_slot *row = table_row(shard->slots, slot);
         slot_shard[slot] = (uint16_t)le64_get(row->shard);
     }
+}
+
+/* A decision names PREPAREs that were durable: a log that ends before one has lost what was decided over. */
+int shard_check_decisions(const struct shard *shard, const struct shard *shards, char text[512])
+{
+    for (uint16_t i = 0; i < shard->shard_count; i++) {
+        uint64_t end_lsn = store_reserved_lsn(shards[i].store);
+        if (shard->prepare_proof[i] < end_lsn || shard->prepare_proof[i] == 0)
+            continue;
+        snprintf(text, 512,
+                 "shard %u decided over a transaction that shard %u had prepared at LSN %llu, but "
+                 "the log of shard %u "
+                 "ends at LSN %llu: it lost its end",
+                 shard->id, i, (unsigned long long)shard->prepare_proof[i], i,
+                 (unsigned long long)end_lsn);
+        return E_CORRUPT;
+    }
+    return 0;
 }
 
 int shard_check_partitions(struct shard *shard, const struct shard *shard_0, char text[512])

@@ -4,7 +4,7 @@
 
 #include "broker/shard.h"
 
-#define SHARD_TABLES_MAX 4
+#define SHARD_TABLES_MAX 9
 
 MUST_USE int shard_state_new(struct shard *shard); // 0 or NO_MEMORY
 void shard_state_free(struct shard *shard);

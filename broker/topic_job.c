@@ -154,15 +154,16 @@ static int tell(struct topic_job *job, struct shard *shard)
         if (!mail)
             return sent;
         mail->shard = (uint16_t)job->told;
+        mail->from_shard = shard->id;
         mail->target_core = shard->shard_core[job->told];
         mail->correlation = job->topic_id;
         bool drops = topic->dropped || job->takes_back;
         uint32_t first = job->takes_back ? (uint32_t)le64_get(topic->confirmed) : 0;
-        mail->u.shard.kind = drops ? MAIL_PARTITION_DROP : MAIL_PARTITION_OPEN;
-        mail->u.shard.topic_id = job->topic_id;
-        mail->u.shard.partition_first = first;
-        mail->u.shard.partition_count = le32_get(topic->partition_count) - first;
-        mail->u.shard.settings = topic->settings;
+        mail->mail = drops ? MAIL_PARTITION_DROP : MAIL_PARTITION_OPEN;
+        mail->u.partitions.topic_id = job->topic_id;
+        mail->u.partitions.partition_first = first;
+        mail->u.partitions.partition_count = le32_get(topic->partition_count) - first;
+        mail->u.partitions.settings = topic->settings;
         if (mailbox_send(shard->mailbox, mail)) {
             request_release(shard->requests, mail);
             return sent;

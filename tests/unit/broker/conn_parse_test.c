@@ -358,7 +358,7 @@ Test(conn_parse, replies_and_pushes_from_a_client_are_malformed)
 
 Test(conn_parse, what_is_unknown_or_the_brokers_is_answered_and_the_connection_lives)
 {
-    static const uint16_t ops[] = {0, OP_ACK, OP_DELIVER, OP_GOAWAY, 33, 4711, UINT16_MAX};
+    static const uint16_t ops[] = {0, OP_ACK, OP_DELIVER, OP_GOAWAY, 40, 56, 4711, UINT16_MAX};
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);
     struct wire wire = wire_new();
@@ -380,7 +380,7 @@ Test(conn_parse, metas_of_every_operation_that_are_garbage_never_reach_a_shard_a
      * request whose handler decodes it again; never an assertion. */
     struct rig *rig = rig_new(2);
     struct wire wire = wire_new();
-    for (uint16_t op = OP_HELLO; op <= OP_GOAWAY; op++) {
+    for (uint16_t op = OP_HELLO; op <= OP_GROUP_DELETE; op++) {
         for (uint32_t length = 0; length <= 64; length++) {
             for (int fill = 0; fill <= 0xff; fill += 0xff) {
                 struct client client = client_hello(rig);

@@ -12,7 +12,7 @@
 #include "broker/topic_job.h"
 #include "tests/sim/io_sim.h"
 
-#define SHF_SHARDS_MAX 2
+#define SHF_SHARDS_MAX 3
 #define SHF_DELIVERIES_MAX 64
 
 struct shard_fixture {
@@ -63,7 +63,7 @@ static inline void shf_on_reply(void *context, struct request *request)
     if (request->kind == REQUEST_DELIVER)
         shard_on_delivered(&f->shards[request->shard], request);
     else if (request->kind == REQUEST_SHARD)
-        shard_on_mail_reply(&f->shards[0], request);
+        shard_on_mail_reply(&f->shards[request->from_shard], request);
     else
         f->reply = request;
 }
@@ -103,6 +103,14 @@ static inline int shf_open_shard(struct shard_fixture *f, uint16_t id)
                            .retention_bytes = le64_make(UINT64_MAX),
                            .batch_bytes_max = le32_make(f->batch_bytes_max),
                            .validation = 1},
+        .producer_retention_ms = UINT64_MAX,
+        .txn = {.timeout_ms = 60000,
+                .timeout_ms_max = 900000,
+                .staged_bytes_max = 2 * MIB,
+                .staged_bytes_shard = 8 * MIB,
+                .id_retention_ms = UINT64_MAX},
+        .group_session_timeout_ms = 10000,
+        .group_offsets_retention_ms = UINT64_MAX,
         .store = {.io = f->io,
                   .random = &f->random,
                   .arena = &f->arena,
@@ -161,6 +169,8 @@ static inline int shf_open(struct shard_fixture *f)
         shard_slot_table(&f->shards[0], f->slot_shard);
     for (uint16_t i = 0; i < f->shard_count && status == 0; i++)
         status = shard_check_partitions(&f->shards[i], &f->shards[0], f->text);
+    for (uint16_t i = 0; i < f->shard_count && status == 0; i++)
+        status = shard_check_decisions(&f->shards[i], f->shards, f->text);
     return status;
 }
 
