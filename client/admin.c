@@ -3,6 +3,7 @@
  * the broker's, the deadline's, or want of memory, and leave nothing allocated. */
 #include <stdlib.h>
 
+#include "client/admin_private.h"
 #include "client/calls.h"
 #include "client/client_private.h"
 #include "proto/messages.h"
@@ -21,7 +22,6 @@ static int take_topics(struct msg_metadata_reply *reply, struct sluice_topic **t
                        uint32_t *count);
 static int copy_topic(struct msg_metadata_topic *known, struct sluice_topic *topic);
 static int copy_status(struct msg_status_reply *reply, struct sluice_broker_status *status);
-static char *copy_text(struct slice text);
 
 int sluice_topic_create(struct sluice_client *client, const char *name, uint32_t partition_count,
                         const struct sluice_setting *settings, uint32_t setting_count)
@@ -217,7 +217,7 @@ static int copy_topic(struct msg_metadata_topic *known, struct sluice_topic *top
     topic->topic_id = known->topic_id;
     topic->partition_count = known->partition_count;
     topic->created_ms = known->created_ms;
-    topic->name = copy_text(known->name);
+    topic->name = admin_copy_text(known->name);
     topic->settings = calloc(known->settings.count + 1u, sizeof(*topic->settings));
     if (!topic->name || !topic->settings)
         return SLUICE_E_NO_MEMORY;
@@ -225,8 +225,8 @@ static int copy_topic(struct msg_metadata_topic *known, struct sluice_topic *top
         struct msg_setting setting;
         read_setting(&known->settings, &setting);
         struct sluice_setting *copy = &topic->settings[topic->setting_count++];
-        copy->key = copy_text(setting.key);
-        copy->value = copy_text(setting.value);
+        copy->key = admin_copy_text(setting.key);
+        copy->value = admin_copy_text(setting.value);
         if (!copy->key || !copy->value)
             return SLUICE_E_NO_MEMORY;
     }
@@ -240,7 +240,7 @@ static int copy_status(struct msg_status_reply *reply, struct sluice_broker_stat
     status->ready = reply->ready;
     status->can_produce = reply->can_produce;
     status->can_consume = reply->can_consume;
-    status->reason = copy_text(reply->reason);
+    status->reason = admin_copy_text(reply->reason);
     status->values = calloc(reply->value_count + 1u, sizeof(*status->values));
     if (!status->reason || !status->values)
         return SLUICE_E_NO_MEMORY;
@@ -248,7 +248,7 @@ static int copy_status(struct msg_status_reply *reply, struct sluice_broker_stat
         struct slice name;
         uint64_t value;
         read_status_value(reply, &name, &value);
-        status->values[i].name = copy_text(name);
+        status->values[i].name = admin_copy_text(name);
         status->values[i].value = value;
         status->value_count++;
         if (!status->values[i].name)
@@ -257,7 +257,7 @@ static int copy_status(struct msg_status_reply *reply, struct sluice_broker_stat
     return SLUICE_OK;
 }
 
-static char *copy_text(struct slice text)
+char *admin_copy_text(struct slice text)
 {
     char *copy = malloc((size_t)text.len + 1);
     if (!copy)

@@ -81,6 +81,8 @@ static void stored(struct parcel *parcel, uint64_t offset)
     if ((end - lane->stored_sequence) % SEQUENCE_MODULUS < SEQUENCE_MODULUS / 2)
         lane->stored_sequence = end; // answers may overtake each other
     lane->attempt = 0;
+    if (lane->producer->txn)
+        offset = txn_staged(lane);
     complete(parcel, SLUICE_OK, offset);
 }
 
@@ -94,6 +96,8 @@ static void refused(struct parcel *parcel, int status)
         if (parcel->maybe_stored)
             identity_renew(lane->producer, false);
     }
+    if (lane->producer->txn)
+        txn_doom(lane->producer, status);
     complete(parcel, status, SLUICE_OFFSET_UNKNOWN);
 }
 
@@ -201,15 +205,19 @@ void inflight_expire(struct sluice_producer *producer)
 
 void inflight_set_fatal(struct sluice_producer *producer, int status)
 {
-    int none = SLUICE_OK;
-    atomic_compare_exchange_strong(&producer->fatal, &none, status);
+    producer_set_fatal(producer, status);
     client_producers_at(producer->client, 0); // the next turn fails what is pending
+}
+
+void inflight_drop_all(struct sluice_producer *producer, int status)
+{
+    topics_each_lane(producer, drop_all, &status);
 }
 
 void inflight_fail_all(struct sluice_producer *producer)
 {
     int status = atomic_load(&producer->fatal);
-    topics_each_lane(producer, drop_all, &status);
+    inflight_drop_all(producer, status);
 }
 
 /* Batches of a lane are in the order of their age, sent or not. */
@@ -224,8 +232,11 @@ static void expire_lane(struct lane *lane)
         if (parcel->opened_ns > before_ns || !drop(parcel, SLUICE_E_TIMED_OUT))
             return;
     }
-    while ((parcel = lane_take_older(lane, before_ns)))
+    while ((parcel = lane_take_older(lane, before_ns))) {
+        if (lane->producer->txn)
+            txn_doom(lane->producer, SLUICE_E_TIMED_OUT);
         reports_done(parcel, SLUICE_E_TIMED_OUT, SLUICE_OFFSET_UNKNOWN);
+    }
 }
 
 static void drop_all(struct lane *lane, void *status)
@@ -259,6 +270,8 @@ static bool drop(struct parcel *parcel, int status)
     struct lane *lane = parcel->lane;
     struct connection *connection = &lane->producer->client->connection;
     bool unknown = parcel->maybe_stored || parcel->publish != 0;
+    if (lane->producer->txn)
+        txn_doom(lane->producer, status);
     if (parcel->publish != 0 && publishes_disown(&connection->publishes, parcel) < 0)
         return false;
     if (connection->next_parcel == parcel)

@@ -166,7 +166,9 @@ int request_wait(struct request *request)
         return SLUICE_E_INVALID;
     }
     request->call.meta_bytes = writer_length(&request->meta);
-    request->call.deadline_ns = client_deadline(client, client->request_timeout_ms);
+    request->call.deadline_ns = request->deadline_ns
+                                    ? request->deadline_ns
+                                    : client_deadline(client, client->request_timeout_ms);
     client_command(client, COMMAND_CALL, &request->call);
     pthread_mutex_lock(&client->mutex);
     while (!request->finished)

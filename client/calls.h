@@ -57,6 +57,7 @@ struct request { // built, sent and waited for by one thread
     struct frame reply; // after request_wait() returned OK
     uint8_t *reply_bytes;
     char error_text[256];
+    uint64_t deadline_ns; // may be set before request_wait(); 0: the client's request timeout
     bool finished;
     int status;
 };
@@ -65,7 +66,7 @@ struct request { // built, sent and waited for by one thread
 int request_begin(struct request *request, struct sluice_client *client, enum op op,
                   uint32_t meta_bytes);
 
-/* Sends and waits up to the client's request timeout. Returns OK with request->reply, or an error;
+/* Sends and waits up to the deadline. Returns OK with request->reply, or an error;
  * the broker's text is in sluice_last_error() then. Not on the I/O thread (INVALID). */
 int request_wait(struct request *request);
 

@@ -268,6 +268,13 @@ static void run_command(struct sluice_client *client, const struct command *comm
     case COMMAND_LANE_READY:
         inflight_lane_ready(command->object);
         break;
+    case COMMAND_TXN_DROP:
+        txn_drop(command->object);
+        break;
+    case COMMAND_TXN_RENEW:
+        identity_renew(command->object, false);
+        identity_turn(command->object);
+        break;
     case COMMAND_CONSUMER_ADD:
         consumer_add(command->object);
         break;
@@ -468,6 +475,19 @@ bool client_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t dea
     struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
                                 .tv_nsec = (long)(deadline_ns % NS_PER_S)};
     return pthread_cond_timedwait(cond, mutex, &deadline) == 0;
+}
+
+bool client_sleep(struct sluice_client *client, uint64_t wait_ns, uint64_t deadline_ns)
+{
+    ASSERT(!client_is_io_thread(client));
+    uint64_t until_ns = clock_mono_ns(client->clock) + wait_ns;
+    if (until_ns >= deadline_ns)
+        return false;
+    pthread_mutex_lock(&client->mutex);
+    while (client_cond_wait(&client->changed, &client->mutex, until_ns))
+        continue;
+    pthread_mutex_unlock(&client->mutex);
+    return true;
 }
 
 uint64_t client_deadline(struct sluice_client *client, uint32_t timeout_ms)

@@ -28,6 +28,8 @@ enum command_kind {
     COMMAND_PRODUCER_REMOVE,
     COMMAND_PRODUCER_HURRY, // nothing lingers any longer
     COMMAND_LANE_READY,     // struct lane: has something to send
+    COMMAND_TXN_DROP,       // struct sluice_producer: its transaction is to be aborted
+    COMMAND_TXN_RENEW,      // likewise: it needs a new epoch
     COMMAND_CONSUMER_ADD,   // struct sluice_consumer
     COMMAND_CONSUMER_REMOVE,
     COMMAND_CONSUMER_CHANGED, // credit to give back, or another set of partitions
@@ -133,6 +135,9 @@ void client_set_connect_status(struct sluice_client *client, int status);
  * limit). The wait returns false when the deadline has passed. */
 void client_cond_init(pthread_cond_t *cond);
 bool client_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_ns);
+
+/* Waits that long, but not on the I/O thread. False, at once: the deadline would pass. */
+bool client_sleep(struct sluice_client *client, uint64_t wait_ns, uint64_t deadline_ns);
 
 /* now + timeout_ms, not beyond the end of time. */
 uint64_t client_deadline(struct sluice_client *client, uint32_t timeout_ms);

@@ -12,11 +12,17 @@
 #define BUFFER_BYTES_MIN (5 * MIB) // holds the largest batch, 4 MiB, with room to go on
 #define PARTITIONS_PER_REQUEST 2048u
 
+#define JOIN_TOPICS_MAX 256u
+
 struct start {
     enum sluice_start kind;
     uint64_t value;
 };
 
+static int learn_topics(struct sluice_consumer *consumer, const char *const *topics,
+                        uint32_t count);
+static int wait_until_joined(struct sluice_consumer *consumer);
+static int check_assigns_itself(const struct sluice_consumer *consumer);
 static int find_topic(struct sluice_client *client, const char *name, uint32_t partition,
                       uint32_t *topic_id, uint32_t *count);
 static int resolve(struct sluice_client *client, uint32_t topic_id, uint32_t first, uint32_t count,
@@ -49,7 +55,13 @@ int sluice_consumer_new(struct sluice_client *client, const struct sluice_consum
         return SLUICE_E_NO_MEMORY;
     consumer->client = client;
     consumer->buffer_bytes = buffer_bytes;
+    int status = copy.group ? group_new(consumer, &copy) : SLUICE_OK;
+    if (status != SLUICE_OK) {
+        free(consumer);
+        return status;
+    }
     if (blocks_init(&consumer->blocks, 2 * buffer_bytes) < 0) { // blocks are powers of two
+        group_free(consumer->group);
         free(consumer);
         return SLUICE_E_NO_MEMORY;
     }
@@ -72,7 +84,9 @@ int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topi
     uint32_t topic_id, partition_count;
     if (!topic || start_kind < 0 || start_kind > SLUICE_START_TIMESTAMP)
         return SLUICE_E_INVALID;
-    int status = find_topic(consumer->client, topic, partition, &topic_id, &partition_count);
+    int status = check_assigns_itself(consumer);
+    if (status == SLUICE_OK)
+        status = find_topic(consumer->client, topic, partition, &topic_id, &partition_count);
     if (status != SLUICE_OK)
         return status;
     uint32_t first = partition == SLUICE_PARTITION_ANY ? 0 : partition;
@@ -94,10 +108,25 @@ int sluice_consumer_subscribe(struct sluice_consumer *consumer, const char *topi
     return status;
 }
 
+int sluice_consumer_join(struct sluice_consumer *consumer, const char *const *topics,
+                         uint32_t count)
+{
+    error_set("%s", "");
+    if (!consumer->group || !topics || count == 0 || count > JOIN_TOPICS_MAX) {
+        error_set(consumer->group ? "1 to %u topics" : "the consumer has no group",
+                  JOIN_TOPICS_MAX);
+        return SLUICE_E_INVALID;
+    }
+    int status = learn_topics(consumer, topics, count);
+    tell_io(consumer);
+    return status == SLUICE_OK ? wait_until_joined(consumer) : status;
+}
+
 int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, const char *topic,
                                 uint32_t partition)
 {
-    return with_feed(consumer, topic, partition, act_remove);
+    int status = check_assigns_itself(consumer);
+    return status == SLUICE_OK ? with_feed(consumer, topic, partition, act_remove) : status;
 }
 
 int sluice_consumer_seek(struct sluice_consumer *consumer, const char *topic, uint32_t partition,
@@ -167,6 +196,8 @@ void sluice_consumer_free(struct sluice_consumer *consumer)
     if (!consumer)
         return;
     ASSERT(!client_is_io_thread(consumer->client));
+    if (consumer->group)
+        group_abandon(consumer);
     client_command(consumer->client, COMMAND_CONSUMER_REMOVE, consumer);
     pthread_mutex_lock(&consumer->mutex);
     while (!consumer->removed)
@@ -181,6 +212,7 @@ void sluice_consumer_free(struct sluice_consumer *consumer)
     free(consumer->feeds);
     free(consumer->scratch);
     free(consumer->subscribe_meta);
+    group_free(consumer->group);
     free(consumer);
 }
 
@@ -272,11 +304,86 @@ static int read_offset(const struct offsets_item *items, struct start start, uin
     return SLUICE_OK;
 }
 
+int consumer_resolve(struct sluice_client *client, uint32_t topic_id, uint32_t first,
+                     uint32_t count, enum sluice_start start, uint64_t value, uint64_t *offsets)
+{
+    return resolve(client, topic_id, first, count, (struct start){start, value}, offsets);
+}
+
 static int64_t skip_before(struct start start)
 {
     if (start.kind != SLUICE_START_TIMESTAMP)
         return INT64_MIN;
     return start.value > INT64_MAX ? INT64_MAX : (int64_t)start.value;
+}
+
+/* ---- joining ---- */
+
+static int learn_topics(struct sluice_consumer *consumer, const char *const *topics, uint32_t count)
+{
+    struct group *group = consumer->group;
+    struct sluice_topic *known;
+    uint32_t known_count;
+    int status = sluice_topic_list(consumer->client, topics, count, &known, &known_count);
+    if (status != SLUICE_OK)
+        return status;
+    struct group_topic *learnt = calloc(known_count, sizeof(*learnt));
+    for (uint32_t i = 0; i < known_count && learnt; i++)
+        learnt[i] = (struct group_topic){TAKE(known[i].name), known[i].topic_id};
+    sluice_topics_free(known, known_count);
+    if (!learnt)
+        return SLUICE_E_NO_MEMORY;
+    pthread_mutex_lock(&consumer->mutex);
+    bool assigns_itself = group->topic_count == 0 && consumer->feed_count > 0;
+    if (assigns_itself) {
+        error_set("the consumer has subscribed: it can't join, too");
+        status = SLUICE_E_INVALID;
+    } else {
+        struct group_topic *before = group->topics;
+        uint32_t before_count = group->topic_count;
+        group->topics = learnt;
+        group->topic_count = known_count;
+        learnt = before;
+        known_count = before_count;
+        group->wanted = true;
+        group->rejoin = group->member[0] != '\0';
+        group->failure = SLUICE_OK;
+        group->polled_ns = clock_mono_ns(consumer->client->clock);
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+    for (uint32_t i = 0; i < known_count; i++)
+        free(learnt[i].name);
+    free(learnt);
+    return status;
+}
+
+/* Reading begins later, in a poll; but that joining makes no sense is known now. */
+static int wait_until_joined(struct sluice_consumer *consumer)
+{
+    struct sluice_client *client = consumer->client;
+    struct group *group = consumer->group;
+    uint64_t deadline_ns = client_deadline(client, client->request_timeout_ms);
+    bool in_time = true;
+    pthread_mutex_lock(&consumer->mutex);
+    while (group->member[0] == '\0' && group->failure == SLUICE_OK && in_time)
+        in_time = client_cond_wait(&consumer->arrived, &consumer->mutex, deadline_ns);
+    int status = group->failure;
+    if (status == SLUICE_OK && group->member[0] == '\0')
+        status = SLUICE_E_TIMED_OUT;
+    if (status != SLUICE_OK)
+        error_set("group %s: %s", group->name,
+                  group->failure ? group->failure_text : "no answer in time");
+    group->failure = SLUICE_OK;
+    pthread_mutex_unlock(&consumer->mutex);
+    return status;
+}
+
+static int check_assigns_itself(const struct sluice_consumer *consumer)
+{
+    if (!consumer->group || consumer->group->topic_count == 0)
+        return SLUICE_OK;
+    error_set("the consumer has joined its group, which assigns the partitions");
+    return SLUICE_E_INVALID;
 }
 
 /* ---- acting on feeds ---- */

@@ -14,6 +14,7 @@
 
 #define DECOMPRESSED_BYTES_MAX ((uint32_t)(256 * MIB))
 
+static int poll_group(struct sluice_consumer *consumer, uint64_t deadline_ns);
 static int fill(struct sluice_consumer *consumer, struct sluice_message *messages, int max);
 static void check_current(struct sluice_consumer *consumer);
 static struct item *next_item(struct sluice_consumer *consumer);
@@ -39,6 +40,9 @@ int sluice_consumer_poll(struct sluice_consumer *consumer, struct sluice_message
     check_current(consumer);
     uint64_t deadline_ns = 0;
     for (;;) {
+        int status = consumer->group ? poll_group(consumer, deadline_ns) : SLUICE_OK;
+        if (status != SLUICE_OK)
+            return status;
         int count = fill(consumer, messages, max);
         if (count != 0)
             return count;
@@ -51,6 +55,19 @@ int sluice_consumer_poll(struct sluice_consumer *consumer, struct sluice_message
             return 0;
         wait_for_items(consumer, deadline_ns);
     }
+}
+
+/* What was given up is returned no more, not even the rest of a batch. */
+static int poll_group(struct sluice_consumer *consumer, uint64_t deadline_ns)
+{
+    int status = group_poll(consumer, deadline_ns);
+    check_current(consumer);
+    if (status != SLUICE_OK && consumer->error_feed) { // it is about the group
+        pthread_mutex_lock(&consumer->mutex);
+        feeds_release(TAKE(consumer->error_feed));
+        pthread_mutex_unlock(&consumer->mutex);
+    }
+    return status;
 }
 
 void sluice_consumer_error(struct sluice_consumer *consumer, const char **topic,
@@ -163,8 +180,10 @@ static void check_current(struct sluice_consumer *consumer)
 static void wait_for_items(struct sluice_consumer *consumer, uint64_t deadline_ns)
 {
     bool in_time = true;
+    deadline_ns = min_u64(deadline_ns, group_poll_at_ns(consumer));
     pthread_mutex_lock(&consumer->mutex);
-    while (list_is_empty(&consumer->ready) && consumer->failure == SLUICE_OK && in_time)
+    while (list_is_empty(&consumer->ready) && consumer->failure == SLUICE_OK && in_time &&
+           !group_needs_poll(consumer->group))
         in_time = client_cond_wait(&consumer->arrived, &consumer->mutex, deadline_ns);
     pthread_mutex_unlock(&consumer->mutex);
 }

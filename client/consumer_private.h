@@ -18,6 +18,7 @@
 #include "client/blocks.h"
 #include "client/calls.h"
 #include "client/client_private.h"
+#include "client/group.h"
 #include "proto/batch.h"
 #include "proto/messages.h"
 
@@ -39,7 +40,8 @@ struct feed {
     bool left_out; // of the subscription: paused, and what was kept is enough
     bool stopped;  // an error was reported: a seek goes on
     bool removed;
-    struct list kept; // items received while paused
+    uint64_t committed; // by the group, as last heard of; UINT64_MAX: nothing
+    struct list kept;   // items received while paused
     uint64_t kept_bytes;
 };
 
@@ -74,6 +76,7 @@ struct sluice_consumer {
     struct sluice_client *client;
     uint64_t buffer_bytes;
     struct blocks blocks;
+    struct group *group; // NULL: none
 
     /* ---- mutex ---- */
     pthread_mutex_t mutex;
@@ -138,6 +141,12 @@ void feeds_leave_out(struct sluice_consumer *consumer, struct feed *feed);
 void feeds_item_done(struct sluice_consumer *consumer, struct item *item);
 /* True when the I/O thread should send a CREDIT now. */
 bool feeds_credit_is_worth_it(const struct sluice_consumer *consumer);
+
+/* ---- consumer.c ---- */
+
+/* Offsets of `count` partitions from `first` on. Returns as sluice_consumer_subscribe(). */
+int consumer_resolve(struct sluice_client *client, uint32_t topic_id, uint32_t first,
+                     uint32_t count, enum sluice_start start, uint64_t value, uint64_t *offsets);
 
 /* ---- consumer_poll.c ---- */
 

@@ -55,6 +55,8 @@ void consumer_remove(struct sluice_consumer *consumer)
     struct sluice_client *client = consumer->client;
     calls_cancel(&consumer->subscribe_call);
     calls_cancel(&consumer->unsubscribe_call);
+    if (consumer->group)
+        group_remove(consumer);
     if (consumer->subscription != 0 && connection_is_up(&client->connection))
         send_unsubscribe(consumer);
     consumer->subscription = 0;
@@ -118,10 +120,11 @@ uint64_t consumer_turn(struct sluice_consumer *consumer)
     struct sluice_client *client = consumer->client;
     if (consumer->removing)
         return finish_removing(consumer);
+    uint64_t wake_ns = consumer->group ? group_turn(consumer) : UINT64_MAX;
     if (!connection_is_up(&client->connection))
-        return UINT64_MAX;
+        return wake_ns;
     if (client->now_ns < consumer->wake_ns)
-        return consumer->wake_ns;
+        return min_u64(wake_ns, consumer->wake_ns);
     pthread_mutex_lock(&consumer->mutex);
     bool changed = consumer->set_changed;
     bool credit = feeds_credit_is_worth_it(consumer);
@@ -132,7 +135,7 @@ uint64_t consumer_turn(struct sluice_consumer *consumer)
         subscribe(consumer);
     if (credit && consumer->state == SUBSCRIPTION_OPEN)
         give_credit(consumer);
-    return UINT64_MAX;
+    return wake_ns;
 }
 
 /* ---- subscribing ---- */

@@ -37,6 +37,17 @@ static_assert(SLUICE_E_OFFSET_OUT_OF_RANGE == SLUICE_E_BROKER - PE_OFFSET_OUT_OF
 static_assert(SLUICE_E_UNKNOWN_PRODUCER == SLUICE_E_BROKER - PE_UNKNOWN_PRODUCER, "same");
 static_assert(SLUICE_E_FENCED_PRODUCER == SLUICE_E_BROKER - PE_FENCED_PRODUCER, "same");
 
+static_assert(SLUICE_E_UNKNOWN_TRANSACTION == SLUICE_E_BROKER - PE_UNKNOWN_TRANSACTION, "same");
+static_assert(SLUICE_E_TRANSACTION_ABORTED == SLUICE_E_BROKER - PE_TRANSACTION_ABORTED, "same");
+static_assert(SLUICE_E_TRANSACTION_COMMITTED == SLUICE_E_BROKER - PE_TRANSACTION_COMMITTED, "same");
+static_assert(SLUICE_E_TRANSACTION_PREPARED == SLUICE_E_BROKER - PE_TRANSACTION_PREPARED, "same");
+static_assert(SLUICE_E_UNKNOWN_GROUP == SLUICE_E_BROKER - PE_UNKNOWN_GROUP, "same");
+static_assert(SLUICE_E_UNKNOWN_MEMBER == SLUICE_E_BROKER - PE_UNKNOWN_MEMBER, "same");
+static_assert(SLUICE_E_FENCED_MEMBER == SLUICE_E_BROKER - PE_FENCED_MEMBER, "same");
+static_assert(SLUICE_E_STALE_GENERATION == SLUICE_E_BROKER - PE_STALE_GENERATION, "same");
+static_assert(SLUICE_E_NOT_OWNER == SLUICE_E_BROKER - PE_NOT_OWNER, "same");
+static_assert(SLUICE_E_GROUP_NOT_EMPTY == SLUICE_E_BROKER - PE_GROUP_NOT_EMPTY, "same");
+
 static _Thread_local char last_error[256];
 
 const char *sluice_version(void)
@@ -72,7 +83,8 @@ bool sluice_is_retriable(int status)
 bool sluice_is_fatal(int status)
 {
     return status == SLUICE_E_PROTOCOL || status == SLUICE_E_OTHER_STORE ||
-           status == SLUICE_E_FENCED_PRODUCER || status == SLUICE_E_BROKER - PE_UNSUPPORTED_VERSION;
+           status == SLUICE_E_FENCED_PRODUCER || status == SLUICE_E_FENCED_MEMBER ||
+           status == SLUICE_E_BROKER - PE_UNSUPPORTED_VERSION;
 }
 
 const char *sluice_last_error(void)

@@ -57,7 +57,8 @@ int feeds_add(struct sluice_consumer *consumer, const char *topic, uint32_t topi
                           .refs = 1,
                           .position = position,
                           .received = position,
-                          .skip_before_ms = skip_before_ms};
+                          .skip_before_ms = skip_before_ms,
+                          .committed = UINT64_MAX};
     list_init(&feed->kept);
     uint32_t place = place_of(consumer, topic_id, partition);
     memmove(&feeds[place + 1], &feeds[place],

@@ -21,7 +21,10 @@
 
 static bool nothing_is_in_doubt(const struct sluice_producer *producer);
 static void ask(struct sluice_producer *producer);
+static uint32_t write_question(struct sluice_producer *producer, struct writer *w);
 static void ask_done(struct call *call, int status, const struct frame *reply);
+static bool read_answer(struct sluice_producer *producer, const struct frame *frame,
+                        struct msg_producer_init_reply *reply);
 static void refused(struct sluice_producer *producer, int status);
 static void adopt(struct sluice_producer *producer, const struct msg_producer_init_reply *reply);
 static void renumber(struct lane *lane, void *context);
@@ -40,8 +43,11 @@ void identity_turn(struct sluice_producer *producer)
 void identity_renew(struct sluice_producer *producer, bool new_id)
 {
     producer->new_id_wanted |= new_id;
-    if (producer->identity == IDENTITY_VALID)
-        producer->identity = IDENTITY_RENEWING;
+    if (producer->identity != IDENTITY_VALID)
+        return;
+    producer->identity = IDENTITY_RENEWING;
+    if (producer->txn)
+        txn_identity_lost(producer); // the new epoch ends what is open
 }
 
 void identity_cancel(struct sluice_producer *producer)
@@ -56,20 +62,15 @@ static bool nothing_is_in_doubt(const struct sluice_producer *producer)
 
 static void ask(struct sluice_producer *producer)
 {
-    struct msg_producer_init init = {.producer_id = producer->producer_id,
-                                     .epoch = producer->epoch};
-    if (producer->new_id_wanted || producer->epoch >= EPOCH_MAX)
-        init = (struct msg_producer_init){.producer_id = PRODUCER_NONE};
     struct writer w = writer_make(producer->identity_meta, sizeof(producer->identity_meta));
-    write_producer_init(&w, &init);
-    ASSERT(!w.failed);
+    uint32_t meta_bytes = write_question(producer, &w);
     producer->identity_call = (struct call){
-        .op = OP_PRODUCER_INIT,
+        .op = producer->txn ? OP_TXN_INIT : OP_PRODUCER_INIT,
         .repeatable =
             true, // an id that nobody uses costs nothing; a second epoch is fenced: new id
         .deadline_ns = UINT64_MAX,
         .meta = producer->identity_meta,
-        .meta_bytes = writer_length(&w),
+        .meta_bytes = meta_bytes,
         .done = ask_done,
     };
     list_init(&producer->identity_call.link);
@@ -77,16 +78,44 @@ static void ask(struct sluice_producer *producer)
     calls_start(producer->client, &producer->identity_call);
 }
 
+/* Of a transactional id the broker itself keeps producer id and epoch. */
+static uint32_t write_question(struct sluice_producer *producer, struct writer *w)
+{
+    struct msg_producer_init init = {.producer_id = producer->producer_id,
+                                     .epoch = producer->epoch};
+    if (producer->new_id_wanted || producer->epoch >= EPOCH_MAX)
+        init = (struct msg_producer_init){.producer_id = PRODUCER_NONE};
+    if (producer->txn)
+        write_txn_init(w, &(struct msg_txn_init){.id = txn_id(producer)});
+    else
+        write_producer_init(w, &init);
+    ASSERT(!w->failed);
+    return writer_length(w);
+}
+
 static void ask_done(struct call *call, int status, const struct frame *frame)
 {
     struct sluice_producer *producer = CONTAINER_OF(call, struct sluice_producer, identity_call);
     struct msg_producer_init_reply reply;
-    if (status == SLUICE_OK && read_producer_init_reply(frame, &reply) != PE_NONE)
+    if (status == SLUICE_OK && !read_answer(producer, frame, &reply))
         status = SLUICE_E_PROTOCOL;
     if (status == SLUICE_OK)
         adopt(producer, &reply);
     else
         refused(producer, status);
+}
+
+static bool read_answer(struct sluice_producer *producer, const struct frame *frame,
+                        struct msg_producer_init_reply *reply)
+{
+    struct msg_txn_init_reply init;
+    if (!producer->txn)
+        return read_producer_init_reply(frame, reply) == PE_NONE;
+    if (read_txn_init_reply(frame, &init) != PE_NONE)
+        return false;
+    *reply = (struct msg_producer_init_reply){.producer_id = init.producer_id, .epoch = init.epoch};
+    txn_identity_found(producer, &init);
+    return true;
 }
 
 static void refused(struct sluice_producer *producer, int status)
@@ -101,6 +130,8 @@ static void refused(struct sluice_producer *producer, int status)
     producer->identity_attempt++;
     producer->identity_wake_ns = client->now_ns + min_u64(backoff_ns, NS_PER_S);
     producer->identity = producer->producer_id == PRODUCER_NONE ? IDENTITY_NONE : IDENTITY_RENEWING;
+    if (producer->txn)
+        txn_identity_refused(producer, status);
     client_log(client, "no producer id: %s (%s)", sluice_name(status), sluice_text(status));
     client_producers_at(client, producer->identity_wake_ns);
 }

@@ -78,7 +78,7 @@ static struct parcel *lane_next(struct lane *lane)
 
 static bool lane_may_send(struct lane *lane)
 {
-    if (atomic_load(&lane->producer->fatal) != SLUICE_OK) {
+    if (atomic_load(&lane->producer->fatal) != SLUICE_OK || txn_is_doomed(lane->producer)) {
         inflight_leave(lane);
         client_producers_at(lane->producer->client, 0); // fails what has come since
         return false;
@@ -289,4 +289,5 @@ void inflight_leave(struct lane *lane)
     list_remove(&lane->turn_link);
     if (list_is_empty(&lane->unacked))
         list_remove(&lane->active_link);
+    lane_forget_signal(lane); // a transaction after the one that is dropped signals anew
 }

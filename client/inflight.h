@@ -49,6 +49,7 @@ void inflight_expire(struct sluice_producer *producer);
 /* The producer can't go on. The first status stays. What is pending fails in the next turn. */
 void inflight_set_fatal(struct sluice_producer *producer, int status);
 void inflight_fail_all(struct sluice_producer *producer);
+void inflight_drop_all(struct sluice_producer *producer, int status);
 
 /* ---- between the two ---- */
 

@@ -127,6 +127,25 @@ struct parcel *lane_take_older(struct lane *lane, uint64_t before_ns)
     return parcel;
 }
 
+bool lane_close(struct lane *lane)
+{
+    spinlock_take(&lane->lock);
+    struct parcel *closed = lane->open ? close_open(lane) : NULL;
+    bool compressing = closed && closed->compressing;
+    bool signal = signal_needed(lane, closed && !compressing);
+    spinlock_release(&lane->lock);
+    if (compressing)
+        signal |= finish_compression(lane, closed);
+    return signal;
+}
+
+void lane_forget_signal(struct lane *lane)
+{
+    spinlock_take(&lane->lock);
+    lane->signalled = false;
+    spinlock_release(&lane->lock);
+}
+
 uint64_t lane_accepted(struct lane *lane)
 {
     spinlock_take(&lane->lock);
@@ -167,6 +186,9 @@ static int make_room(struct lane *lane, const struct record *record, struct parc
 static int open_parcel(struct lane *lane, const struct record *record)
 {
     struct sluice_producer *producer = lane->producer;
+    int gate = atomic_load_explicit(&producer->gate, memory_order_relaxed);
+    if (UNLIKELY(gate != SLUICE_OK)) // shut since the record was checked
+        return gate;
     struct batch_builder empty = {.len = BATCH_HEADER_SIZE};
     uint32_t record_bytes = batch_builder_record_size(&empty, record);
     uint32_t needed = parcel_bytes_needed(record_bytes, producer->opaques);
@@ -180,6 +202,8 @@ static int open_parcel(struct lane *lane, const struct record *record)
         return SLUICE_E_FULL;
     lane->open = parcel_init(block, block_bytes, lane);
     lane->open->batch_bytes_max = (uint32_t)max_u64(producer->batch_bytes, alone);
+    if (producer->txn)
+        lane->open->builder.attributes = BATCH_TRANSACTIONAL;
     if (producer->compression == SLUICE_COMPRESSION_NONE)
         batch_builder_sum_early(&lane->open->builder);
     lane->open->opened_ns = client_now_ns(producer->client);

@@ -33,7 +33,8 @@
 struct lane;
 
 #define PARCEL_HEADROOM                                                                            \
-    (FRAME_HEADER_SIZE + PRODUCE_META_FIXED + (uint32_t)sizeof(struct produce_item))
+    (FRAME_HEADER_SIZE + PRODUCE_META_FIXED + PRODUCE_META_STAGED +                                \
+     (uint32_t)sizeof(struct produce_item))
 #define SEQUENCE_MODULUS (1u << 31)
 
 struct parcel {

@@ -34,9 +34,12 @@ int sluice_producer_new(struct sluice_client *client, const struct sluice_produc
     memset(producer, 0, sizeof(*producer));
     producer->client = client;
     int status = read_options(producer, &copy);
+    if (status == SLUICE_OK && copy.transactional_id)
+        status = txn_new(producer, &copy);
     if (status == SLUICE_OK && blocks_init(&producer->blocks, producer->buffer_bytes) < 0)
         status = SLUICE_E_NO_MEMORY;
     if (status != SLUICE_OK) {
+        txn_free(producer->txn);
         free(producer);
         return status;
     }
@@ -107,6 +110,8 @@ void sluice_producer_free(struct sluice_producer *producer)
     if (!producer)
         return;
     ASSERT(!client_is_io_thread(producer->client));
+    if (producer->txn)
+        txn_abandon(producer);
     client_command(producer->client, COMMAND_PRODUCER_REMOVE, producer);
     pthread_mutex_lock(&producer->wait_mutex);
     while (!producer->removed)
@@ -127,7 +132,7 @@ static int read_options(struct sluice_producer *producer,
         error_set("compression: %d is not known", (int)options->compression);
         return SLUICE_E_UNSUPPORTED;
     }
-    producer->idempotent = !options->not_idempotent;
+    producer->idempotent = !options->not_idempotent || options->transactional_id;
     producer->compression = options->compression;
     producer->opaques = options->on_report != NULL;
     producer->on_report = options->on_report;
@@ -167,6 +172,7 @@ static int check_range(const char *name, uint64_t value, uint64_t min, uint64_t 
 static void release(struct sluice_producer *producer)
 {
     topics_free(producer);
+    txn_free(producer->txn);
     blocks_deinit(&producer->blocks);
     for (uint32_t i = 0; i < ARRAY_COUNT(producer->scratch); i++)
         free(atomic_load(&producer->scratch[i]));
@@ -194,6 +200,33 @@ bool producer_wait_progress(struct sluice_producer *producer, uint64_t seen, uin
         in_time = client_cond_wait(&producer->progress, &producer->wait_mutex, deadline_ns);
     pthread_mutex_unlock(&producer->wait_mutex);
     return in_time;
+}
+
+void producer_tell_progress(struct sluice_producer *producer)
+{
+    pthread_mutex_lock(&producer->wait_mutex);
+    producer->progress_count++;
+    pthread_cond_broadcast(&producer->progress);
+    pthread_mutex_unlock(&producer->wait_mutex);
+}
+
+/* ---- what sends are told ---- */
+
+/* Whoever makes the producer fatal does so before it looks at the gate, and whoever opens the gate
+ * looks at `fatal` afterwards: one of the two sees the other. */
+void producer_set_gate(struct sluice_producer *producer, int status)
+{
+    atomic_store(&producer->gate, status);
+    int fatal = atomic_load(&producer->fatal);
+    if (fatal != SLUICE_OK)
+        atomic_store(&producer->gate, fatal);
+}
+
+void producer_set_fatal(struct sluice_producer *producer, int status)
+{
+    int none = SLUICE_OK;
+    atomic_compare_exchange_strong(&producer->fatal, &none, status);
+    producer_set_gate(producer, SLUICE_OK);
 }
 
 static bool wait_for_lane(struct lane *lane, uint64_t target, uint64_t deadline_ns)
@@ -240,6 +273,7 @@ void producer_remove(struct sluice_producer *producer)
     producer->removing_until_ns = producer->client->now_ns + REMOVE_WAIT_NS;
     topics_each_lane(producer, close_lane, NULL);
     atomic_store(&producer->fatal, SLUICE_E_CLOSED);
+    producer_set_gate(producer, SLUICE_E_CLOSED);
     identity_cancel(producer);
     topics_cancel(producer);
     client_producers_at(producer->client, 0);
@@ -247,6 +281,8 @@ void producer_remove(struct sluice_producer *producer)
 
 uint64_t producer_turn(struct sluice_producer *producer)
 {
+    if (producer->txn)
+        txn_turn(producer);
     if (LIKELY(atomic_load(&producer->fatal) == SLUICE_OK))
         return min_u64(inflight_turn(producer), topics_turn(producer));
     struct sluice_client *client = producer->client;

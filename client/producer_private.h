@@ -13,6 +13,7 @@
 #include "client/parcel.h"
 #include "client/reports.h"
 #include "client/spinlock.h"
+#include "client/txn.h"
 
 #define TOPIC_BUCKET_COUNT 256u
 #define RECENT_TOPIC_COUNT 8u // power of two
@@ -48,8 +49,15 @@ struct lane {
     uint32_t attempt;         // failures in a row, for the backoff
     uint64_t wake_ns;         // in producer->delayed: when to look again
 
+    uint64_t txn_open_lsn;    // transactional: the transaction that the next member is about
+    uint32_t txn_batch_count; // staged in it; read by others behind A1 of `reported`
+
     /* ---- written by the I/O thread, read by any ---- */
     _Atomic uint64_t reported; // every record with a lower index has had its report
+
+    /* ---- the thread that ends a transaction ---- */
+    uint64_t committed_open_lsn; // the last one committed that sent something here
+    uint64_t committed_offset;   // of its first record
 };
 
 /* Replaced as a whole when a topic gets more partitions; the old ones stay for their readers. */
@@ -89,6 +97,7 @@ struct sluice_producer {
     uint32_t window; // batches in flight per partition
     uint64_t delivery_timeout_ns;
     uint64_t backoff_ns;
+    struct producer_txn *txn; // NULL: not transactional
     bool send_waits;
     bool report_poll;
     void (*on_report)(void *context, const struct sluice_report *report);
@@ -104,6 +113,7 @@ struct sluice_producer {
     _Atomic uint32_t waiting;                           // threads waiting for memory or reports
     _Atomic uint32_t waiting_reports;                   // of those, the ones waiting for reports
     _Atomic int fatal;                                  // why this producer can't go on; OK
+    _Atomic int gate;              // what a send gets: OK, `fatal`, or that no transaction is open
     pthread_mutex_t wait_mutex;    // guards the members up to the next ruler, and `progress`
     pthread_cond_t progress;       // memory or reports
     uint64_t progress_count;       // broadcasts so far
@@ -128,7 +138,7 @@ struct sluice_producer {
     uint32_t identity_attempt;
     uint64_t identity_wake_ns; // backoff of PRODUCER_INIT
     struct call identity_call;
-    uint8_t identity_meta[32];
+    uint8_t identity_meta[256];
     uint32_t on_wire_count; // batches
     uint32_t maybe_stored_count;
     struct call refresh_call; // what the topics have become
@@ -163,6 +173,13 @@ enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **p
 /* Takes out the oldest batch that no sender is compressing and that was begun at or before
  * before_ns; NULL: none. Thread: I/O. */
 struct parcel *lane_take_older(struct lane *lane, uint64_t before_ns);
+
+/* Closes the open batch: whatever is taken from now on begins a new one, and sees the producer's
+ * gate. Returns whether to tell the I/O thread. Thread: any. */
+bool lane_close(struct lane *lane);
+
+/* The I/O thread no longer looks at the lane: the next record tells it. Thread: I/O. */
+void lane_forget_signal(struct lane *lane);
 
 /* Records ever taken. Thread: any. */
 uint64_t lane_accepted(struct lane *lane);
@@ -208,6 +225,9 @@ static inline struct topic *topics_recent(struct sluice_producer *producer, cons
  * UNKNOWN_TOPIC; FULL when it is not known and this is the I/O thread, which can't wait. */
 int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
                 struct topic **topic);
+/* Without asking; NULL: not known. */
+struct lane *topics_known_lane(struct sluice_producer *producer, const char *name,
+                               uint32_t partition);
 void topics_free(struct sluice_producer *producer);
 /* Asks now and then whether topics got more partitions or are gone. Returns when to come back.
  * Thread: I/O. */
@@ -224,10 +244,15 @@ void identity_cancel(struct sluice_producer *producer); // no reply will come th
 
 /* ---- producer.c ---- */
 
+/* What sends get from now on; a producer that can't go on stays shut. Thread: any. */
+void producer_set_gate(struct sluice_producer *producer, int status);
+void producer_set_fatal(struct sluice_producer *producer, int status); // the first one stays
+
 /* Waiting for memory or reports: what progress was seen, and until more is made. False: the
  * deadline has passed. */
 uint64_t producer_progress(struct sluice_producer *producer);
 bool producer_wait_progress(struct sluice_producer *producer, uint64_t seen, uint64_t deadline_ns);
+void producer_tell_progress(struct sluice_producer *producer);
 
 /* ---- producer.c. Thread: I/O ---- */
 

@@ -12,7 +12,6 @@ static void report_parcel(struct sluice_producer *producer, struct parcel *parce
                           uint32_t to);
 static void finish(struct parcel *parcel);
 static bool worth_waking(struct sluice_producer *producer);
-static void wake(struct sluice_producer *producer);
 static bool begin_polling(struct sluice_producer *producer);
 static struct parcel *first_due(struct sluice_producer *producer);
 static void hand_to_poller(struct sluice_producer *producer, struct parcel *parcel);
@@ -50,7 +49,7 @@ void reports_progress(struct sluice_client *client)
             CONTAINER_OF(link, struct sluice_producer, progress_link);
         if (worth_waking(producer)) {
             atomic_store(&producer->pressed, false);
-            wake(producer);
+            producer_tell_progress(producer);
         }
     }
 }
@@ -78,7 +77,7 @@ int reports_poll(struct sluice_producer *producer, int max)
     producer->polling = false;
     pthread_mutex_unlock(&producer->wait_mutex);
     if (count > 0)
-        wake(producer);
+        producer_tell_progress(producer);
     return count;
 }
 
@@ -90,14 +89,6 @@ static bool worth_waking(struct sluice_producer *producer)
         return false;
     return atomic_load(&producer->waiting_reports) > 0 || producer->on_wire_count == 0 ||
            blocks_free_bytes(&producer->blocks) >= producer->blocks.total_bytes / 4;
-}
-
-static void wake(struct sluice_producer *producer)
-{
-    pthread_mutex_lock(&producer->wait_mutex);
-    producer->progress_count++;
-    pthread_cond_broadcast(&producer->progress);
-    pthread_mutex_unlock(&producer->wait_mutex);
 }
 
 /* One thread at a time, so that reports keep their order. */
@@ -124,10 +115,9 @@ static void report_parcel(struct sluice_producer *producer, struct parcel *parce
 {
     if (!producer->on_report)
         return;
-    bool known = parcel->status == SLUICE_OK && parcel->offset != SLUICE_OFFSET_UNKNOWN;
-    struct sluice_report report = {.status = parcel->status,
-                                   .partition = parcel->lane->partition,
-                                   .offset = SLUICE_OFFSET_UNKNOWN};
+    bool known = parcel->status == SLUICE_OK && parcel->offset < SLUICE_OFFSET_STAGED;
+    struct sluice_report report = {
+        .status = parcel->status, .partition = parcel->lane->partition, .offset = parcel->offset};
     for (uint32_t i = from; i < to; i++) {
         if (known)
             report.offset = parcel->offset + i;

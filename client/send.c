@@ -93,9 +93,10 @@ static int send_run(struct sluice_producer *producer, const struct sluice_record
 
 static inline int check_record(struct sluice_producer *producer, const struct sluice_record *record)
 {
-    int fatal = atomic_load_explicit(&producer->fatal, memory_order_relaxed);
-    if (UNLIKELY(fatal != SLUICE_OK))
-        return fatal;
+    /* A1: sees the transaction's name; pairs with the store in producer_set_gate(). */
+    int gate = atomic_load_explicit(&producer->gate, memory_order_acquire);
+    if (UNLIKELY(gate != SLUICE_OK))
+        return txn_explain_gate(gate);
     if (UNLIKELY(!record->topic || (record->key_len > 0 && !record->key) ||
                  (record->value_len > 0 && !record->value) || record->timestamp_ms < 0 ||
                  (record->header_count > 0 && !record->headers))) {

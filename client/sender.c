@@ -24,7 +24,8 @@
 #define SHARED_BYTES_MAX                                                                           \
     ((uint32_t)(256 * KIB)) // of such a frame: a size every broker has buffers for
 
-struct picked { // batches that will share a frame
+struct picked {                            // batches that will share a frame
+    struct sluice_producer *transactional; // whose transaction they belong to; NULL: none
     struct parcel *first, *last;
     uint32_t count;
     uint32_t bytes; // of their batches
@@ -38,6 +39,9 @@ static bool fits(const struct connection *connection, const struct picked *picke
 static bool has_publish_room(const struct connection *connection, const struct picked *picked);
 static void pick(struct picked *picked, struct parcel *parcel);
 static uint32_t frame_bytes(const struct picked *picked);
+static uint32_t meta_bytes_of(uint32_t batch_count, bool staged);
+static void write_meta(struct writer *w, uint32_t batch_count, struct sluice_producer *producer);
+static struct sluice_producer *transactional_of(const struct parcel *parcel);
 static uint32_t write_frame(struct sluice_client *client, struct picked *picked, uint8_t *to);
 static void send_direct(struct sluice_client *client, struct parcel *parcel);
 static void send_done(struct io_op *op);
@@ -98,7 +102,8 @@ static uint32_t gather(struct sluice_client *client, uint32_t filled)
         bool alone = parcel->lane->producer->batch_records == 1;
         bool full = picked.count == PICK_COUNT_MAX ||
                     frame_bytes(&picked) + PARCEL_HEADROOM + parcel->size > SHARED_BYTES_MAX;
-        if (alone || full)
+        bool other = transactional_of(parcel) != picked.transactional;
+        if (alone || full || other)
             filled += write_frame(client, &picked, connection->out + filled);
         pick(&picked, parcel);
         if (alone)
@@ -107,8 +112,6 @@ static uint32_t gather(struct sluice_client *client, uint32_t filled)
     return filled + write_frame(client, &picked, connection->out + filled);
 }
 
-static bool fits(const struct connection *connection, const struct picked *picked, uint32_t filled,
-                 const struct parcel *parcel);
 static bool fits(const struct connection *connection, const struct picked *picked, uint32_t filled,
                  const struct parcel *parcel)
 {
@@ -147,6 +150,7 @@ static void pick(struct picked *picked, struct parcel *parcel)
     else
         picked->first = parcel;
     picked->last = parcel;
+    picked->transactional = transactional_of(parcel);
     picked->count++;
     picked->bytes += parcel->size;
 }
@@ -155,8 +159,27 @@ static uint32_t frame_bytes(const struct picked *picked)
 {
     if (picked->count == 0)
         return 0;
-    return FRAME_HEADER_SIZE + PRODUCE_META_FIXED +
-           picked->count * (uint32_t)sizeof(struct produce_item) + picked->bytes;
+    return FRAME_HEADER_SIZE + meta_bytes_of(picked->count, picked->transactional) + picked->bytes;
+}
+
+static uint32_t meta_bytes_of(uint32_t batch_count, bool staged)
+{
+    return PRODUCE_META_FIXED + (staged ? PRODUCE_META_STAGED : 0) +
+           batch_count * (uint32_t)sizeof(struct produce_item);
+}
+
+/* All that a transactional producer sends belongs to the transaction it has open. */
+static struct sluice_producer *transactional_of(const struct parcel *parcel)
+{
+    struct sluice_producer *producer = parcel->lane->producer;
+    return producer->txn ? producer : NULL;
+}
+
+static void write_meta(struct writer *w, uint32_t batch_count, struct sluice_producer *producer)
+{
+    write_produce_begin(w, (uint16_t)batch_count, producer ? PRODUCE_STAGED : 0);
+    if (producer)
+        write_produce_staged(w, producer->txn->coordinator, producer->txn->open_lsn);
 }
 
 /* Writes the picked batches as one frame, and empties `picked`. Returns the frame's bytes, 0 when
@@ -178,10 +201,10 @@ static uint32_t write_frame(struct sluice_client *client, struct picked *picked,
         }
         return 0;
     }
-    uint32_t meta_bytes = PRODUCE_META_FIXED + p.count * (uint32_t)sizeof(struct produce_item);
+    uint32_t meta_bytes = meta_bytes_of(p.count, p.transactional);
     struct writer meta = writer_make(to + FRAME_HEADER_SIZE, meta_bytes);
     uint8_t *data = to + FRAME_HEADER_SIZE + meta_bytes;
-    write_produce_begin(&meta, (uint16_t)p.count, 0);
+    write_meta(&meta, p.count, p.transactional);
     for (struct parcel *parcel = p.first; parcel; parcel = parcel->publish_next) {
         write_produce_item(&meta, parcel->lane->topic->topic_id, parcel->lane->partition,
                            parcel->size);
@@ -200,10 +223,11 @@ static void send_direct(struct sluice_client *client, struct parcel *parcel)
         inflight_put_back(parcel);
         return;
     }
-    uint32_t meta_bytes = PRODUCE_META_FIXED + (uint32_t)sizeof(struct produce_item);
+    struct sluice_producer *transactional = transactional_of(parcel);
+    uint32_t meta_bytes = meta_bytes_of(1, transactional);
     uint8_t *frame = parcel_bytes(parcel) - FRAME_HEADER_SIZE - meta_bytes;
     struct writer meta = writer_make(frame + FRAME_HEADER_SIZE, meta_bytes);
-    write_produce_begin(&meta, 1, 0);
+    write_meta(&meta, 1, transactional);
     write_produce_item(&meta, parcel->lane->topic->topic_id, parcel->lane->partition, parcel->size);
     uint32_t length = frame_seal(frame, OP_PRODUCE, 0, number, meta_bytes, parcel->size);
     parcel->sending = true;

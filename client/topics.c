@@ -47,6 +47,14 @@ int topics_find(struct sluice_producer *producer, const char *name, uint32_t par
     return SLUICE_OK;
 }
 
+struct lane *topics_known_lane(struct sluice_producer *producer, const char *name,
+                               uint32_t partition)
+{
+    struct topic *topic = find(producer, name, bucket_of(name));
+    struct lanes *lanes = topic ? atomic_load_explicit(&topic->lanes, memory_order_acquire) : NULL;
+    return lanes && partition < lanes->count ? lanes->lane[partition] : NULL;
+}
+
 void topics_free(struct sluice_producer *producer)
 {
     free(producer->refresh_meta);

@@ -113,6 +113,7 @@ struct batch_builder {
     uint32_t capacity;
     uint32_t len; // BATCH_HEADER_SIZE when empty
     uint32_t record_count;
+    uint16_t attributes; // besides the codec: BATCH_TRANSACTIONAL, or 0
     int64_t base_timestamp;
     int64_t max_timestamp;
     /* The records' CRC-32C as far as it has been computed: their first bytes up to `summed`. */

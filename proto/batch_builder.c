@@ -58,7 +58,7 @@ uint32_t batch_builder_finish(struct batch_builder *b, enum batch_codec codec, u
         .batch_length = be32_make(size - BATCH_LENGTH_OVERHEAD),
         .leader_epoch = be32_make(UINT32_MAX),
         .magic = 2,
-        .attributes = be16_make(compressed ? CODEC_LZ4 : CODEC_NONE),
+        .attributes = be16_make(b->attributes | (compressed ? CODEC_LZ4 : CODEC_NONE)),
         .last_offset_delta = be32_make(b->record_count - 1),
         .base_timestamp = be64_make((uint64_t)b->base_timestamp),
         .max_timestamp = be64_make((uint64_t)b->max_timestamp),

@@ -129,6 +129,7 @@ uint16_t read_producer_init_reply(const struct frame *frame, struct msg_producer
  * le64 open_lsn; then batch_count items of 16 bytes. data: the batches one behind the other. */
 #define PRODUCE_BATCH_COUNT_MAX 4096
 #define PRODUCE_META_FIXED 8
+#define PRODUCE_META_STAGED 16 // more, with STAGED
 enum produce_flags { PRODUCE_STAGED = 1 };
 struct produce_item { // on the wire as is; all alignment 1
     le32 topic_id;

@@ -7,7 +7,6 @@
 #include "proto/messages_private.h"
 
 #define ACK_FIXED 32
-#define PRODUCE_STAGED_BYTES 16
 #define PRODUCE_RESULT_BYTES 10
 
 struct produce_fixed { // at the head of PRODUCE's meta
@@ -22,7 +21,7 @@ struct produce_staged { // behind it when flags & PRODUCE_STAGED
     le32 reserved;
     le64 open_lsn;
 };
-static_assert(sizeof(struct produce_staged) == PRODUCE_STAGED_BYTES, "wire");
+static_assert(sizeof(struct produce_staged) == PRODUCE_META_STAGED, "wire");
 
 static uint16_t check_produce_items(const struct frame *frame, const struct msg_produce *m,
                                     bool allowed);

@@ -99,6 +99,16 @@ enum sluice_status {
     SLUICE_E_OFFSET_OUT_OF_RANGE = -117,
     SLUICE_E_UNKNOWN_PRODUCER = -118,
     SLUICE_E_FENCED_PRODUCER = -120,
+    SLUICE_E_UNKNOWN_TRANSACTION = -134,
+    SLUICE_E_TRANSACTION_ABORTED = -135,
+    SLUICE_E_TRANSACTION_COMMITTED = -136,
+    SLUICE_E_TRANSACTION_PREPARED = -137,
+    SLUICE_E_UNKNOWN_GROUP = -143,
+    SLUICE_E_UNKNOWN_MEMBER = -144,
+    SLUICE_E_FENCED_MEMBER = -145,
+    SLUICE_E_STALE_GENERATION = -146,
+    SLUICE_E_NOT_OWNER = -147,
+    SLUICE_E_GROUP_NOT_EMPTY = -148,
 };
 #define SLUICE_BROKER_ERROR(status) ((status) <= SLUICE_E_BROKER ? SLUICE_E_BROKER - (status) : 0)
 
@@ -166,10 +176,13 @@ struct sluice_record {
 /* Stored, but by an attempt so long ago that the broker has forgotten where. */
 #define SLUICE_OFFSET_UNKNOWN UINT64_MAX
 
+/* Stored within a transaction: it gets its offset when that is committed. */
+#define SLUICE_OFFSET_STAGED (UINT64_C(1) << 63)
+
 struct sluice_report {
     int status; // SLUICE_OK, or why it is not stored
     uint32_t partition;
-    uint64_t offset; // valid when OK; or SLUICE_OFFSET_UNKNOWN
+    uint64_t offset; // valid when OK; or SLUICE_OFFSET_UNKNOWN, SLUICE_OFFSET_STAGED
     void *opaque;
 };
 
@@ -191,6 +204,8 @@ struct sluice_producer_options {
     bool report_poll; // reports are called from sluice_producer_poll(), not from the I/O thread
     void (*on_report)(void *context, const struct sluice_report *report); // NULL: none wanted
     void *context;
+    const char *transactional_id;    // 1..249 bytes of UTF-8; NULL: not transactional. See below
+    uint32_t transaction_timeout_ms; // 0: the broker's (60 s). From begin to commit
 };
 
 /* Needs no connection. Takes address space for buffer_bytes, and memory as it is used. With LZ4
@@ -240,9 +255,118 @@ SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
  * anew. */
 SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
 
-/* ---- consumer ---- */
+/* ---- transactions ----
+ *
+ * A producer with a transactional_id sends in transactions: what it sends between begin and commit
+ * becomes visible together, or not at all, and so do the offsets of consumers that it sends along.
+ * Consume, transform, produce, and an end that holds for all three:
+ *
+ *     sluice_txn_begin(producer);
+ *     for (each message of sluice_consumer_poll(consumer, ...))
+ *         sluice_producer_send(producer, ...);
+ *     sluice_txn_send_offsets(producer, consumer, 10000);
+ *     if (sluice_txn_commit(producer, 10000) != SLUICE_OK)
+ *         ... nothing of it is visible: read again from the committed offsets
+ *
+ * The id says who is the same program in its next life: a new producer of an id takes over from the
+ * last one, whose open transaction is aborted, and who gets FENCED_PRODUCER from then on. So two
+ * programs that run at the same time need two ids.
+ *
+ *   what                     | holds
+ *   -------------------------+-------------------------------------------------------------------
+ *   commit returns SLUICE_OK | everything is on stable storage and visible, in all partitions
+ *   commit returns an error  | nothing of it is visible, and never will be; except that nobody can
+ *                            | tell yet with TIMED_OUT and CONNECT: call commit again, or abort
+ *   a report with SLUICE_OK  | the record is durable as a part of the transaction; its offset is
+ *                            | SLUICE_OFFSET_STAGED (sluice_txn_offset() tells after the commit)
+ *   order, duplicates        | as without transactions
+ *   the program dies         | what was open is aborted: when the id is used again, at the latest
+ *                            | when the transaction's timeout has passed
+ *
+ * A record that fails ruins its transaction: sends return TRANSACTION_ABORTED, what is pending is
+ * reported with it, and commit aborts and returns why. Sends outside of a transaction return INVALID.
+ * Memory: as without; a transaction may be much larger than buffer_bytes.
+ *
+ * Threads: records may be sent from any thread; one thread at a time calls the functions below on
+ * a producer (others get INVALID), and none of them from a report. */
 
 struct sluice_consumer;
+
+struct sluice_txn_name {
+    char id[250]; // transactional id
+    uint32_t coordinator;
+    uint64_t open_lsn;
+};
+
+/* Waits until the broker knows of it (request_timeout). Returns SLUICE_OK; INVALID: one is open;
+ * TRANSACTION_PREPARED: one of an earlier life waits, see sluice_txn_recover(); FENCED_PRODUCER
+ * (fatal); CONNECT, TIMED_OUT; the broker's limits. */
+SLUICE_API int sluice_txn_begin(struct sluice_producer *producer);
+
+/* Flushes, then makes the transaction visible. Returns
+ *   SLUICE_OK
+ *   TIMED_OUT, CONNECT    not decided in time: call it again, or abort. Until then nothing is sent
+ *   TRANSACTION_ABORTED   its timeout has passed, an operator or the next life of this id aborted
+ *                         it, or the connection's loss did: begin the next one
+ *   UNKNOWN_MEMBER, STALE_GENERATION, NOT_OWNER   offsets were sent for partitions that another
+ *                         consumer has got meanwhile; it is aborted
+ *   FENCED_PRODUCER       fatal
+ *   any other error       what made it fail: it is aborted. INVALID also when none is open */
+SLUICE_API int sluice_txn_commit(struct sluice_producer *producer, uint32_t timeout_ms);
+
+/* Drops what is not sent (reported as TRANSACTION_ABORTED) and takes back the rest. Returns
+ * SLUICE_OK also when it was aborted before; TRANSACTION_COMMITTED when an earlier commit has
+ * succeeded after all; TIMED_OUT, CONNECT: call it again. */
+SLUICE_API int sluice_txn_abort(struct sluice_producer *producer, uint32_t timeout_ms);
+
+/* For two-phase commit with other systems: makes it certain that the transaction can be committed,
+ * and keeps it for as long as that takes, also over the end of this program and the broker. *name
+ * (may be NULL) is for the others' records. Then commit or abort, here, in the next life
+ * (sluice_txn_recover()), or by name. Results as of commit. */
+SLUICE_API int sluice_txn_prepare(struct sluice_producer *producer, uint32_t timeout_ms,
+                                  struct sluice_txn_name *name);
+
+/* After a restart: does a prepared transaction of this id wait for its end? Returns 1 with its name:
+ * sluice_txn_commit() or sluice_txn_abort() ends it, and only then begin succeeds; 0: no; or an
+ * error: CONNECT, TIMED_OUT. */
+SLUICE_API int sluice_txn_recover(struct sluice_producer *producer, uint32_t timeout_ms,
+                                  struct sluice_txn_name *name);
+
+/* Makes the positions of a consumer in a group a part of the transaction: of each of its partitions
+ * the offset behind the last record that a poll has returned. Returns SLUICE_OK; UNKNOWN_MEMBER,
+ * STALE_GENERATION, NOT_OWNER, TRANSACTION_ABORTED: the transaction is ruined, abort it; TIMED_OUT,
+ * CONNECT: call it again, or abort. The consumer should have manual_commit set. */
+SLUICE_API int sluice_txn_send_offsets(struct sluice_producer *producer,
+                                       struct sluice_consumer *consumer, uint32_t timeout_ms);
+
+/* Where the records of the last transaction begin in a partition, once it is committed: they lie
+ * there one behind the other, in the order they were sent. SLUICE_OFFSET_UNKNOWN: the broker no
+ * longer knew (the answer to a commit was lost). INVALID: it sent none there. */
+SLUICE_API int sluice_txn_offset(struct sluice_producer *producer, const char *topic,
+                                 uint32_t partition, uint64_t *offset);
+
+/* ---- consumer ---- */
+
+/* How the members of a group share partitions; all members name the same. */
+enum sluice_assignor {
+    SLUICE_ASSIGNOR_STICKY = 0, // as even as possible, moving as little as possible
+    SLUICE_ASSIGNOR_RANGE = 1,  // each topic's partitions in runs
+};
+enum sluice_rebalance {
+    SLUICE_ASSIGNED, // reading begins where the group's offset is; a seek may change that
+    SLUICE_REVOKED,  // about to be given up: positions may still be committed
+    SLUICE_LOST,     // given up: others may have them already, so nothing can be committed
+};
+struct sluice_partition {
+    const char *topic;
+    uint32_t partition;
+};
+enum sluice_start {
+    SLUICE_START_OFFSET = 0, // value = offset
+    SLUICE_START_BEGINNING = 1,
+    SLUICE_START_END = 2,       // only what comes from now on
+    SLUICE_START_TIMESTAMP = 3, // value = ms since the epoch: first record at or after
+};
 
 struct sluice_consumer_options {
     size_t size; // sizeof(struct sluice_consumer_options)
@@ -250,13 +374,25 @@ struct sluice_consumer_options {
      * lie in blocks of a power of two, the memory in use may come to twice that, a quarter for what
      * is kept of paused partitions, and one batch decompressed. */
     uint64_t buffer_bytes;
-};
 
-enum sluice_start {
-    SLUICE_START_OFFSET = 0, // value = offset
-    SLUICE_START_BEGINNING = 1,
-    SLUICE_START_END = 2,       // only what comes from now on
-    SLUICE_START_TIMESTAMP = 3, // value = ms since the epoch: first record at or after
+    /* ---- for a group; see sluice_consumer_join() ---- */
+    const char *group; // 1..249 bytes of UTF-8; NULL: none
+    const char
+        *instance_id; // static membership: at most 128 bytes, unique in the group. NULL: none
+    enum sluice_assignor assignor;
+    uint32_t session_timeout_ms;   // 0: the broker's (10 s). Without a sign of life so long: gone
+    uint32_t max_poll_interval_ms; // 0: 300,000; up to 1,800,000. Without a poll so long: gone
+    uint32_t auto_commit_interval_ms; // 0: 1,000
+    bool manual_commit;               // the application commits, or a transaction does
+    /* Where to begin in a partition without a committed offset: BEGINNING (also when it is left 0),
+     * END, TIMESTAMP with start_value. */
+    enum sluice_start start;
+    uint64_t start_value;
+    /* Called from sluice_consumer_poll(), without a lock; may call the consumer's functions other
+     * than poll and free. The list lives until it returns. NULL: not wanted. */
+    void (*on_rebalance)(void *context, enum sluice_rebalance what,
+                         const struct sluice_partition *partitions, uint32_t count);
+    void *context;
 };
 
 struct sluice_message {
@@ -287,6 +423,54 @@ SLUICE_API int sluice_consumer_subscribe(struct sluice_consumer *consumer, const
 SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, const char *topic,
                                            uint32_t partition);
 
+/* ---- groups ----
+ *
+ * A consumer with a group joins it: the group's members share the partitions of their topics, each
+ * has one reader at a time, and reading goes on from the group's committed offset wherever it moves.
+ * The library shows the broker that the member lives (from its I/O thread, also while the
+ * application computes); partitions come and go within sluice_consumer_poll(), which calls
+ * on_rebalance. A partition that was given up is never returned again by this consumer until it is
+ * assigned anew.
+ *
+ *   delivery                        | with
+ *   --------------------------------+------------------------------------------------------------
+ *   at least once (default)         | automatic commit: in a poll, of what the polls before it have
+ *                                   | returned; and when partitions are revoked, and by _free()
+ *   at least once, on your terms    | manual_commit, and sluice_consumer_commit() when processed
+ *   exactly once, into Sluice       | manual_commit, and sluice_txn_send_offsets()
+ *
+ * Without automatic commit or with a crash, what was not committed is returned again by whoever has
+ * the partition next. */
+
+/* Joins the group, or as a member changes its topics (1 to 256). Waits until the broker has it
+ * (request_timeout); partitions come with the next polls. Not together with _subscribe(). Returns
+ * SLUICE_OK; UNKNOWN_TOPIC; INVALID, also for an assignor or a time-out that doesn't suit the group or
+ * broker; FENCED_MEMBER; CONNECT, TIMED_OUT: the library goes on trying. */
+SLUICE_API int sluice_consumer_join(struct sluice_consumer *consumer, const char *const *topics,
+                                    uint32_t count);
+
+/* Commits the positions of all partitions: everything that polls have returned counts as processed.
+ * Returns SLUICE_OK when it is durable; UNKNOWN_MEMBER, STALE_GENERATION, NOT_OWNER: partitions went to
+ * others, which the next poll tells; TIMED_OUT, CONNECT. A consumer with a group that has
+ * subscribed instead of joining may commit, too, while the group has no members
+ * (GROUP_NOT_EMPTY). */
+SLUICE_API int sluice_consumer_commit(struct sluice_consumer *consumer, uint32_t timeout_ms);
+
+struct sluice_partition_offset {
+    const char *topic;
+    uint32_t partition;
+    uint64_t offset; // the next one to be read
+};
+/* The same for offsets of the caller's choice. A lower one than is committed changes nothing. */
+SLUICE_API int sluice_consumer_commit_offsets(struct sluice_consumer *consumer,
+                                              const struct sluice_partition_offset *offsets,
+                                              uint32_t count, uint32_t timeout_ms);
+
+/* The group's committed offset; SLUICE_OFFSET_UNKNOWN: none. Waits for transactions that are about
+ * to change it. */
+SLUICE_API int sluice_consumer_committed(struct sluice_consumer *consumer, const char *topic,
+                                         uint32_t partition, uint64_t *offset, uint32_t timeout_ms);
+
 /* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid
  * until the next poll or free. Order holds within a partition.
  *
@@ -297,6 +481,9 @@ SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, con
  *   CORRUPT, UNSUPPORTED  a batch fails its checksum, is malformed, or is compressed in a way that
  *                         this library doesn't know
  * A lost connection is no error: it is made again; but OTHER_STORE when another store answers then.
+ * In a group also FENCED_MEMBER (another consumer has this one's instance_id: it is out of the group
+ * for good) and what keeps it from joining again. A poll that applies a change of partitions asks the
+ * broker for offsets, and may wait a second for that beyond timeout_ms.
  * Thread: one at a time. */
 SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
                                     struct sluice_message *messages, int max, uint32_t timeout_ms);
@@ -382,6 +569,114 @@ struct sluice_broker_status { // freed with sluice_status_free()
 };
 SLUICE_API int sluice_status(struct sluice_client *client, struct sluice_broker_status *status);
 SLUICE_API void sluice_status_free(struct sluice_broker_status *status);
+
+/* ---- groups and transactions of the whole broker, for tools ---- */
+
+enum sluice_group_state {
+    SLUICE_GROUP_EMPTY = 0,
+    SLUICE_GROUP_REBALANCING = 1, // partitions wait for who had them
+    SLUICE_GROUP_STABLE = 2,
+};
+struct sluice_group { // freed with sluice_groups_free()
+    char *name;
+    enum sluice_group_state state;
+    uint32_t generation;
+    uint32_t member_count;
+    uint32_t offset_count; // partitions with a committed offset
+};
+SLUICE_API int sluice_group_list(struct sluice_client *client, struct sluice_group **groups,
+                                 uint32_t *count);
+SLUICE_API void sluice_groups_free(struct sluice_group *groups, uint32_t count);
+
+struct sluice_group_partition {
+    char *topic; // NULL: deleted since
+    uint32_t topic_id;
+    uint32_t partition;
+};
+struct sluice_group_member {
+    char *id;
+    char *instance_id; // "": none
+    uint32_t generation;
+    uint32_t session_timeout_ms;
+    uint32_t idle_ms; // since its last sign of life
+    struct sluice_group_partition *partitions;
+    uint32_t partition_count;
+};
+struct sluice_group_offset {
+    char *topic; // NULL: deleted since
+    uint32_t topic_id;
+    uint32_t partition;
+    uint64_t offset;
+    bool pending; // a transaction is about to change it
+};
+struct sluice_group_description { // freed with sluice_group_description_free()
+    enum sluice_group_state state;
+    enum sluice_assignor assignor;
+    uint32_t generation;
+    struct sluice_group_member *members;
+    uint32_t member_count;
+    struct sluice_group_offset *offsets; // all that are committed
+    uint32_t offset_count;
+};
+/* UNKNOWN_GROUP. */
+SLUICE_API int sluice_group_describe(struct sluice_client *client, const char *group,
+                                     struct sluice_group_description *description);
+SLUICE_API void sluice_group_description_free(struct sluice_group_description *description);
+
+/* Sets offsets of a group without members, also to lower ones; makes the group when there is none.
+ * GROUP_NOT_EMPTY. */
+SLUICE_API int sluice_group_reset(struct sluice_client *client, const char *group,
+                                  const struct sluice_partition_offset *offsets, uint32_t count);
+/* UNKNOWN_GROUP, GROUP_NOT_EMPTY. */
+SLUICE_API int sluice_group_delete(struct sluice_client *client, const char *group);
+
+enum sluice_txn_state {
+    SLUICE_TXN_EMPTY = 0, // nothing is open
+    SLUICE_TXN_OPEN = 1,
+    SLUICE_TXN_PREPARING = 2,
+    SLUICE_TXN_PREPARED = 3,
+    SLUICE_TXN_COMMITTING = 4,
+    SLUICE_TXN_ABORTING = 5,
+};
+struct sluice_txn {              // freed with sluice_txns_free()
+    struct sluice_txn_name name; // open_lsn 0: nothing is open
+    enum sluice_txn_state state;
+    uint64_t producer_id;
+    uint16_t epoch;
+    uint64_t age_ms; // since its begin; EMPTY: since the last one ended
+    uint32_t timeout_ms;
+    uint64_t shards; // that take part, a bit each
+};
+/* Every transactional id that the broker knows. */
+SLUICE_API int sluice_txn_list(struct sluice_client *client, struct sluice_txn **txns,
+                               uint32_t *count);
+SLUICE_API void sluice_txns_free(struct sluice_txn *txns, uint32_t count);
+
+struct sluice_txn_part {
+    char *topic; // NULL: deleted since
+    uint32_t topic_id;
+    uint32_t partition;
+    uint32_t batch_count;
+    uint32_t record_count;
+    uint64_t bytes;
+};
+struct sluice_txn_description { // freed with sluice_txn_description_free()
+    struct sluice_txn txn;
+    struct sluice_txn_part *parts;
+    uint32_t part_count;
+    uint32_t offset_count; // offsets of consumer groups
+    uint64_t batch_bytes;  // of all partitions
+};
+/* UNKNOWN_TRANSACTION: the broker does not know the id. */
+SLUICE_API int sluice_txn_describe(struct sluice_client *client, const char *id,
+                                   struct sluice_txn_description *description);
+SLUICE_API void sluice_txn_description_free(struct sluice_txn_description *description);
+
+/* Ends a transaction whose program can't: for a prepared one, whoever does this must know what the
+ * other systems did. TRANSACTION_ABORTED, TRANSACTION_COMMITTED: it ended the other way;
+ * UNKNOWN_TRANSACTION: it is gone. */
+SLUICE_API int sluice_txn_end(struct sluice_client *client, const struct sluice_txn_name *name,
+                              bool commit);
 
 /* More words about the last failed call of this thread ("partition 9, allowed 0..7"), the broker's
  * where it was the broker that refused; "" when there are none. Valid until the thread's next call.

@@ -76,11 +76,12 @@ Test(errors, what_failed_underneath_is_told_as_what_the_application_can_act_on)
         cr_expect(eq(int, error_from_status(pairs[i][0]), pairs[i][1]), "%d", pairs[i][0]);
 }
 
-Test(errors, only_a_producer_that_can_never_go_on_has_a_fatal_one)
+Test(errors, only_who_can_never_go_on_has_a_fatal_one)
 {
     cr_expect(sluice_is_fatal(SLUICE_E_PROTOCOL));
     cr_expect(sluice_is_fatal(SLUICE_E_OTHER_STORE));
     cr_expect(sluice_is_fatal(SLUICE_E_FENCED_PRODUCER));
+    cr_expect(sluice_is_fatal(SLUICE_E_FENCED_MEMBER));
     cr_expect(sluice_is_fatal(error_from_broker(PE_UNSUPPORTED_VERSION)));
     cr_expect_not(sluice_is_fatal(SLUICE_OK));
     cr_expect_not(sluice_is_fatal(SLUICE_E_CONNECT));

@@ -77,6 +77,24 @@ void fake_damage(struct fake_broker *broker, const char *topic, uint32_t partiti
 void fake_store(struct fake_broker *broker, const char *topic, uint32_t partition,
                 const uint8_t *batch, uint32_t bytes);
 
+/* ---- transactions and groups ---- */
+
+/* The transaction's time is over: it is aborted. */
+void fake_txn_time_out(struct fake_broker *broker, const char *id);
+/* The broker has forgotten the transactional id. */
+void fake_txn_forget_id(struct fake_broker *broker, const char *id);
+uint32_t fake_txn_staged_count(struct fake_broker *broker, const char *id); // batches
+bool fake_txn_is_open(struct fake_broker *broker, const char *id);
+
+/* All sessions have timed out. */
+void fake_group_remove_members(struct fake_broker *broker, const char *group);
+uint32_t fake_group_member_count(struct fake_broker *broker, const char *group);
+uint64_t fake_group_offset(struct fake_broker *broker, const char *group, const char *topic,
+                           uint32_t partition); // UINT64_MAX: none
+/* A committed offset, whose next `pending` fetches are answered OFFSETS_PENDING. */
+void fake_group_commit(struct fake_broker *broker, const char *group, const char *topic,
+                       uint32_t partition, uint64_t offset, uint32_t pending);
+
 /* ---- what happened ---- */
 
 uint64_t fake_record_count(struct fake_broker *broker, const char *topic, uint32_t partition);

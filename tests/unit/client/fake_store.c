@@ -13,6 +13,10 @@
 static uint16_t check_sequence(const struct fake_store *store, struct fake_partition *partition,
                                const struct batch_info *info, struct fake_producer **producer,
                                uint64_t *duplicate_of);
+static uint16_t check_batch(const struct fake_store *store, const uint8_t *bytes, uint32_t size,
+                            bool staged, struct batch_info *info);
+static void move_on(struct fake_store *store, struct fake_producer *producer,
+                    const struct batch_info *info, uint64_t offset);
 static struct fake_producer *find_producer(struct fake_partition *partition, uint64_t id);
 static struct fake_producer *add_producer(struct fake_partition *partition, uint64_t id);
 static void free_producers(struct fake_partition *partition);
@@ -84,15 +88,8 @@ struct fake_partition *fake_store_partition(struct fake_store *store, uint32_t t
 uint16_t fake_store_append(struct fake_store *store, struct fake_partition *partition,
                            const uint8_t *bytes, uint32_t size, uint64_t *offset)
 {
-    struct batch_limits limits = {.batch_bytes_max = 4 * MIB,
-                                  .record_bytes_max = store->record_bytes_max};
     struct batch_info info;
-    const char *why;
-    uint16_t error = PE_NONE;
-    if (store->discard)
-        error = batch_peek(bytes, size, &info) && info.size == size ? PE_NONE : PE_INVALID_RECORD;
-    else
-        error = batch_check(bytes, size, &limits, false, &info, &why);
+    uint16_t error = check_batch(store, bytes, size, false, &info);
     if (error != PE_NONE)
         return error;
     struct fake_producer *producer = NULL;
@@ -104,15 +101,48 @@ uint16_t fake_store_append(struct fake_store *store, struct fake_partition *part
         return error;
     }
     *offset = partition->end;
-    if (producer) {
-        producer->remembered[producer->count++ % FAKE_REMEMBERED] =
-            (struct fake_remembered){info.base_sequence, *offset};
-        producer->expected = (info.base_sequence + info.record_count) % SEQUENCE_MODULO;
-        store->last_epoch = info.producer_epoch;
-        store->last_producer = info.producer_id;
-    }
+    if (producer)
+        move_on(store, producer, &info, *offset);
     fake_store_put(store, partition, bytes, &info);
     return PE_NONE;
+}
+
+uint16_t fake_store_stage(struct fake_store *store, struct fake_partition *partition,
+                          const uint8_t *bytes, uint32_t size, struct batch_info *info,
+                          bool *is_new)
+{
+    struct fake_producer *producer = NULL;
+    uint64_t duplicate_of = UINT64_MAX;
+    uint16_t error = check_batch(store, bytes, size, true, info);
+    if (error == PE_NONE && !(info->attributes & BATCH_TRANSACTIONAL))
+        error = PE_INVALID_RECORD;
+    if (error == PE_NONE)
+        error = check_sequence(store, partition, info, &producer, &duplicate_of);
+    *is_new = error == PE_NONE && duplicate_of == UINT64_MAX;
+    if (*is_new)
+        move_on(store, producer, info, UINT64_C(1) << 63);
+    return error;
+}
+
+static uint16_t check_batch(const struct fake_store *store, const uint8_t *bytes, uint32_t size,
+                            bool staged, struct batch_info *info)
+{
+    struct batch_limits limits = {.batch_bytes_max = 4 * MIB,
+                                  .record_bytes_max = store->record_bytes_max};
+    const char *why;
+    if (store->discard)
+        return batch_peek(bytes, size, info) && info->size == size ? PE_NONE : PE_INVALID_RECORD;
+    return batch_check(bytes, size, &limits, staged, info, &why);
+}
+
+static void move_on(struct fake_store *store, struct fake_producer *producer,
+                    const struct batch_info *info, uint64_t offset)
+{
+    producer->remembered[producer->count++ % FAKE_REMEMBERED] =
+        (struct fake_remembered){info->base_sequence, offset};
+    producer->expected = (info->base_sequence + info->record_count) % SEQUENCE_MODULO;
+    store->last_epoch = info->producer_epoch;
+    store->last_producer = info->producer_id;
 }
 
 void fake_store_put(struct fake_store *store, struct fake_partition *partition,

@@ -70,6 +70,11 @@ struct fake_partition *fake_store_partition(struct fake_store *store, uint32_t t
  * stored before), or the error a real broker gives. */
 uint16_t fake_store_append(struct fake_store *store, struct fake_partition *partition,
                            const uint8_t *bytes, uint32_t size, uint64_t *offset);
+/* Checks one batch of a transaction, and moves its producer's sequence on. *is_new: it was not
+ * staged before. */
+uint16_t fake_store_stage(struct fake_store *store, struct fake_partition *partition,
+                          const uint8_t *bytes, uint32_t size, struct batch_info *info,
+                          bool *is_new);
 /* Without a check. */
 void fake_store_put(struct fake_store *store, struct fake_partition *partition,
                     const uint8_t *bytes, const struct batch_info *info);
