@@ -5,6 +5,9 @@
  * checked and appended again as STAGED_MOVED, which puts its row on the new place. What ended while the read was on its
  * way is left out. When nothing is left below, the next checkpoints give the segments back.
  *
+ * When nearly as much is staged there as would come back, nothing is moved: the log then waits for an end of a transaction.
+ * Up to store_staged_bytes_max() that can't be.
+ *
  * So a batch is copied once in the time in which the log goes through three quarters of its budget, and only while its
  * transaction is open. The old copy is good until both kept checkpoints know the new place.
  *
@@ -37,6 +40,7 @@ struct staged_mover {
     struct store *store;
     struct io_op op;
     bool is_reading;
+    uint64_t until_lsn;      // what lies below is moved
     struct segment *segment; // pinned while it is read
     uint64_t start;          // LSN of buffer[0]
     uint64_t end;
@@ -50,8 +54,9 @@ struct staged_mover {
     struct staged_mover_stats stats;
 };
 
-static bool is_wanted(struct staged_mover *mover, uint64_t *held_lsn);
-static int stretch_begin(struct staged_mover *mover, uint64_t held_lsn);
+static bool is_wanted(struct staged_mover *mover);
+static bool is_worth_while(const struct store *store, uint64_t until_lsn);
+static int stretch_begin(struct staged_mover *mover);
 static bool stretch_buffer(struct staged_mover *mover);
 static void stretch_read_done(struct io_op *op);
 static void stretch_end(struct staged_mover *mover, uint64_t pause_ns);
@@ -97,33 +102,51 @@ uint64_t staged_mover_deadline_ns(const struct staged_mover *mover)
 
 int staged_mover_turn(struct staged_mover *mover)
 {
-    uint64_t held_lsn;
     if (mover->is_reading)
         return 0;
     if (mover->next < mover->count)
         return moves_turn(mover);
-    if (!is_wanted(mover, &held_lsn))
-        return 0;
-    return stretch_begin(mover, held_lsn);
+    return is_wanted(mover) ? stretch_begin(mover) : 0;
 }
 
-/* Asked rarely when the answer was no: it takes a look at all segments. */
-static bool is_wanted(struct staged_mover *mover, uint64_t *held_lsn)
+/* What lies below the first segment that is needed otherwise, all of it once it was begun. Asked rarely when the answer was
+ * no: it takes a look at all segments. */
+static bool is_wanted(struct staged_mover *mover)
 {
     struct store *store = mover->store;
     if (staged_oldest(store->staged) == TABLE_ROW_NONE || mover->damage || store->is_closing ||
         store->now_ns < mover->resume_ns || !upkeep_log_is_high(store))
         return false;
-    *held_lsn = upkeep_held_lsn(store);
-    if (staged_lowest(store->staged) < *held_lsn)
+    if (staged_lowest(store->staged) < mover->until_lsn)
         return true;
+    mover->until_lsn = upkeep_held_lsn(store);
+    if (is_worth_while(store, mover->until_lsn))
+        return true;
+    mover->until_lsn = 0;
     mover->resume_ns = store->now_ns + UPKEEP_LOOK_NS;
     return false;
 }
 
+/* More must come back than is written: otherwise a log with too much staged would go round for ever. */
+static bool is_worth_while(const struct store *store, uint64_t until_lsn)
+{
+    uint64_t bytes = store->options.segment_bytes / 4;
+    uint64_t back = until_lsn - wal_segment_at(store->wal, 0)->base_lsn;
+    uint32_t row = staged_oldest(store->staged);
+    if (staged_lowest(store->staged) >= until_lsn)
+        return false;
+    for (; row != TABLE_ROW_NONE && bytes <= back; row = staged_newer(store->staged, row)) {
+        const struct disk_staged *disk = staged_row(store->staged, row);
+        if (le64_get(disk->position) >= until_lsn)
+            return true;
+        bytes += le32_get(disk->size);
+    }
+    return bytes <= back;
+}
+
 /* ---- a stretch of a segment ---- */
 
-static int stretch_begin(struct staged_mover *mover, uint64_t held_lsn)
+static int stretch_begin(struct staged_mover *mover)
 {
     struct store *store = mover->store;
     uint64_t lowest = staged_lowest(store->staged);
@@ -131,7 +154,7 @@ static int stretch_begin(struct staged_mover *mover, uint64_t held_lsn)
     ASSERT(mover->segment); // a staged batch holds its segment
     mover->start = align_down(lowest, DISK_BLOCK);
     mover->count = mover->next = 0;
-    uint64_t end_lsn = min_u64(held_lsn, mover->segment->end_lsn);
+    uint64_t end_lsn = min_u64(mover->until_lsn, mover->segment->end_lsn);
     for (uint32_t row = staged_oldest(store->staged);
          row != TABLE_ROW_NONE && mover->count < MOVES_MAX;
          row = staged_newer(store->staged, row)) {

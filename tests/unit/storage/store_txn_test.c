@@ -544,6 +544,185 @@ Test(store_txn, the_smallest_log_goes_on_with_commits_of_old_batches)
     }
 }
 
+/* A batch of partition 1/1, or a staged one, tried for so many turns. */
+static int append_within(struct tx_fixture *t, const struct disk_txn_name *name, uint32_t size,
+                         int turns)
+{
+    struct wal_view view;
+    uint64_t base_offset;
+    struct wal_entry entry = {.type = name ? ENTRY_STAGED : ENTRY_BATCH,
+                              .topic_id = 1,
+                              .partition = 1,
+                              .pieces = {{t->f.batch, size}},
+                              .piece_count = 1};
+    if (name) {
+        entry.pieces[1] = entry.pieces[0];
+        entry.pieces[0].bytes = name;
+        entry.pieces[0].len = sizeof(*name);
+        entry.piece_count = 2;
+    }
+    int status = E_FULL;
+    for (int i = 0; i < turns && status == E_FULL; i++) {
+        status = store_append(t->f.store, &entry, &view, &base_offset);
+        sf_turn(&t->f);
+    }
+    return status;
+}
+
+static int produce_within(struct tx_fixture *t, int turns)
+{
+    return append_within(t, NULL, sf_make_batch(&t->f, 1, 64 * KIB, 1), turns);
+}
+
+Test(store_txn, a_commit_of_old_batches_waits_until_its_segment_could_be_closed)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 60);
+    t->f.options.wal_bytes_budget = 16 * MIB;
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0);
+    struct tx *tx = tx_begin(t);
+    cr_assert_eq(tx_stage(t, tx, p, 3, 50 * KIB), 0);
+    t->f.store->upkeep.damage = true; // so that no segment comes back
+    while (wal_segment_count(t->f.store->wal) < 3) {
+        t->f.store->upkeep.minds_reserve = false; // as if batches left no room
+        int status = append_within(t, NULL, sf_make_batch(&t->f, 1, 60 * KIB, 1), 1);
+        cr_assert(status == 0 || status == E_FULL);
+    }
+    struct wal_view view;
+    uint64_t reserved_lsn = store_reserved_lsn(t->f.store);
+    cr_assert_eq(store_append_commit(t->f.store, &tx->name, 0, &view), E_FULL);
+    cr_assert_eq(store_reserved_lsn(t->f.store), reserved_lsn);
+    cr_assert_eq(staged_sum(store_staged(t->f.store), &tx->name).batch_count, 1);
+    uint32_t on_room = t->f.on_room;
+    t->f.store->upkeep.damage = false;
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_flush(&t->f);
+    sf_idle(&t->f, 100 * NS_PER_MS);
+    cr_assert_gt(t->f.on_room, on_room, "who waits is told");
+    cr_assert_eq(sf_verify_from(&t->f, p, 0, SF_READ_BYTES), 0);
+    tx_deinit(t);
+    free(t);
+}
+
+/* Batches wait for files; the files wait for the open segment, whose index lists what lies in the first one; and without
+ * batches nothing fills it. */
+Test(store_txn, an_open_segment_that_holds_back_all_others_is_closed_early)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 61);
+    t->f.options.wal_bytes_budget = 24 * MIB;
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0);
+    struct tx *tx = tx_begin(t), *stays = tx_begin(t);
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(tx_stage(t, tx, p, 1, 100 * KIB), 0);
+    for (int i = 0; i < 15; i++)
+        cr_assert_eq(tx_stage(t, stays, p, 1, 100 * KIB), 0);
+    while (wal_segment_count(t->f.store->wal) < 4)
+        cr_assert_eq(sf_produce(&t->f, p, 1, 60 * KIB), 0);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    cr_assert_lt(index_open_lowest(t->f.store->open), 4 * MIB, "it lies in the first segment");
+    for (int i = 0; i < 400; i++)
+        cr_assert_eq(sf_produce(&t->f, p, 1, 60 * KIB), 0);
+    cr_assert_eq(tx_end(t, stays, true), 0);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
+/* The store does not promise to go on then, but it promises to wait, and to go on after an end. */
+Test(store_txn, when_more_is_staged_than_can_be_moved_the_log_waits_for_an_end)
+{
+    for (uint32_t kib = 9; kib < 120; kib = kib * 3 / 2) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        tx_init(t, 900 + kib);
+        t->f.options.wal_bytes_budget = 16 * MIB;
+        tx_open(t);
+        tx_open_partitions(t, 2);
+        struct tx *open[3] = {tx_begin(t), tx_begin(t), tx_begin(t)};
+        int status = 0;
+        for (uint32_t i = 0; status == 0; i++) {
+            uint32_t size = sf_make_batch(&t->f, 1, kib * KIB, 1);
+            status = append_within(t, &open[i % 3]->name, size, 3000);
+        }
+        cr_assert_eq(status, E_FULL);
+        cr_assert_gt(store_stats(t->f.store).staged_bytes, store_staged_bytes_max(t->f.store));
+        uint64_t moved_bytes = store_stats(t->f.store).moved_bytes;
+        cr_assert_eq(append_within(t, NULL, sf_make_batch(&t->f, 1, 100, 1), 20000), E_FULL);
+        cr_assert_eq(store_stats(t->f.store).moved_bytes, moved_bytes, "it does not go round");
+        for (int i = 0; i < 3; i++) {
+            struct wal_view view;
+            cr_assert_eq(store_append_abort(t->f.store, &open[i]->name, 0, &view), 0, "%u KiB",
+                         kib);
+        }
+        for (int i = 0; i < 200; i++)
+            cr_assert_eq(produce_within(t, 100000), 0, "the log goes on");
+        tx_deinit(t);
+        free(t);
+    }
+}
+
+Test(store_txn, retention_by_time_counts_from_the_commit)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 62);
+    tx_open(t);
+    cr_assert_eq(sf_open_partition_as(&t->f, 1, 0, sf_settings(1, 60000, UINT64_MAX)), 0);
+    cr_assert_eq(sf_open_partition(&t->f, 1, 1), 0);
+    struct sf_partition *p = tx_partition(t, 0), *q = tx_partition(t, 1);
+    struct tx *tx = tx_begin(t);
+    cr_assert_eq(sf_produce(&t->f, p, 2, 1000), 0);
+    cr_assert_eq(tx_stage(t, tx, p, 3, 1000), 0);
+    sf_idle(&t->f, 2 * NS_PER_S);
+    cr_assert_eq(sf_produce(&t->f, q, 1, 10), 0); // the log's clock is known at its entries
+    sf_idle(&t->f, 57 * NS_PER_S);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_idle(&t->f, 2 * NS_PER_S);
+    cr_assert_eq(sf_produce(&t->f, q, 1, 10), 0);
+    struct partition *partition = store_partition(t->f.store, 1, 0);
+    sf_idle(&t->f, 20 * NS_PER_S);
+    cr_assert_eq(partition->log_start, 2, "what is older is gone");
+    sf_idle(&t->f, 80 * NS_PER_S);
+    cr_assert_eq(partition->log_start, 5);
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store_txn, a_damaged_staged_batch_is_never_moved)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 63);
+    tx_open(t);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0);
+    struct tx *tx = tx_begin(t);
+    cr_assert_eq(tx_stage(t, tx, p, 1, 5000), 0);
+    sf_flush(&t->f);
+    uint64_t lsn = staged_lowest(store_staged(t->f.store));
+    struct segment *segment = wal_segment_at(t->f.store->wal, 0);
+    uint8_t *block = aligned_alloc(DISK_BLOCK, DISK_BLOCK);
+    uint64_t at = align_down(segment_offset(segment, lsn), DISK_BLOCK);
+    cr_assert_eq(io_read_wait(t->f.io, segment->fd, block, DISK_BLOCK, at), DISK_BLOCK);
+    block[lsn % DISK_BLOCK + 100] ^= 1;
+    cr_assert_eq(io_write_wait(t->f.io, segment->fd, block, DISK_BLOCK, at), DISK_BLOCK);
+    free(block);
+    for (int i = 0; i < 2000; i++)
+        if (produce_within(t, 2000) != 0)
+            break;
+    cr_assert_eq(moved(t), 0);
+    cr_assert_eq(staged_lowest(store_staged(t->f.store)), lsn);
+    cr_assert_eq(wal_segment_at(t->f.store->wal, 0)->number, 1);
+    cr_assert_eq(tx_end(t, tx, false), 0);
+    for (int i = 0; i < 200; i++)
+        cr_assert_eq(produce_within(t, 100000), 0, "the log goes on");
+    tx_deinit(t);
+    free(t);
+}
+
 /* ---- crashes ---- */
 
 Test(store_txn, a_power_cut_anywhere_between_staging_and_commit_leaves_all_or_nothing)
