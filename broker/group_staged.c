@@ -17,7 +17,8 @@ static uint16_t may_commit(const struct groups *groups, const struct disk_staged
 static uint16_t check_items(const struct group *group, const struct group_member *member,
                             const struct msg_txn_offsets *m, char text[72]);
 static uint32_t find(const struct groups *groups, uint32_t group_row,
-                     const struct disk_txn_name *name, uint32_t topic_id, uint32_t partition);
+                     const struct disk_txn_name *name, uint32_t topic_id, uint32_t partition,
+                     uint32_t *others);
 static void row_link(struct groups *groups, uint32_t row);
 static void row_drop(struct groups *groups, uint32_t row);
 static void commit_row(struct groups *groups, uint32_t row);
@@ -78,15 +79,21 @@ static uint32_t next_of_txn(const struct groups *groups, const struct disk_txn_n
     return of_txn(groups, name, row_chains_next(&groups->staged_by_txn, row));
 }
 
+/* The transaction's row about a partition, else NONE; *others counts the rows that are of other transactions. */
 static uint32_t find(const struct groups *groups, uint32_t group_row,
-                     const struct disk_txn_name *name, uint32_t topic_id, uint32_t partition)
+                     const struct disk_txn_name *name, uint32_t topic_id, uint32_t partition,
+                     uint32_t *others)
 {
+    *others = 0;
     uint32_t row = row_chains_first(&groups->staged_by_key,
                                     group_partition_hash(group_row, topic_id, partition));
     for (; row != TABLE_ROW_NONE; row = row_chains_next(&groups->staged_by_key, row)) {
         const struct disk_staged_offset *staged = row_of(groups, row);
-        if (is_of(staged, name) && is_about(staged, group_row, topic_id, partition))
+        if (!is_about(staged, group_row, topic_id, partition))
+            continue;
+        if (is_of(staged, name))
             return row;
+        ++*others;
     }
     return TABLE_ROW_NONE;
 }
@@ -187,8 +194,8 @@ uint16_t groups_check_stage(struct groups *groups, const struct msg_txn_offsets 
     if (error)
         return error;
     if (!group_staged_fits(groups, group, &name, m->items, m->item_count)) {
-        snprintf(text, TEXT_BYTES, "shard: at most %u staged and %u committed offsets",
-                 STAGED_OFFSETS_PER_SHARD, GROUP_OFFSETS_PER_SHARD);
+        snprintf(text, TEXT_BYTES, "at most %u staged offsets, %u of a partition, %u in all",
+                 STAGED_OFFSETS_PER_SHARD, GROUP_STAGED_PER_PARTITION, GROUP_OFFSETS_PER_SHARD);
         return PE_LIMIT_REACHED;
     }
     return PE_NONE;
@@ -219,10 +226,14 @@ bool group_staged_fits(const struct groups *groups, const struct group *group,
                        const struct disk_txn_name *name, const struct offset_item *items,
                        uint32_t count)
 {
-    uint32_t fresh = 0;
-    for (uint32_t i = 0; i < count; i++)
-        fresh += !group || find(groups, group->row, name, le32_get(items[i].topic_id),
-                                le32_get(items[i].partition)) == TABLE_ROW_NONE;
+    uint32_t fresh = 0, others = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_known = group && find(groups, group->row, name, le32_get(items[i].topic_id),
+                                      le32_get(items[i].partition), &others) != TABLE_ROW_NONE;
+        if (!is_known && others >= GROUP_STAGED_PER_PARTITION)
+            return false;
+        fresh += !is_known;
+    }
     return (uint64_t)table_used_count(groups->staged) + fresh <= STAGED_OFFSETS_PER_SHARD &&
            group_offsets_have_room(groups, fresh);
 }
@@ -247,8 +258,9 @@ int groups_append_staged(struct shard *shard, const struct disk_txn_name *name,
 void group_staged_apply(struct groups *groups, struct group *group,
                         const struct disk_staged_offset *staged)
 {
+    uint32_t others;
     uint32_t row = find(groups, group->row, &staged->name, le32_get(staged->topic_id),
-                        le32_get(staged->partition));
+                        le32_get(staged->partition), &others);
     bool is_new = row == TABLE_ROW_NONE;
     struct disk_staged_offset *to =
         is_new ? table_row_new(groups->staged, &row) : table_row_mut(groups->staged, row);
@@ -320,11 +332,11 @@ int group_staged_rebuild(struct groups *groups, const char **why)
         if (!table_row_is_used(groups->staged, row))
             continue;
         const struct disk_staged_offset *staged = row_of(groups, row);
-        uint32_t group = le32_get(staged->group_plus_1) - 1;
+        uint32_t group = le32_get(staged->group_plus_1) - 1, others;
         if (group >= GROUPS_PER_SHARD || !table_row_is_used(groups->table, group) ||
             staged->member_length > GROUP_MEMBER_BYTES_MAX ||
             find(groups, group, &staged->name, le32_get(staged->topic_id),
-                 le32_get(staged->partition)) != TABLE_ROW_NONE) {
+                 le32_get(staged->partition), &others) != TABLE_ROW_NONE) {
             *why = "a staged offset of no consumer group, or two of one transaction and partition";
             return E_CORRUPT;
         }

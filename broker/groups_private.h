@@ -36,6 +36,8 @@
 #define GROUP_GRACE_MS                                                                             \
     (60 * 60 * 1000ull)          // after a start nothing expires so long: members come back first
 #define GROUP_ASK_TOPICS_MAX 64u // in one mail: shard 0 walks its topics for each
+#define GROUP_STAGED_PER_PARTITION                                                                 \
+    64u // transactions at once: whoever asks for its offset looks at all of them
 #define GROUP_COMMIT_ITEMS_MAX 2048u // in one entry: it fits into the smallest batch_bytes_max
 static_assert(ASSIGN_EDGES_MAX == GROUP_SUBSCRIPTIONS_PER_SHARD, "one group may have them all");
 static_assert(ASSIGN_MEMBERS_MAX == GROUP_MEMBERS_MAX, "or as many members");
