@@ -1,5 +1,5 @@
 /* A store whose log was given up in part: what is lost, what is not, and that it goes on. */
-#include "tests/unit/storage/store_fixture.h"
+#include "tests/unit/storage/store_txn_fixture.h"
 
 #include "storage/disk_header.h"
 #include "storage/inspect.h"
@@ -136,4 +136,73 @@ Test(store, a_hole_at_the_start_of_a_segment_is_read_over)
 Test(store, a_hole_that_is_all_of_a_segment_is_read_over)
 {
     lose_one(true, true);
+}
+
+/* ---- transactions ---- */
+
+/* The COMMIT lies behind the hole and lists five batches, one of them in it. */
+static void lose_staged(bool index_is_lost)
+{
+    struct tx_fixture *t = calloc(1, sizeof(*t));
+    struct store_fixture *f = &t->f;
+    char path[128], text[512];
+    tx_init(t, 72);
+    tx_open(t);
+    sf_idle(f, NS_PER_S);
+    tx_open_partitions(t, 2);
+    struct sf_partition *p = tx_partition(t, 0);
+    struct tx *tx = tx_begin(t);
+    uint64_t lsns[6];
+    for (uint32_t i = 0; i < 5; i++) {
+        lsns[i] = store_reserved_lsn(f->store);
+        cr_assert_eq(tx_stage(t, tx, p, 4, 3000), 0);
+        sf_flush(f);
+    }
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_flush(f);
+    cr_assert_eq(sf_produce(f, p, 5, 3000), 0);
+    if (index_is_lost)
+        tx_fill(t, tx_partition(t, 1), 5 * MIB);
+    sf_flush(f);
+    sf_idle(f, 50 * NS_PER_MS);
+    store_fixture_crash(f);
+    identity_put(f);
+    uint64_t offset = locate(f, lsns[2], path);
+    sim_disk_flip(f->disk, path, offset + 700, 1);
+    cr_assert_eq(store_fixture_open(f), E_CORRUPT);
+    struct recover_result result;
+    cr_assert_eq(inspect_salvage(f->io, SF_DIR, 2, lsns[2], lsns[3], false, &result, text), 0, "%s",
+                 text);
+    struct sf_batch before = p->batches[1], lost = p->batches[2], after = p->batches[3];
+    for (uint32_t life = 0; life < 4; life++) {
+        snprintf(path, sizeof(path), SF_DIR "/shard-002/wal/%016x.idx", 1);
+        if (index_is_lost)
+            cr_assert_neq(io_unlink_wait(f->io, path), E_IO);
+        cr_assert_eq(arena_init(&f->arena, store_arena_bytes(&f->options) + MIB, false), 0);
+        cr_assert_eq(store_open(&f->options, &f->result, f->text, &f->store), 0, "life %u: %s",
+                     life, f->text);
+        cr_assert_eq(store_partition(f->store, 1, 0)->next_offset, 25 + 5 * life);
+        cr_assert_eq(staged_sum_all(store_staged(f->store)).batch_count, 0);
+        check_batch(f, p, before.base_offset, &before);
+        check_batch(f, p, lost.base_offset, &after);
+        check_batch(f, p, lost.base_offset + 3, &after);
+        check_batch(f, p, after.base_offset, &after);
+        cr_assert_eq(sf_produce(f, p, 5, 3000), 0);
+        sf_flush(f);
+        if (life == 1)
+            sf_checkpoint(f);
+        store_fixture_crash(f);
+    }
+    tx_deinit(t);
+    free(t);
+}
+
+Test(store, a_commit_behind_a_hole_commits_what_is_left)
+{
+    lose_staged(false);
+}
+
+Test(store, an_index_made_anew_leaves_out_what_was_staged_in_a_hole)
+{
+    lose_staged(true);
 }
