@@ -38,8 +38,6 @@ static int note_added(struct sluice_consumer *consumer, uint32_t generation);
 static int start_added(struct sluice_consumer *consumer, uint64_t deadline_ns);
 static int find_starts(struct sluice_consumer *consumer, uint64_t deadline_ns, uint64_t *offsets,
                        bool *pending);
-static int resolve_starts(struct sluice_consumer *consumer, uint64_t *offsets, const bool *pending,
-                          uint64_t *committed);
 static int add_started(struct sluice_consumer *consumer, const uint64_t *offsets,
                        const uint64_t *committed, const bool *pending);
 static void tell(struct group *group, enum sluice_rebalance what,
@@ -293,7 +291,7 @@ static int start_added(struct sluice_consumer *consumer, uint64_t deadline_ns)
     if (status == SLUICE_OK)
         status = find_starts(consumer, deadline_ns, offsets, pending);
     if (status == SLUICE_OK)
-        status = resolve_starts(consumer, offsets, pending, offsets + count);
+        status = group_resolve(consumer, group->starting, count, offsets, pending, offsets + count);
     if (status == SLUICE_OK)
         status = add_started(consumer, offsets, offsets + count, pending);
     group->start_at_ns = clock_mono_ns(consumer->client->clock) + RETRY_NS;
@@ -311,39 +309,13 @@ static int find_starts(struct sluice_consumer *consumer, uint64_t deadline_ns, u
                        group->starting_count, deadline_ns, offsets, pending);
 }
 
-/* Where nothing is committed, `start` says: asked for runs of partitions of one topic. */
-static int resolve_starts(struct sluice_consumer *consumer, uint64_t *offsets, const bool *pending,
-                          uint64_t *committed)
-{
-    struct group *group = consumer->group;
-    int status = SLUICE_OK;
-    memcpy(committed, offsets, group->starting_count * sizeof(*committed));
-    for (uint32_t i = 0; i < group->starting_count && status == SLUICE_OK; i++) {
-        uint32_t topic_id = le32_get(group->starting[i].topic_id);
-        uint32_t first = le32_get(group->starting[i].partition);
-        uint32_t run = 0;
-        while (i + run < group->starting_count && committed[i + run] == UINT64_MAX &&
-               !pending[i + run] && le32_get(group->starting[i + run].topic_id) == topic_id &&
-               le32_get(group->starting[i + run].partition) == first + run)
-            run++;
-        if (run == 0)
-            continue;
-        status = consumer_resolve(consumer->client, topic_id, first, run, group->start,
-                                  group->start_value, offsets + i);
-        i += run - 1;
-    }
-    return status;
-}
-
 static int add_started(struct sluice_consumer *consumer, const uint64_t *offsets,
                        const uint64_t *committed, const bool *pending)
 {
     struct group *group = consumer->group;
     uint32_t count = group->starting_count, waiting = 0, added = 0;
     int status = SLUICE_OK;
-    int64_t skip_before_ms = group->start == SLUICE_START_TIMESTAMP
-                                 ? (int64_t)min_u64(group->start_value, INT64_MAX)
-                                 : INT64_MIN;
+    int64_t skip_before_ms = group_skip_before(group);
     struct sluice_partition *begun = malloc((count + 1) * sizeof(*begun));
     pthread_mutex_lock(&consumer->mutex);
     for (uint32_t i = 0; i < count && status == SLUICE_OK; i++) {

@@ -266,7 +266,9 @@ SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
  *         sluice_producer_send(producer, ...);
  *     sluice_txn_send_offsets(producer, consumer, 10000);
  *     if (sluice_txn_commit(producer, 10000) != SLUICE_OK)
- *         ... nothing of it is visible: read again from the committed offsets
+ *         ... nothing of it is visible: sluice_consumer_rewind(), and again
+ *
+ * (examples/transfer.c is a whole program.)
  *
  * The id says who is the same program in its next life: a new producer of an id takes over from the
  * last one, whose open transaction is aborted, and who gets FENCED_PRODUCER from then on. So two
@@ -470,6 +472,11 @@ SLUICE_API int sluice_consumer_commit_offsets(struct sluice_consumer *consumer,
  * to change it. */
 SLUICE_API int sluice_consumer_committed(struct sluice_consumer *consumer, const char *topic,
                                          uint32_t partition, uint64_t *offset, uint32_t timeout_ms);
+
+/* Goes back to the committed offsets (where there are none: to `start`), in all partitions: what was
+ * returned since comes again. For after a transaction with sluice_txn_send_offsets() that was not
+ * committed. Returns SLUICE_OK; CONNECT, TIMED_OUT: nothing has changed. Thread: the polling one. */
+SLUICE_API int sluice_consumer_rewind(struct sluice_consumer *consumer, uint32_t timeout_ms);
 
 /* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid
  * until the next poll or free. Order holds within a partition.

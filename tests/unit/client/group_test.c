@@ -526,6 +526,24 @@ Test(group, offsets_of_a_lost_membership_ruin_the_transaction)
     user_free(user);
 }
 
+/* What an aborted transaction had read comes again, from what is committed or from the start. */
+Test(group, a_rewind_goes_back_to_what_is_committed)
+{
+    struct user *user = start(10);
+    struct member *member =
+        new_member(user, (struct sluice_consumer_options){.manual_commit = true});
+    poll_until_count(member, 40);
+    struct sluice_partition_offset one = {"t", 2, 7};
+    cr_assert(eq(int, sluice_consumer_commit_offsets(member->consumer, &one, 1, 5000), SLUICE_OK));
+    fake_group_commit(user->broker, "g", "t", 3, 4, 3); // pending for a while
+    cr_assert(eq(int, sluice_consumer_rewind(member->consumer, 5000), SLUICE_OK));
+    poll_until_count(member, 40 + 10 + 10 + 3 + 6);
+    cr_expect(eq(int, poll_once(member, 50), 0));
+    cr_expect(eq(int, (int)member->assigned, 4)); // nothing was rebalanced
+    free_member(member);
+    user_free(user);
+}
+
 /* ---- for tools ---- */
 
 Test(group, tools_list_describe_reset_and_delete)
