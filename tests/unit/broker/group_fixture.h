@@ -297,7 +297,7 @@ static inline void gf_settle(struct shard_fixture *f, struct gf_member *members[
             cr_assert_eq(gf_heartbeat(f, members[i]), PE_NONE);
             is_settled &= members[i]->was_unchanged && members[i]->generation > 0;
         }
-        struct gf_description description;
+        struct gf_description description = {0};
         cr_assert_eq(gf_describe(f, members[0]->group, &description), PE_NONE);
         if (is_settled && description.state == GROUP_STABLE)
             return;
