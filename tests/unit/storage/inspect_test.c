@@ -125,7 +125,7 @@ static int site_append(struct site *s, uint8_t type, const void *head, uint32_t 
     struct wal_entry entry = {.type = type,
                               .topic_id = type == ENTRY_COMMIT ? 0 : 1,
                               .pieces = {{head, head_len}, {rest, rest_len}},
-                              .piece_count = 2};
+                              .piece_count = rest ? 2 : 1};
     return wal_append(s->f.wal, &entry, &view);
 }
 

@@ -666,6 +666,48 @@ Test(store_txn, when_more_is_staged_than_can_be_moved_the_log_waits_for_an_end)
     }
 }
 
+Test(store_txn, a_full_disk_lets_open_transactions_end)
+{
+    static const uint64_t frees[] = {0, 3 * MIB, 20 * MIB, 90 * MIB};
+    for (uint32_t i = 0; i < ARRAY_COUNT(frees); i++) {
+        struct tx_fixture *t = malloc(sizeof(*t));
+        struct store_fixture *f = &t->f;
+        tx_init(t, 70 + i);
+        tx_open(t);
+        tx_open_partitions(t, 3);
+        struct tx *tx = tx_begin(t), *aborted = tx_begin(t);
+        for (uint32_t k = 0; k < 20; k++) {
+            cr_assert_eq(tx_stage(t, tx, tx_partition(t, k % 2), 1, 10 * KIB), 0);
+            cr_assert_eq(tx_stage(t, aborted, tx_partition(t, 0), 1, 10 * KIB), 0);
+        }
+        sf_idle(f, NS_PER_S);
+        f->disk->capacity_blocks = f->disk->allocated_blocks + frees[i] / SIM_BLOCK;
+        int status = 0;
+        for (int k = 0; k < 8000 && status == 0; k++)
+            status = sf_produce(f, tx_partition(t, 2), 3, 60000);
+        cr_assert_eq(status, E_NO_SPACE);
+        cr_assert_eq(tx_stage(t, tx, tx_partition(t, 0), 1, 100), E_NO_SPACE);
+        uint64_t end = store_reserved_lsn(f->store) + 30 * MIB, revision = 1;
+        while (store_reserved_lsn(f->store) < end) { // what is no batch goes on
+            struct disk_partition_open settings = sf_settings(++revision, UINT64_MAX, UINT64_MAX);
+            cr_assert_eq(sf_open_partition_as(f, 1, 0, settings), 0);
+            if (revision % 64 == 0)
+                sf_flush(f);
+        }
+        cr_assert_gt(moved(t), 0);
+        cr_assert_eq(tx_end(t, aborted, false), 0);
+        cr_assert_eq(tx_end(t, tx, true), 0);
+        sf_flush(f);
+        cr_assert_eq(f->on_failed, 0);
+        store_fixture_verify(f);
+        store_fixture_crash(f);
+        tx_open(t);
+        store_fixture_verify(f);
+        tx_deinit(t);
+        free(t);
+    }
+}
+
 Test(store_txn, retention_by_time_counts_from_the_commit)
 {
     struct tx_fixture *t = malloc(sizeof(*t));
