@@ -35,6 +35,59 @@ struct
 };
 static_assert(sizeof(struct disk_offset_commit) == 32, "disk");
 
+enum group_change {
+    GROUP_CHANGE_GENERATION = 1, // makes the group if need be; also tells that it is in use
+    GROUP_CHANGE_DROP = 2,       // with its offsets: expired or deleted
+    GROUP_CHANGE_TOPIC_GONE = 3, // its offsets of a topic that was deleted
+};
+struct disk_group_change { // ENTRY_GROUP; then the group's name
+    uint8_t kind;          // enum group_change
+    uint8_t group_length;
+    le16 reserved;
+    le32 generation; // GENERATION
+    le32 topic_id;   // TOPIC_GONE
+    le32 reserved2;
+};
+static_assert(sizeof(struct disk_group_change) == 16, "disk");
+
+struct disk_group_row { // row of TABLE_GROUPS
+    le32 used;          // 1
+    le32 generation;
+    le64 made_ms;   // append time of the entry that made it
+    le64 active_ms; // of the last entry about it
+    uint8_t name_length;
+    uint8_t name[GROUP_NAME_BYTES_MAX];
+    uint8_t zero[6];
+};
+static_assert(sizeof(struct disk_group_row) == 280, "disk");
+
+struct disk_group_offset { // row of TABLE_GROUP_OFFSETS
+    le32 group_plus_1;     // row of TABLE_GROUPS
+    le32 topic_id;
+    le32 partition;
+    le32 reserved;
+    le64 offset;
+    le64 lsn;          // of the entry that says so, plain or staged
+    le64 committed_ms; // append time of that entry
+};
+static_assert(sizeof(struct disk_group_offset) == 40, "disk");
+
+struct disk_staged_offset { // row of TABLE_STAGED_OFFSETS
+    le32 group_plus_1;
+    le32 topic_id;
+    le32 partition;
+    le32 generation; // under which the member staged it
+    le64 offset;
+    le64 lsn;
+    le64 staged_ms;
+    struct disk_txn_name name;
+    uint8_t prepared; // 1: it will be committed or aborted by what is decided, whoever is a member
+    uint8_t member_length;
+    uint8_t zero[6];
+    uint8_t member[GROUP_MEMBER_BYTES_MAX];
+};
+static_assert(sizeof(struct disk_staged_offset) == 128, "disk");
+
 struct groups *groups_new(void); // NULL: out of memory
 void groups_free(struct groups *groups);
 uint64_t
