@@ -11,6 +11,7 @@
 #include "broker/txn_job.h"
 
 static int log_join(struct shard *shard, const struct txn_mail *m, uint16_t participant);
+static enum handled note_late(struct shard *shard, struct request *mail, uint32_t row);
 static int log_unknown(struct shard *shard, const struct disk_txn_name *name);
 
 static void answer(struct shard *shard, struct request *mail, uint16_t error)
@@ -63,6 +64,8 @@ enum handled handle_txn_ask(struct shard *shard, struct request *mail)
         answer(shard, mail, PE_UNKNOWN_TRANSACTION);
         return HANDLED;
     }
+    if (!(le64_get(transactions_row(shard->transactions, row)->shards) >> mail->from_shard & 1))
+        return note_late(shard, mail, row);
     bool was_cut_short =
         m->is_prepared && transactions_state(shard->transactions, row) == TXN_STATE_OPEN;
     if (was_cut_short && txn_jobs_is_full(shard->txn_jobs)) {
@@ -72,6 +75,19 @@ enum handled handle_txn_ask(struct shard *shard, struct request *mail)
     if (was_cut_short)
         txn_job_begin(shard, row, &(struct txn_wish){.goal = TXN_GOAL_ABORT});
     answer(shard, mail, PE_NONE);
+    return HANDLED;
+}
+
+/* It had staged something, and the process died before its JOIN was in the log. It becomes one of those who hear how the
+ * transaction ends; or, when it is too late for that, drops what it has, which was never acked. */
+static enum handled note_late(struct shard *shard, struct request *mail, uint32_t row)
+{
+    struct txn_rule rule =
+        transaction_rule(transactions_state(shard->transactions, row), TXN_EVENT_JOIN);
+    int status = rule.action == TXN_DO_JOIN ? log_join(shard, &mail->u.txn, mail->from_shard) : 0;
+    if (status == E_FULL)
+        return BLOCKED;
+    answer(shard, mail, status ? proto_error_from_status(status) : rule.error);
     return HANDLED;
 }
 
