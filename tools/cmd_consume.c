@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/units.h"
+#include "tools/consume_group.h"
 #include "tools/ctl.h"
 #include "tools/format.h"
 
@@ -17,8 +17,8 @@
 struct consume {
     struct ctl *ctl;
     const char *topic;
-    enum sluice_start start;
-    uint64_t start_value;
+    struct where from;
+    struct consume_group group;
     uint32_t partition; // or ANY
     uint64_t count_max; // UINT64_MAX: no limit
     bool until_end;
@@ -28,7 +28,7 @@ struct consume {
     long delimiter_len;
     bool framing_length;
     uint32_t partition_count;
-    uint64_t *ends; // until_end: by partition
+    uint64_t *begins, *ends; // until_end: by partition
     uint64_t printed, bytes;
 };
 
@@ -36,6 +36,7 @@ static volatile sig_atomic_t stopped;
 
 static int parse(struct consume *c, int argc, char **argv);
 static int run(struct consume *c, struct sluice_client *client);
+static int run_in_group(struct consume *c, struct sluice_client *client);
 static int note_ends(struct consume *c, struct sluice_client *client);
 static bool is_at_end(struct consume *c, struct sluice_consumer *consumer);
 static int loop(struct consume *c, struct sluice_consumer *consumer);
@@ -50,7 +51,7 @@ static void on_signal(int number)
 int cmd_consume(struct ctl *ctl, int argc, char **argv)
 {
     struct consume c = {.ctl = ctl,
-                        .start = SLUICE_START_END,
+                        .from.start = SLUICE_START_END,
                         .partition = SLUICE_PARTITION_ANY,
                         .count_max = UINT64_MAX,
                         .format = "%v\n",
@@ -66,6 +67,7 @@ int cmd_consume(struct ctl *ctl, int argc, char **argv)
         return EXIT_FAILED;
     exit_code = run(&c, client);
     sluice_client_free(client);
+    free(c.begins);
     free(c.ends);
     return exit_code;
 }
@@ -77,19 +79,32 @@ static int run(struct consume *c, struct sluice_client *client)
         if (exit_code)
             return exit_code;
     }
+    if (c->group.name)
+        return run_in_group(c, client);
     struct sluice_consumer_options options = {.size = sizeof(options)};
     struct sluice_consumer *consumer;
     int status = sluice_consumer_new(client, &options, &consumer);
     if (status)
         return ctl_fail_status(c->ctl, status, "starting the consumer");
     int exit_code = EXIT_FAILED;
-    status = sluice_consumer_subscribe(consumer, c->topic, c->partition, c->start, c->start_value);
+    status =
+        sluice_consumer_subscribe(consumer, c->topic, c->partition, c->from.start, c->from.value);
     if (status)
         ctl_fail_status(c->ctl, status, c->topic);
     else
         exit_code = loop(c, consumer);
     sluice_consumer_free(consumer);
     return exit_code;
+}
+
+static int run_in_group(struct consume *c, struct sluice_client *client)
+{
+    c->group.ctl = c->ctl;
+    c->group.topic = c->topic;
+    int exit_code = consume_group_join(&c->group, client, &c->from);
+    if (exit_code == EXIT_DONE)
+        exit_code = loop(c, c->group.consumer);
+    return consume_group_end(&c->group, exit_code);
 }
 
 static int note_ends(struct consume *c, struct sluice_client *client)
@@ -101,11 +116,15 @@ static int note_ends(struct consume *c, struct sluice_client *client)
         return ctl_fail_status(c->ctl, status, c->topic);
     c->partition_count = topics[0].partition_count;
     sluice_topics_free(topics, count);
+    c->begins = calloc(c->partition_count, sizeof(*c->begins));
     c->ends = calloc(c->partition_count, sizeof(*c->ends));
-    if (!c->ends)
+    if (!c->begins || !c->ends)
         return ctl_fail(c->ctl, "out of memory");
-    for (uint32_t i = 0; i < c->partition_count && status == 0; i++)
+    for (uint32_t i = 0; i < c->partition_count && status == 0; i++) {
         status = sluice_offset(client, c->topic, i, SLUICE_START_END, 0, &c->ends[i]);
+        if (status == 0)
+            status = sluice_offset(client, c->topic, i, SLUICE_START_BEGINNING, 0, &c->begins[i]);
+    }
     return status ? ctl_fail_status(c->ctl, status, c->topic) : EXIT_DONE;
 }
 
@@ -115,6 +134,11 @@ static bool is_at_end(struct consume *c, struct sluice_consumer *consumer)
         if (c->partition != SLUICE_PARTITION_ANY && c->partition != i)
             continue;
         uint64_t position, visible_end;
+        if (c->group.name) {
+            if (!consume_group_is_at(&c->group, i, c->begins[i], c->ends[i]))
+                return false;
+            continue;
+        }
         if (sluice_consumer_position(consumer, c->topic, i, &position, &visible_end) ||
             position < c->ends[i])
             return false;
@@ -138,6 +162,7 @@ static int loop(struct consume *c, struct sluice_consumer *consumer)
     while (!stopped && c->printed < c->count_max && exit_code == EXIT_DONE) {
         if (c->until_end && is_at_end(c, consumer))
             break;
+        consume_group_turn(&c->group);
         uint64_t wanted = c->count_max - c->printed;
         int max = wanted < MESSAGES_PER_POLL ? (int)wanted : MESSAGES_PER_POLL;
         int got = sluice_consumer_poll(consumer, messages, max, POLL_MS);
@@ -173,6 +198,8 @@ static void print_message(struct consume *c, const struct sluice_message *messag
 {
     c->printed++;
     c->bytes += message->value_len;
+    if (c->group.name)
+        consume_group_printed(&c->group, message);
     if (c->ctl->json) {
         format_print_json(stdout, message);
         return;
@@ -193,25 +220,6 @@ static void print_message(struct consume *c, const struct sluice_message *messag
 
 /* ---- options ---- */
 
-static int parse_from(struct consume *c, const char *text)
-{
-    if (strcmp(text, "beginning") == 0) {
-        c->start = SLUICE_START_BEGINNING;
-    } else if (strcmp(text, "end") == 0) {
-        c->start = SLUICE_START_END;
-    } else if (*text == '@') {
-        c->start = SLUICE_START_TIMESTAMP;
-        if (units_parse_time(text + 1, &c->start_value))
-            return ctl_usage(c->ctl, "--from %s: want @MILLISECONDS or @2026-11-20T23:00:00Z",
-                             text);
-    } else {
-        c->start = SLUICE_START_OFFSET;
-        if (units_parse_u64(text, &c->start_value))
-            return ctl_usage(c->ctl, "--from %s: want beginning, end, an offset, or @TIME", text);
-    }
-    return EXIT_DONE;
-}
-
 static int parse_format(struct consume *c, char *text)
 {
     const char *why;
@@ -225,7 +233,7 @@ static int parse_option(struct consume *c, int option)
     uint64_t number;
     switch (option) {
     case 'f':
-        return parse_from(c, optarg);
+        return where_parse(c->ctl, "--from", optarg, &c->from);
     case 'p':
         if (!ctl_parse_u64(optarg, 0, 16383, &number))
             return ctl_usage(c->ctl, "--partition %s: allowed 0..16383", optarg);
@@ -252,7 +260,8 @@ static int parse_option(struct consume *c, int option)
         c->framing_length = true;
         return EXIT_DONE;
     default:
-        return ctl_usage(c->ctl, "--group: this version has no consumer groups");
+        c->group.name = optarg;
+        return EXIT_DONE;
     }
 }
 
@@ -275,6 +284,10 @@ static int parse(struct consume *c, int argc, char **argv)
     }
     if (exit_code == EXIT_DONE && c->delimiter && c->framing_length)
         exit_code = ctl_usage(c->ctl, "--delimiter and --framing exclude each other");
+    if (exit_code == EXIT_DONE && c->group.name && c->partition != SLUICE_PARTITION_ANY)
+        exit_code = ctl_usage(c->ctl, "--group and --partition exclude each other");
+    if (exit_code == EXIT_DONE && c->group.name && c->from.start == SLUICE_START_OFFSET)
+        exit_code = ctl_usage(c->ctl, "--group goes with --from beginning, end, or @TIME");
     if (exit_code == EXIT_DONE)
         exit_code = ctl_words(c->ctl, argc, argv, 1, "TOPIC");
     c->topic = argv[optind];

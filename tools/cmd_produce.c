@@ -10,11 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/random.h"
 #include "tools/ctl.h"
 #include "tools/input.h"
 
 #define HEADERS_MAX 64
 #define RECORD_MAX ((size_t)1 << 20)
+#define TRANSACTION_MS (15u * 60 * 1000) // the most a broker grants
+#define COMMIT_MS 60000u                 // one try; there is no reason to give up before the broker
 
 struct produce {
     struct ctl *ctl;
@@ -29,8 +32,10 @@ struct produce {
     bool framing_length;
     uint32_t partition;
     enum sluice_compression compression;
+    bool transaction;
     struct sluice_header headers[HEADERS_MAX];
     uint32_t header_count;
+    bool undone; // the transaction
     /* ---- I/O thread of the library ---- */
     _Atomic uint64_t acked, refused;
     _Atomic int first_error;
@@ -39,6 +44,7 @@ struct produce {
 static int parse(struct produce *p, int argc, char **argv);
 static int run(struct produce *p, struct sluice_client *client, int fd);
 static int send_all(struct produce *p, struct sluice_producer *producer, int fd, uint64_t *sent);
+static int end_transaction(struct produce *p, struct sluice_producer *producer, int exit_code);
 static int finish(struct produce *p, struct sluice_producer *producer, uint64_t sent,
                   int exit_code);
 
@@ -79,11 +85,21 @@ static int run(struct produce *p, struct sluice_client *client, int fd)
                                               .on_report = on_report,
                                               .context = p};
     struct sluice_producer *producer;
+    char id[64]; // of this run alone: it has no next life
+    snprintf(id, sizeof(id), "sluicectl-%016llx", (unsigned long long)random_seed_system());
+    options.transactional_id = p->transaction ? id : NULL;
+    options.transaction_timeout_ms = TRANSACTION_MS;
     int status = sluice_producer_new(client, &options, &producer);
     if (status)
         return ctl_fail_status(p->ctl, status, "starting the producer");
     uint64_t sent = 0;
-    int exit_code = send_all(p, producer, fd, &sent);
+    int exit_code = EXIT_DONE;
+    if (p->transaction && (status = sluice_txn_begin(producer)))
+        exit_code = ctl_fail_status(p->ctl, status, "beginning the transaction");
+    if (exit_code == EXIT_DONE)
+        exit_code = send_all(p, producer, fd, &sent);
+    if (p->transaction)
+        exit_code = end_transaction(p, producer, exit_code);
     return finish(p, producer, sent, exit_code);
 }
 
@@ -150,17 +166,35 @@ static int send_all(struct produce *p, struct sluice_producer *producer, int fd,
     return exit_code;
 }
 
+/* All or nothing: so without the commit nothing counts as acked. */
+static int end_transaction(struct produce *p, struct sluice_producer *producer, int exit_code)
+{
+    int status = SLUICE_OK;
+    if (exit_code == EXIT_DONE) {
+        do {
+            status = sluice_txn_commit(producer, COMMIT_MS);
+        } while (status == SLUICE_E_TIMED_OUT || status == SLUICE_E_CONNECT);
+        if (status)
+            exit_code = ctl_fail_status(p->ctl, status, "nothing is stored: the commit");
+    } else {
+        sluice_txn_abort(producer, COMMIT_MS);
+    }
+    if (exit_code != EXIT_DONE)
+        p->undone = true;
+    return exit_code;
+}
+
 static int finish(struct produce *p, struct sluice_producer *producer, uint64_t sent, int exit_code)
 {
     int status = sluice_producer_flush(producer, UINT32_MAX);
     sluice_producer_free(producer); // the last reports come from in here
-    uint64_t acked = atomic_load(&p->acked), refused = atomic_load(&p->refused);
+    uint64_t acked = p->undone ? 0 : atomic_load(&p->acked), refused = atomic_load(&p->refused);
     int first_error = atomic_load(&p->first_error);
     if (refused > 0)
         exit_code = ctl_fail(p->ctl, "%llu records were not stored; the first: %s: %s",
                              (unsigned long long)refused, sluice_name(first_error),
                              sluice_text(first_error));
-    else if (status || acked != sent)
+    else if (exit_code == EXIT_DONE && (status || acked != sent))
         exit_code = ctl_fail_status(p->ctl, status, "waiting for acks");
     if (p->ctl->json) {
         struct json json;
@@ -232,7 +266,8 @@ static int parse_option(struct produce *p, int option)
         p->compression = *optarg == 'l' ? SLUICE_COMPRESSION_LZ4 : SLUICE_COMPRESSION_NONE;
         return EXIT_DONE;
     default:
-        return ctl_usage(p->ctl, "--transaction: this version has no transactions");
+        p->transaction = true;
+        return EXIT_DONE;
     }
 }
 

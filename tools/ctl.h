@@ -100,6 +100,14 @@ int cmd_topic_alter(struct ctl *ctl, int argc, char **argv);
 int cmd_topic_delete(struct ctl *ctl, int argc, char **argv);
 int cmd_produce(struct ctl *ctl, int argc, char **argv);
 int cmd_consume(struct ctl *ctl, int argc, char **argv);
+int cmd_group_list(struct ctl *ctl, int argc, char **argv);
+int cmd_group_describe(struct ctl *ctl, int argc, char **argv);
+int cmd_group_reset(struct ctl *ctl, int argc, char **argv);
+int cmd_group_delete(struct ctl *ctl, int argc, char **argv);
+int cmd_txn_list(struct ctl *ctl, int argc, char **argv);
+int cmd_txn_describe(struct ctl *ctl, int argc, char **argv);
+int cmd_txn_commit(struct ctl *ctl, int argc, char **argv);
+int cmd_txn_abort(struct ctl *ctl, int argc, char **argv);
 int cmd_wal_inspect(struct ctl *ctl, int argc, char **argv);
 int cmd_wal_salvage(struct ctl *ctl, int argc, char **argv);
 

@@ -43,10 +43,14 @@ static const struct command commands[] = {
      "  --framing length    instead: 4-byte big-endian length, then the value's bytes\n"
      "  --partition P       instead of the key's, or any, partition\n"
      "  --compression C     none (default) or lz4\n"
+     "  --transaction       all records or none: committed at the end of the input, aborted on\n"
+     "                      failure; after a kill it ends by itself within 15 minutes\n"
      "Ends with \"N records acked\"; exit 0 only when all are. A topic is not made by publishing "
      "to it.\n"},
     {NULL, "consume", cmd_consume, "TOPIC [options]", "print records as they come",
      "  --from WHERE        beginning, end (default), an offset, @MS or @RFC3339 time\n"
+     "  --group G           as a member of G, from its committed offsets (--from: where there are\n"
+     "                      none); what was printed is committed\n"
      "  --partition P       only this one\n"
      "  --count N           stop after N records\n"
      "  --until-end         stop at the ends as they were at the start\n"
@@ -55,6 +59,27 @@ static const struct command commands[] = {
      "  --delimiter D       value and D instead of a format\n"
      "  --framing length    4-byte big-endian length, then the value's bytes\n"
      "Runs until SIGINT (exit 0) if nothing stops it.\n"},
+    {"group", "list", cmd_group_list, "",
+     "all consumer groups: name, state, members, committed offsets", ""},
+    {"group", "describe", cmd_group_describe, "GROUP",
+     "members with their partitions, offsets and how far behind they are", ""},
+    {"group", "reset", cmd_group_reset, "GROUP --to WHERE [--topic T [--partition P]] [--dry-run]",
+     "set a group's offsets; refused while it has members",
+     "  --to WHERE          beginning, end, an offset, @MS or @RFC3339 time\n"
+     "  --topic T           all partitions of T; default: all that the group has offsets of\n"
+     "  --partition P       of T, only this one\n"
+     "  --dry-run           only say what would be set\n"
+     "Prints topic, partition, offset before and after.\n"},
+    {"group", "delete", cmd_group_delete, "GROUP",
+     "delete a group with its offsets; refused while it has members", ""},
+    {"txn", "list", cmd_txn_list, "", "all transactional ids: id, state, age and time-out in ms",
+     ""},
+    {"txn", "describe", cmd_txn_describe, "ID", "what a transaction holds, by partition", ""},
+    {"txn", "commit", cmd_txn_commit, "ID --force",
+     "commit a prepared transaction in place of its program",
+     "  --force             the other systems that take part have committed\n"},
+    {"txn", "abort", cmd_txn_abort, "ID [--force]", "abort a transaction in place of its program",
+     "  --force             also a prepared one: the other systems have aborted\n"},
     {"wal", "inspect", cmd_wal_inspect, "DIR [--shard N] [--verify] [--groups]",
      "what lies in a data directory; never writes; 0 intact, 3 damaged",
      "  --shard N           only this shard\n"

@@ -73,7 +73,7 @@ words() { # words FILE EXPRESSION: the first group of each match
 in_page docs/man/sluiced.8 config check set version help \
   $(words broker/config.def '^KEY\([A-Z]+, ([a-z_]+), .*CONFIG_OPTION' | tr _ -)
 in_page docs/man/sluicectl.1 $(cat tools/*.c 2>/dev/null | grep -oE '\{"[a-z-]+", (required|no)_argument' |
-  cut -d'"' -f2 | sort -u | grep -vx group)
+  cut -d'"' -f2 | sort -u)
 in_page docs/man/sluice-bench.1 help $(words bench/options.c '\{"([a-z-]+)", [A-Z]+, (ALL|BENCH).*')
 in_page docs/man/libsluice.3 $(words client/include/sluice.h '^SLUICE_API [a-z_0-9 *]*[ *](sluice_[a-z_]+)\(.*')
 if command -v mandoc >/dev/null; then
