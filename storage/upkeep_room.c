@@ -165,13 +165,17 @@ static uint64_t staged_keep(const struct store *store)
 static uint64_t staged_keep_max(const struct store *store)
 {
     const struct store_options *options = &store->options;
-    uint64_t half = options->wal_bytes_budget / 2;
+    uint64_t files = wal_segment_count(store->wal) + upkeep_spares(store);
+    uint64_t half = min_u64(options->wal_bytes_budget, files * options->segment_bytes) / 2;
     uint64_t taken = options->segment_bytes + options->batch_bytes_max;
-    return max_u64(options->segment_bytes, half - min_u64(half, taken));
+    return max_u64(options->segment_bytes / 2, half - min_u64(half, taken));
 }
 
+/* By the budget, whatever there is of it at the moment. */
 uint64_t store_staged_bytes_max(const struct store *store)
 {
-    uint64_t bytes = (staged_keep_max(store) - store->options.segment_bytes) / 4 * 3;
-    return max_u64(bytes, store->options.segment_bytes / 2);
+    const struct store_options *options = &store->options;
+    uint64_t half = options->wal_bytes_budget / 2;
+    uint64_t taken = 2 * options->segment_bytes + options->batch_bytes_max;
+    return max_u64((half - min_u64(half, taken)) / 4 * 3, options->segment_bytes / 4);
 }

@@ -22,9 +22,9 @@ static void open_one(struct run *run)
     struct store_fixture *f = &run->t.f;
     uint64_t bytes = run->limits_size && roll(run, 2) ? 200 * KIB << roll(run, 8) : UINT64_MAX;
     if (f->partition_count < SF_PARTITIONS_MAX)
-        cr_assert_eq(sf_open_partition_as(f, 1 + f->partition_count, 0,
-                                          sf_settings(1, UINT64_MAX, bytes)),
-                     0);
+        cr_assert_eq(
+            sf_open_partition_as(f, 1 + f->partition_count, 0, sf_settings(1, UINT64_MAX, bytes)),
+            0);
 }
 
 static void drop_one(struct run *run)
@@ -114,7 +114,8 @@ static void life(struct run *run, uint32_t round)
     end_somehow(run);
     tx_open(&run->t);
     cr_assert(!is_quiet || store_digest(f->store) == digest, "seed %lu, round %u", f->seed, round);
-    for (uint32_t i = 0; i < OPEN_MAX; i++) // an end that was lost leaves it open for good: others go on
+    for (uint32_t i = 0; i < OPEN_MAX;
+         i++) // an end that was lost leaves it open for good: others go on
         if (run->open[i] && run->open[i]->state != TX_OPEN)
             run->open[i] = NULL;
     for (uint32_t i = 0; i < run->t.count; i++) {
