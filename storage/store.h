@@ -104,8 +104,8 @@ void store_free(struct store *store);
 /* ---- append ---- */
 
 /* Appends and applies. For ENTRY_BATCH (a batch that batch_check() passed) the log gets a copy with the base offset
- * (*base_offset) and the leader epoch set. Returns 0 with *view; FULL (retry after on_room); NO_SPACE (ENTRY_BATCH only:
- * STORE_ROOM_FULL); NOT_FOUND (ENTRY_BATCH only: no such partition); CLOSED; TOO_LARGE. */
+ * (*base_offset) and the leader epoch set. Returns 0 with *view; FULL (retry after on_room); NO_SPACE (ENTRY_BATCH and ENTRY_STAGED only:
+ * STORE_ROOM_FULL); NOT_FOUND (these only: no such partition); CLOSED; TOO_LARGE. */
 MUST_USE int store_append(struct store *store, const struct wal_entry *entry, struct wal_view *view,
                           uint64_t *base_offset);
 
