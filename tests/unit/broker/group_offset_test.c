@@ -215,7 +215,7 @@ Test(group_offset, a_group_with_members_is_never_forgotten_nor_right_after_a_res
     gf_replay_is_equal(f);
     set_retention(60000);
     f->shards[gf_shard(f, "g")].groups->opened_ns = 0;
-    gf_wait_ms(f, 40000);
+    gf_wait_ms(f, 70000);
     cr_assert_eq(gf_fetch(f, "g", topic, 1, NULL), 10, "touched while it had members");
     struct gf_member b = joined("g");
     gf_wait_ms(f, 5000);
@@ -269,4 +269,30 @@ Test(group_offset, a_row_that_is_used_again_knows_nothing_of_the_group_before)
             return;
     }
     cr_assert(false, "no group on the same shard");
+}
+
+/* LEAVE and DELETE in one turn of the shard: the assignment that the first one asks for is not made any more. */
+Test(group_offset, a_group_that_is_deleted_before_its_last_assignment_is_gone)
+{
+    struct gf_member a = joined("g");
+    struct request *leave = shf_request(f, gf_shard(f, "g"), OP_GROUP_LEAVE, 1);
+    struct writer w = shf_writer(leave);
+    write_group_leave(&w, &(struct msg_group_leave){gf_slice("g"), gf_slice(a.id), true});
+    shf_seal(leave, &w, 0);
+    struct request *delete = shf_request(f, gf_shard(f, "g"), OP_GROUP_DELETE, 2);
+    w = shf_writer(delete);
+    write_group_delete(&w, gf_slice("g"));
+    shf_seal(delete, &w, 0);
+    shf_send(f, leave);
+    shf_send(f, delete);
+    for (int i = 0; i < 1000 && f->reply != delete; i++) // the last of both
+        shf_turn(f);
+    cr_assert_eq(leave->error, PE_NONE);
+    cr_assert_eq(delete->error, PE_NONE);
+    shf_release(f, leave);
+    shf_release(f, delete);
+    gf_wait_ms(f, 20);
+    struct gf_description description;
+    cr_assert_eq(gf_describe(f, "g", &description), PE_UNKNOWN_GROUP);
+    gf_replay_is_equal(f);
 }
