@@ -6,6 +6,7 @@
 #include "client/consumer_private.h"
 
 #define MAX_POLL_MS_DEFAULT (5u * 60 * 1000)
+#define MAX_POLL_MS_MIN 1000u
 #define MAX_POLL_MS_MAX (30u * 60 * 1000)
 #define AUTO_COMMIT_MS_DEFAULT 1000u
 
@@ -84,8 +85,9 @@ static int check_options(const struct sluice_consumer_options *options)
         error_set("start: an offset would be another place in each partition");
         return SLUICE_E_INVALID;
     }
-    if (options->max_poll_interval_ms > MAX_POLL_MS_MAX) {
-        error_set("max_poll_interval_ms: %u, allowed up to %u", options->max_poll_interval_ms,
+    uint32_t max_poll_ms = options->max_poll_interval_ms;
+    if (max_poll_ms > MAX_POLL_MS_MAX || (max_poll_ms > 0 && max_poll_ms < MAX_POLL_MS_MIN)) {
+        error_set("max_poll_interval_ms: %u, allowed %u..%u", max_poll_ms, MAX_POLL_MS_MIN,
                   MAX_POLL_MS_MAX);
         return SLUICE_E_INVALID;
     }

@@ -35,10 +35,14 @@ int sluice_txn_begin(struct sluice_producer *producer)
     int status = txn_enter(producer);
     if (status != SLUICE_OK)
         return status;
-    if (producer->txn->phase == TXN_NONE) {
-        struct sluice_client *client = producer->client;
-        status = begin(producer, client_deadline(client, client->request_timeout_ms));
-    } else {
+    struct sluice_client *client = producer->client;
+    uint64_t deadline_ns = client_deadline(client, client->request_timeout_ms);
+    bool half_aborted = producer->txn->phase == TXN_ENDING && txn_is_doomed(producer);
+    if (half_aborted) // the broker did not answer when it failed
+        status = txn_abort_now(producer, deadline_ns);
+    if (status == SLUICE_OK && producer->txn->phase == TXN_NONE) {
+        status = begin(producer, deadline_ns);
+    } else if (status == SLUICE_OK) {
         error_set("a transaction is open already");
         status = SLUICE_E_INVALID;
     }

@@ -8,7 +8,7 @@
 #include "proto/messages_group.h"
 
 #define FAKE_GROUPS_MAX 8u
-#define FAKE_MEMBERS_MAX 8u
+#define FAKE_MEMBERS_MAX 64u
 #define FAKE_SLOTS_MAX 64u // partitions of a group
 
 struct fake_member {
