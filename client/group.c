@@ -15,6 +15,7 @@
 #include "client/consumer_private.h"
 
 #define BEAT_NS_MAX NS_PER_S
+#define BEAT_NS_MIN (10 * NS_PER_MS)
 #define BEAT_NS_FIRST (50 * NS_PER_MS) // until something is assigned
 #define RETRY_NS (100 * NS_PER_MS)
 #define MEMBER_ROOM (64 + GROUP_NAME_BYTES_MAX + GROUP_MEMBER_BYTES_MAX + GROUP_INSTANCE_BYTES_MAX)
@@ -185,6 +186,7 @@ static int take_reply(struct group *group, const struct frame *frame)
         group->confirmed = group->called_generation;
     group->alive_until_ns = group->called_ns + m.session_timeout_ms * NS_PER_MS;
     group->beat_ns = min_u64(m.session_timeout_ms * NS_PER_MS / 6, BEAT_NS_MAX);
+    group->beat_ns = max_u64(group->beat_ns, BEAT_NS_MIN); // whatever the broker says
     int status = take_assignment(group, &m);
     uint64_t wait_ns = group->told == 0 ? min_u64(BEAT_NS_FIRST, group->beat_ns) : group->beat_ns;
     group->call_at_ns = client->now_ns + wait_ns;

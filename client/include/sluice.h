@@ -383,7 +383,7 @@ struct sluice_consumer_options {
         *instance_id; // static membership: at most 128 bytes, unique in the group. NULL: none
     enum sluice_assignor assignor;
     uint32_t session_timeout_ms;   // 0: the broker's (10 s). Without a sign of life so long: gone
-    uint32_t max_poll_interval_ms; // 0: 300,000; up to 1,800,000. Without a poll so long: gone
+    uint32_t max_poll_interval_ms; // 0: 300,000; 1,000..1,800,000. Without a poll so long: gone
     uint32_t auto_commit_interval_ms; // 0: 1,000
     bool manual_commit;               // the application commits, or a transaction does
     /* Where to begin in a partition without a committed offset: BEGINNING (also when it is left 0),

@@ -410,6 +410,7 @@ Test(group, options_have_ranges)
         {.group = "g", .start = (enum sluice_start)9},
         {.group = "g", .start_value = 5},
         {.group = "g", .max_poll_interval_ms = 1800001},
+        {.group = "g", .max_poll_interval_ms = 999},
     };
     for (size_t i = 0; i < ARRAY_COUNT(cases); i++) {
         struct sluice_consumer *consumer;

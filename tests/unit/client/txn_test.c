@@ -366,6 +366,24 @@ Test(txn, a_record_whose_time_is_over_ruins_it)
     user_free(user);
 }
 
+/* The commit has said why; what the broker didn't hear is made up for by the next begin. */
+Test(txn, an_abort_that_was_not_answered_does_not_hold_up_the_next_one)
+{
+    struct user *user = start();
+    begin(user);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_REFUSE, PE_INVALID_RECORD);
+    fake_rule(user->broker, OP_TXN_ABORT, 0, 1, FAKE_IGNORE, 0);
+    user_send_many(user, 0, 1);
+    user_flush(user);
+    cr_expect(eq(int, sluice_txn_commit(user->producer, 200), SLUICE_E_BROKER - PE_INVALID_RECORD));
+    cr_expect(fake_txn_is_open(user->broker, "transfer"));
+    begin(user);
+    user_send_many(user, 0, 1);
+    commit(user);
+    cr_expect(eq(u64, visible(user), 1));
+    user_free(user);
+}
+
 /* ---- lost answers, lost connections ---- */
 
 Test(txn, staged_batches_are_sent_again_under_the_same_name)
