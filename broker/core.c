@@ -191,7 +191,6 @@ static int open_shard(struct core *core, uint16_t id)
         .txn = {.timeout_ms = (uint32_t)config->txn_timeout,
                 .timeout_ms_max = (uint32_t)config->txn_timeout_max,
                 .staged_bytes_max = config->txn_staged_bytes_max,
-                .staged_bytes_shard = config->wal_bytes_budget / broker->shard_count / 4,
                 .id_retention_ms = config->transactional_id_retention},
         .group_session_timeout_ms = (uint32_t)config->group_session_timeout,
         .group_offsets_retention_ms = config->group_offsets_retention,

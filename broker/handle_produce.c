@@ -256,14 +256,14 @@ static uint16_t check_staged(struct shard *shard, struct request *request,
                  sum.batch_count, STAGED_PER_TRANSACTION_MAX);
         return PE_TRANSACTION_TOO_LARGE;
     }
-    if (sum.bytes + info->size > shard->txn.staged_bytes_max) {
+    uint64_t shard_max = store_staged_bytes_max(shard->store);
+    uint64_t bytes_max = min_u64(shard->txn.staged_bytes_max, shard_max);
+    if (sum.bytes + info->size > bytes_max) {
         snprintf(request->text, sizeof(request->text), "%llu bytes on one shard, at most %llu",
-                 (unsigned long long)(sum.bytes + info->size),
-                 (unsigned long long)shard->txn.staged_bytes_max);
+                 (unsigned long long)(sum.bytes + info->size), (unsigned long long)bytes_max);
         return PE_TRANSACTION_TOO_LARGE;
     }
-    if (staged_is_full(staged) ||
-        staged_sum_all(staged).bytes + info->size > shard->txn.staged_bytes_shard) {
+    if (staged_is_full(staged) || staged_sum_all(staged).bytes + info->size > shard_max) {
         snprintf(request->text, sizeof(request->text),
                  "open transactions hold all that may be staged");
         return PE_OVERLOADED;

@@ -30,9 +30,7 @@ struct shard_txn_options { // limits of transactions, from the configuration
     uint32_t timeout_ms;   // when TXN_BEGIN says nothing
     uint32_t timeout_ms_max;
     uint64_t staged_bytes_max; // of one transaction on this shard
-    uint64_t
-        staged_bytes_shard; // of all: a part of the log's budget, as it is copied forward while it is open
-    uint64_t id_retention_ms; // an idle transactional id is forgotten; UINT64_MAX: never
+    uint64_t id_retention_ms;  // an idle transactional id is forgotten; UINT64_MAX: never
 };
 
 enum shard_state { SHARD_OPENING, SHARD_SERVING, SHARD_DRAINING, SHARD_FAILED, SHARD_CLOSED };

@@ -107,7 +107,6 @@ static inline int shf_open_shard(struct shard_fixture *f, uint16_t id)
         .txn = {.timeout_ms = 60000,
                 .timeout_ms_max = 900000,
                 .staged_bytes_max = 2 * MIB,
-                .staged_bytes_shard = 8 * MIB,
                 .id_retention_ms = UINT64_MAX},
         .group_session_timeout_ms = 10000,
         .group_offsets_retention_ms = UINT64_MAX,
