@@ -82,7 +82,8 @@ static void join(struct group *group)
     start_call(group, OP_GROUP_JOIN, meta, bytes);
 }
 
-/* What is held now goes along, also when it was lost: a sticky assignment gives it back if it can. */
+/* What is held now goes along, also when it was lost: a sticky assignment gives it back if it can.
+ * */
 static uint8_t *write_join(struct group *group, uint32_t *bytes)
 {
     struct sluice_consumer *consumer = group->consumer;

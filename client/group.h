@@ -134,8 +134,8 @@ void group_commit_later(struct sluice_consumer *consumer);
  * says that it is not known yet. */
 int group_fetch(struct sluice_client *client, struct slice group, const struct group_item *items,
                 uint32_t count, uint64_t deadline_ns, uint64_t *offsets, bool *pending);
-/* Where nothing is committed (offsets[i] UINT64_MAX, not pending), the group's start takes its place;
- * committed[i] keeps what the offset was. Partitions of a topic lie one behind the other. */
+/* Where nothing is committed (offsets[i] UINT64_MAX, not pending), the group's start takes its
+ * place; committed[i] keeps what the offset was. Partitions of a topic lie one behind the other. */
 int64_t group_skip_before(const struct group *group); // of a feed that begins at the start
 int group_resolve(struct sluice_consumer *consumer, const struct group_item *items, uint32_t count,
                   uint64_t *offsets, const bool *pending, uint64_t *committed);

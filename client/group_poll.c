@@ -1,7 +1,7 @@
 /* A membership, the polling thread's side: applying what the broker assigns.
  *
- * The happy path of a change: tell the application what it loses, commit the positions there, let go
- * of the feeds; what was applied goes out with the next heartbeat, at once. Then ask where the
+ * The happy path of a change: tell the application what it loses, commit the positions there, let
+ * go of the feeds; what was applied goes out with the next heartbeat, at once. Then ask where the
  * partitions that were added begin, add their feeds, tell the application. A partition whose offset
  * is not known yet, as a transaction with it is being ended, is asked for again every 20 ms, while
  * the others are read.
@@ -135,14 +135,17 @@ void group_abandon(struct sluice_consumer *consumer)
     char member[GROUP_MEMBER_BYTES_MAX + 1];
     pthread_mutex_lock(&consumer->mutex);
     bool is_member = group->member[0] != '\0' && !group->lost;
+    bool assigns_itself = group->topic_count == 0 && consumer->feed_count > 0;
     strcpy(member, group->member);
     group->wanted = false;
     pthread_mutex_unlock(&consumer->mutex);
-    if (!is_member || sluice_client_wait(client, 0) != SLUICE_OK)
+    if ((!is_member && !assigns_itself) || sluice_client_wait(client, 0) != SLUICE_OK)
         return;
     uint64_t deadline_ns = client_deadline(client, ABANDON_MS);
     if (group->auto_commit_ns > 0)
         commit_revoked(consumer, deadline_ns);
+    if (assigns_itself)
+        return;
     if (request_begin(&request, client, OP_GROUP_LEAVE, LEAVE_ROOM) == SLUICE_OK) {
         struct msg_group_leave m = {.group = slice_of_text(group->name),
                                     .member = slice_of_text(member)};

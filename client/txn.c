@@ -281,8 +281,10 @@ static int stage_offsets(struct sluice_producer *producer, struct sluice_consume
     group_positions_free(&positions);
     if (status == SLUICE_E_UNKNOWN_TRANSACTION)
         status = SLUICE_E_TRANSACTION_ABORTED;
-    if (status != SLUICE_OK && !sluice_is_retriable(status))
+    if (status != SLUICE_OK && !sluice_is_retriable(status)) {
+        txn_ruin(producer, status); // at once: a commit may be the next call
         client_command(producer->client, COMMAND_TXN_DROP, producer);
+    }
     return status;
 }
 

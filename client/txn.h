@@ -4,17 +4,17 @@
  * after the other (txn.c, txn_end.c); the I/O thread sends what is staged, counts its acks, and
  * notices when a transaction can't be committed any more (txn_io.c):
  *
- *     NONE --begin--> OPEN --commit, prepare, abort--> ENDING --commit, abort--> NONE
- *                                                        '--prepare--> PREPARED --commit, abort--> NONE
+ *     NONE --begin--> OPEN --any end--> ENDING --commit, abort--> NONE
+ *                                         '--prepare--> PREPARED --commit, abort--> NONE
  *
  * Sends are taken while the transaction is OPEN and nothing of it has failed: the producer's gate.
  * What was taken is all of it reported before the end is asked for, so at any time a producer has
  * batches of one transaction at most, and need not keep with them which one that is.
  *
- * A batch that fails, or a new epoch, dooms the transaction: what is pending is dropped and reported
- * as TRANSACTION_ABORTED, sends are refused with it, and the commit aborts. When a dropped batch may
- * still be on its way, the producer takes a new epoch (TXN_INIT), which aborts whatever is open and
- * fences what comes late; so an abort never waits for answers to batches. */
+ * A batch that fails, or a new epoch, dooms the transaction: what is pending is dropped and
+ * reported as TRANSACTION_ABORTED, sends are refused with it, and the commit aborts. When a dropped
+ * batch may still be on its way, the producer takes a new epoch (TXN_INIT), which aborts whatever
+ * is open and fences what comes late; so an abort never waits for answers to batches. */
 #ifndef SLUICE_CLIENT_TXN_H
 #define SLUICE_CLIENT_TXN_H
 
@@ -100,6 +100,8 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns);
 
 bool txn_is_doomed(const struct sluice_producer *producer);
 void txn_doom(struct sluice_producer *producer, int status); // the first status stays
+/* The same from any thread, which then sends COMMAND_TXN_DROP. False: it was doomed before. */
+bool txn_ruin(struct sluice_producer *producer, int status);
 void txn_turn(struct sluice_producer *producer);
 void txn_drop(struct sluice_producer *producer);
 /* A batch is acked. Returns the offset to be reported. */

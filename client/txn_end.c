@@ -4,7 +4,8 @@
  * is reported, name every partition with its count of acked batches, ask, keep the offsets that the
  * answer tells. The question may be asked again, on any connection: the broker remembers how the
  * last transaction of an id ended. So a deadline that passes leaves the transaction as it is, and
- * the caller may ask again. Everything that says "this can't be committed" is followed by an abort. */
+ * the caller may ask again. Everything that says "this can't be committed" is followed by an abort.
+ * */
 #include "client/txn.h"
 
 #include <stdlib.h>

@@ -9,15 +9,21 @@ bool txn_is_doomed(const struct sluice_producer *producer)
     return producer->txn && atomic_load(&producer->txn->doom) != SLUICE_OK;
 }
 
-/* Outside of a transaction nothing is pending, so nobody minds; the next begin clears it. */
-void txn_doom(struct sluice_producer *producer, int status)
+bool txn_ruin(struct sluice_producer *producer, int status)
 {
     int none = SLUICE_OK;
     int open = SLUICE_OK;
     if (!atomic_compare_exchange_strong(&producer->txn->doom, &none, status))
-        return;
+        return false;
     atomic_compare_exchange_strong(&producer->gate, &open, SLUICE_E_TRANSACTION_ABORTED);
-    client_producers_at(producer->client, 0);
+    return true;
+}
+
+/* Outside of a transaction nothing is pending, so nobody minds; the next begin clears it. */
+void txn_doom(struct sluice_producer *producer, int status)
+{
+    if (txn_ruin(producer, status))
+        client_producers_at(producer->client, 0);
 }
 
 void txn_turn(struct sluice_producer *producer)

@@ -286,8 +286,8 @@ SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
  *                            | when the transaction's timeout has passed
  *
  * A record that fails ruins its transaction: sends return TRANSACTION_ABORTED, what is pending is
- * reported with it, and commit aborts and returns why. Sends outside of a transaction return INVALID.
- * Memory: as without; a transaction may be much larger than buffer_bytes.
+ * reported with it, and commit aborts and returns why. Sends outside of a transaction return
+ * INVALID. Memory: as without; a transaction may be much larger than buffer_bytes.
  *
  * Threads: records may be sent from any thread; one thread at a time calls the functions below on
  * a producer (others get INVALID), and none of them from a report. */
@@ -328,9 +328,9 @@ SLUICE_API int sluice_txn_abort(struct sluice_producer *producer, uint32_t timeo
 SLUICE_API int sluice_txn_prepare(struct sluice_producer *producer, uint32_t timeout_ms,
                                   struct sluice_txn_name *name);
 
-/* After a restart: does a prepared transaction of this id wait for its end? Returns 1 with its name:
- * sluice_txn_commit() or sluice_txn_abort() ends it, and only then begin succeeds; 0: no; or an
- * error: CONNECT, TIMED_OUT. */
+/* After a restart: does a prepared transaction of this id wait for its end? Returns 1 with its
+ * name: sluice_txn_commit() or sluice_txn_abort() ends it, and only then begin succeeds; 0: no; or
+ * an error: CONNECT, TIMED_OUT. */
 SLUICE_API int sluice_txn_recover(struct sluice_producer *producer, uint32_t timeout_ms,
                                   struct sluice_txn_name *name);
 
@@ -428,8 +428,8 @@ SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, con
 /* ---- groups ----
  *
  * A consumer with a group joins it: the group's members share the partitions of their topics, each
- * has one reader at a time, and reading goes on from the group's committed offset wherever it moves.
- * The library shows the broker that the member lives (from its I/O thread, also while the
+ * has one reader at a time, and reading goes on from the group's committed offset wherever it
+ * moves. The library shows the broker that the member lives (from its I/O thread, also while the
  * application computes); partitions come and go within sluice_consumer_poll(), which calls
  * on_rebalance. A partition that was given up is never returned again by this consumer until it is
  * assigned anew.
@@ -446,16 +446,16 @@ SLUICE_API int sluice_consumer_unsubscribe(struct sluice_consumer *consumer, con
 
 /* Joins the group, or as a member changes its topics (1 to 256). Waits until the broker has it
  * (request_timeout); partitions come with the next polls. Not together with _subscribe(). Returns
- * SLUICE_OK; UNKNOWN_TOPIC; INVALID, also for an assignor or a time-out that doesn't suit the group or
- * broker; FENCED_MEMBER; CONNECT, TIMED_OUT: the library goes on trying. */
+ * SLUICE_OK; UNKNOWN_TOPIC; INVALID, also for an assignor or a time-out that doesn't suit the group
+ * or broker; FENCED_MEMBER; CONNECT, TIMED_OUT: the library goes on trying. */
 SLUICE_API int sluice_consumer_join(struct sluice_consumer *consumer, const char *const *topics,
                                     uint32_t count);
 
 /* Commits the positions of all partitions: everything that polls have returned counts as processed.
- * Returns SLUICE_OK when it is durable; UNKNOWN_MEMBER, STALE_GENERATION, NOT_OWNER: partitions went to
- * others, which the next poll tells; TIMED_OUT, CONNECT. A consumer with a group that has
+ * Returns SLUICE_OK when it is durable; UNKNOWN_MEMBER, STALE_GENERATION, NOT_OWNER: partitions
+ * went to others, which the next poll tells; TIMED_OUT, CONNECT. A consumer with a group that has
  * subscribed instead of joining may commit, too, while the group has no members
- * (GROUP_NOT_EMPTY). */
+ * (GROUP_NOT_EMPTY); automatic commits are for it as well. */
 SLUICE_API int sluice_consumer_commit(struct sluice_consumer *consumer, uint32_t timeout_ms);
 
 struct sluice_partition_offset {
@@ -473,9 +473,10 @@ SLUICE_API int sluice_consumer_commit_offsets(struct sluice_consumer *consumer,
 SLUICE_API int sluice_consumer_committed(struct sluice_consumer *consumer, const char *topic,
                                          uint32_t partition, uint64_t *offset, uint32_t timeout_ms);
 
-/* Goes back to the committed offsets (where there are none: to `start`), in all partitions: what was
- * returned since comes again. For after a transaction with sluice_txn_send_offsets() that was not
- * committed. Returns SLUICE_OK; CONNECT, TIMED_OUT: nothing has changed. Thread: the polling one. */
+/* Goes back to the committed offsets (where there are none: to `start`), in all partitions: what
+ * was returned since comes again. For after a transaction with sluice_txn_send_offsets() that was
+ * not committed. Returns SLUICE_OK; CONNECT, TIMED_OUT: nothing has changed. Thread: the polling
+ * one. */
 SLUICE_API int sluice_consumer_rewind(struct sluice_consumer *consumer, uint32_t timeout_ms);
 
 /* Fills up to `max` messages, waiting up to timeout_ms for a first one. What they point at is valid
@@ -488,10 +489,10 @@ SLUICE_API int sluice_consumer_rewind(struct sluice_consumer *consumer, uint32_t
  *   CORRUPT, UNSUPPORTED  a batch fails its checksum, is malformed, or is compressed in a way that
  *                         this library doesn't know
  * A lost connection is no error: it is made again; but OTHER_STORE when another store answers then.
- * In a group also FENCED_MEMBER (another consumer has this one's instance_id: it is out of the group
- * for good) and what keeps it from joining again. A poll that applies a change of partitions asks the
- * broker for offsets, and may wait a second for that beyond timeout_ms.
- * Thread: one at a time. */
+ * In a group also FENCED_MEMBER (another consumer has this one's instance_id: it is out of the
+ * group for good) and what keeps it from joining again. A poll that applies a change of partitions
+ * asks the broker for offsets, and may wait a second for that beyond timeout_ms. Thread: one at a
+ * time. */
 SLUICE_API int sluice_consumer_poll(struct sluice_consumer *consumer,
                                     struct sluice_message *messages, int max, uint32_t timeout_ms);
 

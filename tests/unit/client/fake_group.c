@@ -265,10 +265,15 @@ static uint16_t on_commit(struct fake_broker *broker, const struct frame *frame,
             if (slot->topic_id == topic_id && slot->partition == partition && slot->owner == member)
                 item_error = PE_NONE;
         }
-        if (item_error == PE_NONE)
-            fake_group_set_offset(&broker->groups, m.group, topic_id, partition,
-                                  le64_get(m.items[i].offset));
-        write_offset_result(w, topic_id, partition, item_error, le64_get(m.items[i].offset));
+        struct fake_offset *offset = find_offset(group, topic_id, partition, false);
+        uint64_t value = le64_get(m.items[i].offset);
+        bool stands = offset && offset->offset != UINT64_MAX && offset->offset > value &&
+                      !(m.flags & OFFSET_COMMIT_RESET);
+        if (stands)
+            value = offset->offset;
+        else if (item_error == PE_NONE)
+            fake_group_set_offset(&broker->groups, m.group, topic_id, partition, value);
+        write_offset_result(w, topic_id, partition, item_error, value);
     }
     return PE_NONE;
 }

@@ -193,18 +193,20 @@ Test(group, with_manual_commit_nothing_is_committed_until_the_application_says)
     cr_expect(
         eq(int, sluice_consumer_committed(member->consumer, "t", 1, &offset, 5000), SLUICE_OK));
     cr_expect(eq(u64, offset, SLUICE_OFFSET_UNKNOWN));
+    struct sluice_partition_offset one = {"t", 2, 33};
+    cr_expect(eq(int, sluice_consumer_commit_offsets(member->consumer, &one, 1, 5000), SLUICE_OK));
+    cr_expect(eq(u64, committed(user, 2), 33));
     cr_expect(eq(int, sluice_consumer_commit(member->consumer, 5000), SLUICE_OK));
     cr_expect(
         eq(int, sluice_consumer_committed(member->consumer, "t", 1, &offset, 5000), SLUICE_OK));
     cr_expect(eq(u64, offset, 100));
-    struct sluice_partition_offset one = {"t", 2, 33};
     cr_expect(eq(int, sluice_consumer_commit_offsets(member->consumer, &one, 1, 5000), SLUICE_OK));
-    cr_expect(eq(u64, committed(user, 2), 33));
+    cr_expect(eq(u64, committed(user, 2), 100)); // never back
     one.topic = "u";
     cr_expect(
         eq(int, sluice_consumer_commit_offsets(member->consumer, &one, 1, 5000), SLUICE_E_INVALID));
     free_member(member);
-    cr_expect(eq(u64, committed(user, 2), 33));
+    cr_expect(eq(u64, committed(user, 2), 100));
     user_free(user);
 }
 
@@ -473,7 +475,12 @@ Test(group, a_consumer_that_subscribes_commits_for_a_group_without_members)
         count += (uint64_t)sluice_consumer_poll(consumer, messages, 100, 1000);
     cr_expect(eq(int, sluice_consumer_commit(consumer, 5000), SLUICE_OK));
     cr_expect(eq(u64, committed(user, 2), 100));
-    sluice_consumer_free(consumer);
+    user_send_many(user, 2, 10);
+    user_flush(user);
+    while (count < 110)
+        count += (uint64_t)sluice_consumer_poll(consumer, messages, 100, 1000);
+    sluice_consumer_free(consumer); // commits by itself
+    cr_expect(eq(u64, committed(user, 2), 110));
     user_free(user);
 }
 
@@ -521,7 +528,7 @@ Test(group, offsets_of_a_lost_membership_ruin_the_transaction)
     fake_rule(user->broker, OP_TXN_OFFSETS, 0, 1, FAKE_REFUSE, PE_UNKNOWN_MEMBER);
     cr_expect(eq(int, sluice_txn_send_offsets(user->producer, member->consumer, 5000),
                  SLUICE_E_UNKNOWN_MEMBER));
-    cr_expect(eq(int, sluice_txn_commit(user->producer, 5000), SLUICE_E_TRANSACTION_ABORTED));
+    cr_expect(eq(int, sluice_txn_commit(user->producer, 5000), SLUICE_E_UNKNOWN_MEMBER));
     cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 10));
     free_member(member);
     user_free(user);
