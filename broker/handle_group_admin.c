@@ -156,12 +156,8 @@ enum handled handle_group_delete(struct shard *shard, struct request *request)
         return HANDLED;
     }
     int status = group_log(shard, name, GROUP_CHANGE_DROP, 0);
-    if (status == E_FULL)
-        return BLOCKED;
-    if (status) {
-        shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
-        return HANDLED;
-    }
+    if (status)
+        return shard_not_appended(shard, request, status);
     struct writer w = shard_reply_writer(request);
     reply(shard, request, &w);
     return HANDLED;

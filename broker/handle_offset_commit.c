@@ -40,12 +40,8 @@ enum handled handle_offset_commit(struct shard *shard, struct request *request)
         uint32_t to =
             (uint32_t)min_u64(c.m.item_count, (uint64_t)request->progress + GROUP_COMMIT_ITEMS_MAX);
         int status = commit_some(shard, &c, request->progress, to);
-        if (status == E_FULL)
-            return BLOCKED;
-        if (status) {
-            shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
-            return HANDLED;
-        }
+        if (status)
+            return shard_not_appended(shard, request, status);
         request->progress = to;
     }
     struct writer w = shard_reply_writer(request);

@@ -26,8 +26,7 @@ static bool is_done(struct shard *shard, const struct request *mail, uint32_t nu
 
 enum handled handle_partition_mail(struct shard *shard, struct request *mail)
 {
-    uint8_t type =
-        mail->mail == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
+    uint8_t type = mail->mail == MAIL_PARTITION_OPEN ? ENTRY_PARTITION_OPEN : ENTRY_PARTITION_DROP;
     if (mail->progress == 0 && !has_room(shard, mail)) {
         shard_reply_error(shard, mail, PE_LIMIT_REACHED, "shard %u: at most %u partitions",
                           shard->id, partitions_count_max(store_partitions(shard->store)));
@@ -38,12 +37,8 @@ enum handled handle_partition_mail(struct shard *shard, struct request *mail)
         if (!is_ours(shard, mail, number) || is_done(shard, mail, number))
             continue;
         int status = log_partition(shard, type, mail, number);
-        if (status == E_FULL)
-            return BLOCKED;
-        if (status) {
-            shard_reply_error(shard, mail, proto_error_from_status(status), "%s", "");
-            return HANDLED;
-        }
+        if (status)
+            return shard_not_appended(shard, mail, status);
     }
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;

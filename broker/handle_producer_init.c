@@ -5,7 +5,6 @@
  * from sequence 0 and fence the lower one. An exhausted epoch gets a new id. */
 #include "broker/shard.h"
 
-
 static int reserve_block(struct shard *shard);
 
 enum handled handle_producer_init(struct shard *shard, struct request *request)
@@ -29,12 +28,8 @@ enum handled handle_producer_init(struct shard *shard, struct request *request)
     if (m.producer_id == PRODUCER_NONE || m.epoch >= EPOCH_MAX) {
         reply.epoch = 0;
         int status = shard_producer_id(shard, &reply.producer_id);
-        if (status == E_FULL)
-            return BLOCKED;
-        if (status) {
-            shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
-            return HANDLED;
-        }
+        if (status)
+            return shard_not_appended(shard, request, status);
     }
     uint8_t *bytes = request->reply->bytes;
     struct writer w =

@@ -46,12 +46,8 @@ enum handled handle_topic(struct shard *shard, struct request *request)
             return BLOCKED;
         error = status ? proto_error_from_status(status) : PE_NONE;
     }
-    if (error) {
-        request->error = error;
-        request->reply_bytes = 0;
-        shard_reply(shard, request);
-        return HANDLED;
-    }
+    if (error)
+        return shard_refuse(shard, request, error);
     topic_job_begin(shard->topic_jobs, shard, le32_get(topic.topic_id), request);
     return HANDLED;
 }

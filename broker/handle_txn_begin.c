@@ -20,12 +20,6 @@ static uint16_t check_begin(struct shard *shard, const struct msg_txn_begin *m, 
                             char text[72]);
 static void answer_begin(struct shard *shard, struct request *request, uint32_t row);
 
-static enum handled refuse_status(struct shard *shard, struct request *request, int status)
-{
-    shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
-    return HANDLED;
-}
-
 /* ---- TXN_INIT ---- */
 
 enum handled handle_txn_init(struct shard *shard, struct request *request)
@@ -84,8 +78,6 @@ static enum handled give_epoch(struct shard *shard, struct request *request, str
         payload = (struct disk_producer_open){.producer_id = le64_make(new_id_plus_1 - 1)};
     if (row == TABLE_ROW_NONE && transactions_is_full(shard->transactions)) {
         int status = make_room(shard);
-        if (status == E_FULL)
-            return BLOCKED;
         if (status == E_NOT_FOUND) {
             shard_reply_error(shard, request, PE_LIMIT_REACHED,
                               "%u transactional ids have a transaction open",
@@ -93,7 +85,7 @@ static enum handled give_epoch(struct shard *shard, struct request *request, str
             return HANDLED;
         }
         if (status)
-            return refuse_status(shard, request, status);
+            return shard_not_appended(shard, request, status);
     }
     struct wal_entry entry = {
         .type = ENTRY_PRODUCER_OPEN,
@@ -102,10 +94,8 @@ static enum handled give_epoch(struct shard *shard, struct request *request, str
     };
     struct wal_view view;
     int status = store_append(shard->store, &entry, &view, NULL);
-    if (status == E_FULL)
-        return BLOCKED;
     if (status)
-        return refuse_status(shard, request, status);
+        return shard_not_appended(shard, request, status);
     answer_init(shard, request, id);
     return HANDLED;
 }
@@ -194,12 +184,8 @@ enum handled handle_txn_begin(struct shard *shard, struct request *request)
         answer_begin(shard, request, row); // asked again: nothing has been staged since
         return HANDLED;
     }
-    if (error) {
-        request->error = error;
-        request->reply_bytes = 0;
-        shard_reply(shard, request);
-        return HANDLED;
-    }
+    if (error)
+        return shard_refuse(shard, request, error);
     uint32_t timeout_ms = m.timeout_ms ? m.timeout_ms : shard->txn.timeout_ms;
     struct disk_txn_open payload = {
         .producer_id = le64_make(m.producer_id),
@@ -213,10 +199,8 @@ enum handled handle_txn_begin(struct shard *shard, struct request *request)
     };
     struct wal_view view;
     int status = store_append(shard->store, &entry, &view, NULL);
-    if (status == E_FULL)
-        return BLOCKED;
     if (status)
-        return refuse_status(shard, request, status);
+        return shard_not_appended(shard, request, status);
     transactions_arm(shard->transactions, row, shard->now_ns + timeout_ms * NS_PER_MS);
     counter_add(&shard->counters.transactions_begun_total, 1);
     answer_begin(shard, request, row);

@@ -180,14 +180,8 @@ static enum handled end_here(struct shard *shard, struct request *request, const
             participants_fill_results(shard, &name, &end, results);
         status = store_append_commit(shard->store, &name, TXN_END_DECIDES, &view);
     }
-    if (status == E_FULL) {
-        request->text[0] = '\0';
-        return BLOCKED;
-    }
-    if (status) {
-        shard_reply_error(shard, request, proto_error_from_status(status), "%s", "");
-        return HANDLED;
-    }
+    if (status)
+        return shard_not_appended(shard, request, status);
     if (error || goal == TXN_GOAL_ABORT)
         counter_add(&shard->counters.transactions_aborted_total, 1);
     else

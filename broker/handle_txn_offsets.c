@@ -20,12 +20,8 @@ enum handled handle_txn_offsets(struct shard *shard, struct request *request)
             return BLOCKED;
         error = status ? proto_error_from_status(status) : PE_NONE;
     }
-    if (error) {
-        request->error = error;
-        request->reply_bytes = 0;
-        shard_reply(shard, request);
-        return HANDLED;
-    }
+    if (error)
+        return shard_refuse(shard, request, error);
     struct writer w = shard_reply_writer(request);
     shard_reply_seal(request, &w);
     participants_answer(shard, request, &name, m.txn.producer_id, m.txn.epoch);

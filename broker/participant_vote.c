@@ -61,12 +61,8 @@ static enum handled on_prepare(struct shard *shard, struct request *mail)
     struct wal_view view;
     (void)fault_check(FAULT_TXN_CRASH_BEFORE_PREPARE);
     int status = store_append(shard->store, &entry, &view, NULL);
-    if (status == E_FULL)
-        return BLOCKED;
-    if (status) {
-        shard_reply_error(shard, mail, proto_error_from_status(status), "%s", "");
-        return HANDLED;
-    }
+    if (status)
+        return shard_not_appended(shard, mail, status);
     m->lsn = view.lsn;
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;
@@ -184,13 +180,9 @@ static enum handled on_commit(struct shard *shard, struct request *mail)
         if (m->end && m->results)
             participants_fill_results(shard, &m->name, m->end, m->results);
         int status = store_append_commit(shard->store, &m->name, 0, &view);
-        if (status == E_FULL)
-            return BLOCKED;
+        if (status)
+            return shard_not_appended(shard, mail, status);
         (void)fault_check(FAULT_TXN_CRASH_COMMIT_APPENDED);
-        if (status) {
-            shard_reply_error(shard, mail, proto_error_from_status(status), "%s", "");
-            return HANDLED;
-        }
     }
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;
@@ -202,12 +194,8 @@ static enum handled on_abort(struct shard *shard, struct request *mail)
     uint32_t row = participants_find(shard->participants, &mail->u.txn.name);
     if (row != TABLE_ROW_NONE) {
         int status = participants_abort(shard, row, PE_TRANSACTION_ABORTED, &view);
-        if (status == E_FULL)
-            return BLOCKED;
-        if (status) {
-            shard_reply_error(shard, mail, proto_error_from_status(status), "%s", "");
-            return HANDLED;
-        }
+        if (status)
+            return shard_not_appended(shard, mail, status);
     }
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;

@@ -198,6 +198,22 @@ void shard_reply_error(struct shard *shard, struct request *request, uint16_t er
     shard_reply(shard, request);
 }
 
+enum handled shard_refuse(struct shard *shard, struct request *request, uint16_t error)
+{
+    request->error = error;
+    request->reply_bytes = 0;
+    shard_reply(shard, request);
+    return HANDLED;
+}
+
+enum handled shard_not_appended(struct shard *shard, struct request *request, int status)
+{
+    request->text[0] = '\0';
+    if (status == E_FULL)
+        return BLOCKED;
+    return shard_refuse(shard, request, proto_error_from_status(status));
+}
+
 struct writer shard_reply_writer(struct request *request)
 {
     return writer_make(request->reply->bytes + FRAME_HEADER_SIZE,

@@ -197,6 +197,10 @@ void shard_reply(struct shard *shard, struct request *request);
 void shard_reply_error(struct shard *shard, struct request *request, uint16_t error,
                        const char *format, ...) PRINTF_LIKE(4, 5);
 void shard_reply_when_durable(struct shard *shard, struct request *request, uint64_t lsn);
+/* HANDLED: with an error, whose words, if any, are in request->text already. */
+enum handled shard_refuse(struct shard *shard, struct request *request, uint16_t error);
+/* For a handler whose append gave another status than 0: BLOCKED when the log is full, else refused. */
+enum handled shard_not_appended(struct shard *shard, struct request *request, int status);
 /* The meta of the answer, in the reply buffer that came with the request; then seal, then reply. */
 struct writer shard_reply_writer(struct request *request);
 void shard_reply_seal(struct request *request, const struct writer *w);
