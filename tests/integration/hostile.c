@@ -34,6 +34,7 @@ static const struct attack {
     {"requests out of order", attack_order},
     {"counts that are not borne out", attack_counts},
     {"values that are not allowed", attack_values},
+    {"values of transactions and groups", attack_txn_values},
     {"topics beyond the limits", attack_topics},
     {"publish numbers with gaps", attack_publish_numbers},
     {"publishes whose sizes lie", attack_publish_sizes},

@@ -11,7 +11,7 @@
 #include "base/address.h"
 #include "base/random.h"
 #include "proto/batch.h"
-#include "proto/messages.h"
+#include "proto/messages_group.h"
 
 #define VICTIM "victim" // the topic that attacks are about
 #define VICTIM_PARTITIONS 2
@@ -38,7 +38,8 @@ struct peer {
     uint8_t *in; // received and not yet taken: [in_taken, in_bytes)
     uint32_t in_bytes, in_taken, in_capacity;
     bool was_reset;
-    const char *what; // is being tried, for messages
+    const char *what;   // is being tried, for messages
+    uint64_t publishes; // sent by txn_stage_as()
 };
 
 #define ANSWER_MS 20000 // a loaded machine is no failure of the broker
@@ -77,6 +78,7 @@ struct sample {
 };
 extern const struct sample samples[];
 extern const uint32_t sample_count;
+const struct sample *sample_of(uint16_t op);
 
 uint32_t make_hello(uint8_t *bytes, uint64_t correlation);
 uint32_t make_empty(uint8_t *bytes, uint16_t op, uint64_t correlation);
@@ -93,6 +95,68 @@ void reseal_frame(uint8_t *bytes); // the checksum again, after a change of head
 void reseal_batch(uint8_t *batch, uint32_t size);             // its CRC
 struct writer meta_writer(uint8_t *bytes, uint32_t capacity); // behind the place of the header
 uint64_t victim_end(uint32_t partition); // its visible end, asked over a connection of its own
+
+/* ---- hostile_samples_txn.c: the samples of transactions and groups ---- */
+
+uint32_t make_txn_init(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_begin(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_offsets(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_prepare(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_commit(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_abort(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_list(uint8_t *bytes, uint64_t correlation);
+uint32_t make_txn_describe(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_join(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_heartbeat(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_leave(uint8_t *bytes, uint64_t correlation);
+uint32_t make_offset_commit(uint8_t *bytes, uint64_t correlation);
+uint32_t make_offset_fetch(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_list(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_describe(uint8_t *bytes, uint64_t correlation);
+uint32_t make_group_delete(uint8_t *bytes, uint64_t correlation);
+
+/* ---- hostile_txn_peer.c: transactions, one request and its answer at a time ---- */
+
+#define LEDGER_PARTITIONS 12u // of a topic of their own: with three shards each has some
+
+struct txn {
+    char id[32];
+    uint64_t producer_id;
+    uint16_t epoch;
+    uint32_t coordinator;
+    uint64_t open_lsn;
+    uint16_t init_state; // of the last TXN_INIT
+    uint32_t sequences[LEDGER_PARTITIONS];
+};
+
+uint32_t txn_topic(void);
+uint64_t txn_records(void); // visible ends of its partitions, added up
+struct txn txn_named(const char *id);
+struct txn txn_by_name(const struct txn *txn);
+void txn_init(struct peer *peer, struct txn *txn);
+uint16_t txn_begin_for(struct peer *peer, struct txn *txn, uint32_t timeout_ms);
+void txn_open(struct peer *peer, struct txn *txn); // both
+/* One batch of one record. Returns the error. */
+uint16_t txn_stage_as(struct peer *peer, const struct txn *txn, uint32_t partition,
+                      uint32_t sequence);
+void txn_stage(struct peer *peer, struct txn *txn, uint32_t partition); // must be acked
+void txn_stage_everywhere(struct peer *peer, struct txn *txn);
+/* PREPARE, COMMIT or ABORT; names `batch_count` batches of each of the first partitions. Returns the error. */
+uint16_t txn_end(struct peer *peer, const struct txn *txn, uint16_t op, uint32_t partitions,
+                 uint32_t batch_count);
+uint32_t txn_count_open(struct peer *peer); // ids that have something open
+uint16_t txn_part_state(struct peer *peer, const struct txn *txn, uint32_t shard);
+/* The halves of the above: a frame, and taking its answer. */
+uint32_t txn_make_init(uint8_t *bytes, const struct txn *txn);
+uint32_t txn_make_begin(uint8_t *bytes, const struct txn *txn, uint32_t timeout_ms);
+uint32_t txn_make_stage(uint8_t *bytes, const struct txn *txn, uint64_t number, uint32_t partition,
+                        uint32_t sequence);
+uint32_t txn_make_end(uint8_t *bytes, const struct txn *txn, uint16_t op, uint32_t partitions,
+                      uint32_t batch_count, const char *group);
+void txn_take_init(struct peer *peer, struct txn *txn);
+uint16_t txn_take_begin(struct peer *peer, struct txn *txn);
+uint16_t txn_take_stage(struct peer *peer);
+uint16_t txn_take_end(struct peer *peer, uint16_t op);
 
 /* ---- hostile_healthy.c ---- */
 
@@ -115,6 +179,7 @@ void attack_order(void); // before HELLO, two HELLOs
 
 void attack_counts(void);
 void attack_values(void);
+void attack_txn_values(void);
 void attack_topics(void);
 
 void attack_publish_numbers(void);
@@ -131,6 +196,16 @@ void attack_endings(void);
 void attack_zero_window(void);
 void attack_slow(void);
 void attack_waiting(void);
+
+void attack_txn_ends(void);
+void attack_txn_staging(void);
+void attack_txn_races(void);
+void attack_txn_abandoned(void);
+void attack_txn_resets(void);
+void attack_txn_huge(void);
+
+void attack_group_members(void);
+void attack_group_crowd(void);
 
 void attack_random(uint32_t ms);
 

@@ -133,6 +133,13 @@ enum got peer_next(struct peer *peer, struct frame *frame, int timeout_ms)
     }
 }
 
+static bool has_empty_reply(uint16_t op)
+{
+    return op == OP_PING || op == OP_SUBSCRIBE || op == OP_UNSUBSCRIBE || op == OP_TXN_OFFSETS ||
+           op == OP_TXN_PREPARE || op == OP_TXN_ABORT || op == OP_GROUP_LEAVE ||
+           op == OP_GROUP_DELETE;
+}
+
 /* The shape of every answer, so that no attack gets a broken one. */
 static void check_answer(const struct peer *peer, const struct frame *frame)
 {
@@ -142,6 +149,15 @@ static void check_answer(const struct peer *peer, const struct frame *frame)
         struct msg_metadata_reply metadata;
         struct msg_offsets_reply offsets;
         struct msg_status_reply status;
+        struct msg_txn_init_reply init;
+        struct msg_txn_begin_reply begin;
+        struct msg_txn_commit_reply commit;
+        struct msg_txn_list_reply txns;
+        struct msg_txn_describe_reply txn;
+        struct msg_group_assignment assignment;
+        struct msg_offset_results results;
+        struct msg_group_list_reply groups;
+        struct msg_group_describe_reply group;
     } m;
     uint16_t error = PE_NONE;
     if (frame->flags & FRAME_ERROR)
@@ -156,6 +172,26 @@ static void check_answer(const struct peer *peer, const struct frame *frame)
         error = read_offsets_reply(frame, &m.offsets);
     else if (frame->op == OP_STATUS)
         error = read_status_reply(frame, &m.status);
+    else if (frame->op == OP_TXN_INIT)
+        error = read_txn_init_reply(frame, &m.init);
+    else if (frame->op == OP_TXN_BEGIN)
+        error = read_txn_begin_reply(frame, &m.begin);
+    else if (frame->op == OP_TXN_COMMIT)
+        error = read_txn_commit_reply(frame, &m.commit);
+    else if (frame->op == OP_TXN_LIST)
+        error = read_txn_list_reply(frame, &m.txns);
+    else if (frame->op == OP_TXN_DESCRIBE)
+        error = read_txn_describe_reply(frame, &m.txn);
+    else if (frame->op == OP_GROUP_JOIN || frame->op == OP_GROUP_HEARTBEAT)
+        error = read_group_assignment(frame, &m.assignment);
+    else if (frame->op == OP_OFFSET_COMMIT || frame->op == OP_OFFSET_FETCH)
+        error = read_offset_results(frame, &m.results);
+    else if (frame->op == OP_GROUP_LIST)
+        error = read_group_list_reply(frame, &m.groups);
+    else if (frame->op == OP_GROUP_DESCRIBE)
+        error = read_group_describe_reply(frame, &m.group);
+    else if (has_empty_reply(frame->op) && frame->meta_length > 0)
+        error = PE_MALFORMED;
     if (error)
         fail("%s: the broker's %s is not well-formed", peer->what, op_name(frame->op));
 }

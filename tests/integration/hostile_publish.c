@@ -35,12 +35,13 @@ void attack_publish_numbers(void)
 
 /* ---- sizes ---- */
 
-static void send_sizes(const char *what, const uint32_t *sizes, uint16_t count, uint32_t data_bytes)
+static void send_sizes(const char *what, const uint32_t *sizes, uint16_t count, uint32_t data_bytes,
+                       uint16_t flags)
 {
     uint8_t bytes[SAMPLE_BYTES_MAX] = {0};
     struct peer peer;
     struct writer w = meta_writer(bytes, 512);
-    write_produce_begin(&w, count, 0);
+    write_produce_begin(&w, count, flags);
     for (uint16_t i = 0; i < count; i++)
         write_produce_item(&w, hostile.victim_id, 0, sizes[i]);
     uint32_t length = frame_seal(bytes, OP_PRODUCE, 0, 1, writer_length(&w), data_bytes);
@@ -75,24 +76,35 @@ void attack_publish_sizes(void)
     uint8_t bytes[SAMPLE_BYTES_MAX];
     struct peer peer;
     uint64_t before = victim_end(0);
-    send_sizes("a batch larger than the data", (const uint32_t[]){101}, 1, 100);
-    send_sizes("a batch smaller than the data", (const uint32_t[]){99}, 1, 100);
+    send_sizes("a batch larger than the data", (const uint32_t[]){101}, 1, 100, 0);
+    send_sizes("a batch smaller than the data", (const uint32_t[]){99}, 1, 100, 0);
     send_sizes("sizes that sum up to the data modulo 2^32", (const uint32_t[]){UINT32_MAX, 101}, 2,
-               100);
+               100, 0);
     send_sizes("sizes that are half of 2^32",
-               (const uint32_t[]){(uint32_t)1 << 31, (uint32_t)1 << 31, 100}, 3, 100);
-    send_sizes("data without a batch", NULL, 0, 100);
+               (const uint32_t[]){(uint32_t)1 << 31, (uint32_t)1 << 31, 100}, 3, 100, 0);
+    send_sizes("data without a batch", NULL, 0, 100, 0);
+    send_sizes("no transaction", NULL, 0, 0, PRODUCE_STAGED);
+    send_sizes("an item where the transaction should be", (const uint32_t[]){100}, 1, 100,
+               PRODUCE_STAGED);
     peer_open(&peer, "publishes that are refused as a whole");
     const struct {
         uint16_t count, flags;
         uint32_t reserved;
-    } refused[] = {{0, 0, 0}, {1, PRODUCE_STAGED, 0}, {1, 2, 0}, {1, 0x8000, 0}, {2, 0, 1}};
+        uint16_t error;
+    } refused[] = {{0, 0, 0, PE_INVALID_ARGUMENT},
+                   {1, 2, 0, PE_INVALID_ARGUMENT},
+                   {1, 0x8000, 0, PE_INVALID_ARGUMENT},
+                   {2, 0, 1, PE_INVALID_ARGUMENT},
+                   {0, PRODUCE_STAGED, 0, PE_INVALID_ARGUMENT},
+                   {1, PRODUCE_STAGED | 2, 0, PE_INVALID_ARGUMENT},
+                   {1, PRODUCE_STAGED, 1, PE_INVALID_ARGUMENT},
+                   {1, PRODUCE_STAGED, 0, PE_INVALID_RECORD}}; // it names no producer
     uint64_t number = 1;
     for (size_t i = 0; i < ARRAY_COUNT(refused); i++, number++) {
         peer_send(
             &peer, bytes,
             make_flagged(bytes, number, refused[i].count, refused[i].flags, refused[i].reserved));
-        peer_expect_error(&peer, PE_INVALID_ARGUMENT, OP_PRODUCE, number);
+        peer_expect_error(&peer, refused[i].error, OP_PRODUCE, number);
     }
     peer_send(&peer, bytes,
               make_flagged(bytes, number, 3, 0, 0)); // the refused ones used their numbers

@@ -21,6 +21,16 @@ static uint32_t dice(uint32_t sides)
     return (uint32_t)random_below(&hostile.random, sides);
 }
 
+/* Under a name that one of the first transactions of the run may have had. */
+static uint32_t make_staged(uint8_t *bytes, uint64_t number)
+{
+    struct txn txn = {.producer_id = dice(100),
+                      .epoch = (uint16_t)dice(3),
+                      .coordinator = dice(4),
+                      .open_lsn = 4096ull * dice(100)};
+    return txn_make_stage(bytes, &txn, number, dice(LEDGER_PARTITIONS), dice(3));
+}
+
 static void make_session(struct session *session)
 {
     uint64_t number = 1;
@@ -32,7 +42,9 @@ static void make_session(struct session *session)
         uint8_t *at = session->bytes + session->length;
         const struct sample *sample = &samples[dice(sample_count)];
         session->frames[session->frame_count++] = session->length;
-        if (sample->op == OP_PRODUCE)
+        if (sample->op == OP_PRODUCE && dice(2))
+            session->length += make_staged(at, number++);
+        else if (sample->op == OP_PRODUCE)
             session->length += make_produce(at, number++);
         else if (dice(4) == 0)
             session->length += make_fetch(at, dice(2) ? OP_FETCH : OP_SUBSCRIBE, 1 + dice(5),
@@ -50,6 +62,15 @@ static void change_byte(uint8_t *bytes, uint32_t length)
     bytes[at] = dice(2) ? (uint8_t)(bytes[at] ^ 1u << dice(8)) : values[dice(ARRAY_COUNT(values))];
 }
 
+/* No publish goes to the healthy client's topic. */
+static void spare_the_healthy(uint8_t *meta, uint32_t body)
+{
+    bool staged = meta[2] & PRODUCE_STAGED;
+    uint32_t at = PRODUCE_META_FIXED + (staged ? PRODUCE_META_STAGED : 0);
+    if (at + sizeof(struct produce_item) <= body)
+        ((struct produce_item *)(meta + at))->topic_id = le32_make(hostile.victim_id);
+}
+
 /* Inside of its bounds, which stay; then the checksums are made right again. */
 static void mutate_inside(struct session *session)
 {
@@ -64,9 +85,8 @@ static void mutate_inside(struct session *session)
         else
             change_byte(frame + FRAME_HEADER_SIZE, body);
     }
-    if (le16_get(header->op) == OP_PRODUCE) // never to the healthy client's topic
-        ((struct produce_item *)(frame + FRAME_HEADER_SIZE + PRODUCE_META_FIXED))->topic_id =
-            le32_make(hostile.victim_id);
+    if (le16_get(header->op) == OP_PRODUCE)
+        spare_the_healthy(frame + FRAME_HEADER_SIZE, body);
     if (body - meta >= BATCH_HEADER_SIZE && dice(2))
         reseal_batch(frame + FRAME_HEADER_SIZE + meta, body - meta);
     reseal_frame(frame);

@@ -205,8 +205,32 @@ const struct sample samples[] = {
     {"CREDIT", OP_CREDIT, make_credit_sample, PE_NONE, false},
     {"UNSUBSCRIBE", OP_UNSUBSCRIBE, make_unsubscribe, PE_UNKNOWN_SUBSCRIPTION, true},
     {"OFFSETS", OP_OFFSETS, make_offsets, PE_NONE, true},
+    {"TXN_INIT", OP_TXN_INIT, make_txn_init, PE_NONE, true},
+    {"TXN_BEGIN", OP_TXN_BEGIN, make_txn_begin, PE_UNKNOWN_TRANSACTIONAL_ID, true},
+    {"TXN_OFFSETS", OP_TXN_OFFSETS, make_txn_offsets, PE_UNKNOWN_TRANSACTION, true},
+    {"TXN_PREPARE", OP_TXN_PREPARE, make_txn_prepare, PE_UNKNOWN_TRANSACTIONAL_ID, true},
+    {"TXN_COMMIT", OP_TXN_COMMIT, make_txn_commit, PE_UNKNOWN_TRANSACTIONAL_ID, true},
+    {"TXN_ABORT", OP_TXN_ABORT, make_txn_abort, PE_UNKNOWN_TRANSACTIONAL_ID, true},
+    {"TXN_LIST", OP_TXN_LIST, make_txn_list, PE_NONE, true},
+    {"TXN_DESCRIBE", OP_TXN_DESCRIBE, make_txn_describe, PE_NONE, true},
+    {"GROUP_JOIN", OP_GROUP_JOIN, make_group_join, PE_NONE, true},
+    {"GROUP_HEARTBEAT", OP_GROUP_HEARTBEAT, make_group_heartbeat, PE_UNKNOWN_MEMBER, true},
+    {"GROUP_LEAVE", OP_GROUP_LEAVE, make_group_leave, PE_UNKNOWN_MEMBER, true},
+    {"OFFSET_COMMIT", OP_OFFSET_COMMIT, make_offset_commit, PE_NONE, true},
+    {"OFFSET_FETCH", OP_OFFSET_FETCH, make_offset_fetch, PE_NONE, true},
+    {"GROUP_LIST", OP_GROUP_LIST, make_group_list, PE_NONE, true},
+    {"GROUP_DESCRIBE", OP_GROUP_DESCRIBE, make_group_describe, PE_UNKNOWN_GROUP, true},
+    {"GROUP_DELETE", OP_GROUP_DELETE, make_group_delete, PE_UNKNOWN_GROUP, true},
 };
 const uint32_t sample_count = ARRAY_COUNT(samples);
+
+const struct sample *sample_of(uint16_t op)
+{
+    uint32_t i = 0;
+    while (samples[i].op != op)
+        i++;
+    return &samples[i];
+}
 
 uint64_t victim_end(uint32_t partition)
 {

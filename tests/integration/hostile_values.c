@@ -31,15 +31,38 @@ static const struct field {
     {OP_FETCH, "item_count", 16, 4},
     {OP_SUBSCRIBE, "item_count", 16, 4},
     {OP_OFFSETS, "item_count", 0, 4},
+    {OP_TXN_INIT, "length of id", 0, 2},
+    {OP_TXN_BEGIN, "length of id", 0, 2},
+    {OP_TXN_OFFSETS, "length of group", 0, 2},
+    {OP_TXN_OFFSETS, "length of member", 6, 2},
+    {OP_TXN_OFFSETS, "length of id", 18, 2},
+    {OP_TXN_OFFSETS, "item_count", 50, 4},
+    {OP_TXN_PREPARE, "length of id", 0, 2},
+    {OP_TXN_PREPARE, "item_count", 32, 4},
+    {OP_TXN_COMMIT, "length of id", 0, 2},
+    {OP_TXN_COMMIT, "item_count", 32, 4},
+    {OP_TXN_COMMIT, "group_count", 36, 2},
+    {OP_TXN_COMMIT, "length of a group", 56, 2},
+    {OP_TXN_ABORT, "length of id", 0, 2},
+    {OP_TXN_LIST, "length of after", 4, 2},
+    {OP_GROUP_JOIN, "length of group", 0, 2},
+    {OP_GROUP_JOIN, "length of member", 6, 2},
+    {OP_GROUP_JOIN, "length of instance", 8, 2},
+    {OP_GROUP_JOIN, "topic_count", 15, 2},
+    {OP_GROUP_JOIN, "item_count", 25, 4},
+    {OP_GROUP_HEARTBEAT, "length of group", 0, 2},
+    {OP_GROUP_HEARTBEAT, "length of member", 6, 2},
+    {OP_GROUP_LEAVE, "length of group", 0, 2},
+    {OP_GROUP_LEAVE, "length of member", 6, 2},
+    {OP_OFFSET_COMMIT, "length of group", 0, 2},
+    {OP_OFFSET_COMMIT, "length of member", 7, 2},
+    {OP_OFFSET_COMMIT, "item_count", 17, 4},
+    {OP_OFFSET_FETCH, "length of group", 0, 2},
+    {OP_OFFSET_FETCH, "item_count", 7, 4},
+    {OP_GROUP_LIST, "length of after", 4, 2},
+    {OP_GROUP_DESCRIBE, "length of group", 0, 2},
+    {OP_GROUP_DELETE, "length of group", 0, 2},
 };
-
-static const struct sample *sample_of(uint16_t op)
-{
-    uint32_t i = 0;
-    while (samples[i].op != op)
-        i++;
-    return &samples[i];
-}
 
 static uint32_t field_get(const uint8_t *at, uint32_t bytes)
 {
