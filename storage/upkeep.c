@@ -89,7 +89,11 @@ uint64_t upkeep_first_file(struct store *store)
 {
     uint64_t floor_lsn = min_u64(committed_floor(store), staged_lowest(store->staged));
     uint32_t i = first_needed(store, floor_lsn);
-    return i < closed_count(store) ? wal_segment_at(store->wal, i)->number : store->open_file;
+    uint64_t first =
+        i < closed_count(store) ? wal_segment_at(store->wal, i)->number : store->open_file;
+    /* While an index's lowest place is not known it counts as 0. What an earlier checkpoint has let go stays let go all
+     * the same: recycling goes by that one, and nothing newer can lie there. */
+    return max_u64(first, store->upkeep.kept[0].number ? store->upkeep.kept[0].wal_first_file : 0);
 }
 
 uint64_t upkeep_held_lsn(struct store *store)
