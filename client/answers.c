@@ -245,6 +245,9 @@ static void drop_all(struct lane *lane, void *status)
     while ((parcel = oldest_undone(lane)) && drop(parcel, *(int *)status))
         continue;
     while (!parcel && (parcel = lane_take_older(lane, UINT64_MAX))) {
+        /* Of a transaction that was begun since it was looked whether anything is doomed: then that one is, now. */
+        if (lane->producer->txn)
+            txn_doom(lane->producer, *(int *)status);
         reports_done(parcel, *(int *)status, SLUICE_OFFSET_UNKNOWN);
         parcel = NULL;
     }
