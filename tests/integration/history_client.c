@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/checker/checker.h"
+
 #define ANSWER_S 60 // longest wait for a broker that is killed and restarted
 #define POLL_MAX 1024
 
@@ -42,13 +44,19 @@ double now_s(void)
 
 /* ---- the world ---- */
 
+void *world_share(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        fail("no memory for the world");
+    return memory;
+}
+
 struct world *world_new(const char *const *topics, uint32_t topic_count,
                         uint32_t partitions_per_topic, uint64_t event_count_max)
 {
-    struct world *world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (world == MAP_FAILED)
-        fail("no memory for the world");
+    struct world *world = world_share(sizeof(*world));
     world->history = history_new(event_count_max);
     world->topics = topics;
     world->topic_count = topic_count;
@@ -68,7 +76,7 @@ static const char *topic_of(const struct world *world, uint32_t partition)
     return world->topics[partition / world->partitions_per_topic];
 }
 
-static uint32_t number_of(const struct world *world, const char *topic, uint32_t partition)
+uint32_t number_of(const struct world *world, const char *topic, uint32_t partition)
 {
     for (uint32_t i = 0; i < world->topic_count; i++) {
         if (strcmp(world->topics[i], topic) == 0)
@@ -158,6 +166,20 @@ bool commit(struct world *world, struct sluice_producer *producer, uint64_t txn)
     return false;
 }
 
+void note_offset(struct world *world, struct sluice_producer *producer, uint32_t number,
+                 uint32_t partition, uint64_t first_sequence, uint32_t count)
+{
+    uint64_t offset;
+    must(sluice_txn_offset(producer, topic_of(world, partition),
+                           partition % world->partitions_per_topic, &offset),
+         "offset of a committed transaction");
+    if (offset == SLUICE_OFFSET_UNKNOWN)
+        return; // the answer to an earlier try was lost
+    history_add(world->history, (struct history_event){
+                                    HISTORY_ACKED, .producer = number, .partition = partition,
+                                    .sequence = first_sequence, .count = count, .offset = offset});
+}
+
 void abort_txn(struct world *world, struct sluice_producer *producer, uint64_t txn)
 {
     note_txn(world, HISTORY_ABORT_ASKED, txn);
@@ -234,8 +256,8 @@ void ask_ends(struct world *world, struct sluice_client *client, uint32_t reader
 }
 
 /* Messages of one producer one behind the other are one event. */
-static void note_messages(struct world *world, uint32_t reader,
-                          const struct sluice_message *messages, int count)
+void note_messages(struct world *world, uint32_t reader, const struct sluice_message *messages,
+                   int count)
 {
     struct history_event run = {HISTORY_NONE};
     for (int i = 0; i < count; i++) {
@@ -270,7 +292,7 @@ static void note_messages(struct world *world, uint32_t reader,
     }
 }
 
-static bool is_at(const struct world *world, uint32_t reader, const uint64_t *ends)
+bool has_read_to(const struct world *world, uint32_t reader, const uint64_t *ends)
 {
     for (uint32_t p = 0; p < world_partitions(world); p++) {
         if (atomic_load(&world->positions[reader][p]) < ends[p])
@@ -279,7 +301,7 @@ static bool is_at(const struct world *world, uint32_t reader, const uint64_t *en
     return true;
 }
 
-static void begin_reading(struct world *world, struct sluice_consumer *consumer, uint32_t reader)
+void begin_reading(struct world *world, struct sluice_consumer *consumer, uint32_t reader)
 {
     for (uint32_t p = 0; p < world_partitions(world); p++) {
         uint64_t from = atomic_load(&world->positions[reader][p]);
@@ -303,13 +325,18 @@ static void read_to_ends(struct world *world, struct sluice_client *client,
     uint64_t ends[WORLD_PARTITIONS_MAX] = {0};
     ask_ends(world, client, reader, ends);
     double last = now_s();
-    while (!is_at(world, reader, ends) && now_s() - last < 15) {
+    while (!has_read_to(world, reader, ends) && now_s() - last < 15) {
         int got = sluice_consumer_poll(consumer, messages, POLL_MAX, 500);
         must(got < 0 ? got : 0, "poll");
         note_messages(world, reader, messages, got);
         if (got > 0)
             last = now_s();
     }
+    note_done(world, reader);
+}
+
+void note_done(struct world *world, uint32_t reader)
+{
     for (uint32_t p = 0; p < world_partitions(world); p++)
         history_add(world->history,
                     (struct history_event){HISTORY_READER_DONE, .reader = reader, .partition = p});
@@ -476,4 +503,19 @@ void check_nothing_left(struct world *world)
         usleep(10000);
     }
     sluice_client_free(client);
+}
+
+bool judge_history(const struct world *world, const char *data_dir)
+{
+    char path[4096];
+    if (history_check(world->history))
+        return true;
+    snprintf(path, sizeof(path), "%s.history", data_dir);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return false;
+    history_print(world->history, file);
+    fclose(file);
+    printf("the history is in %s\n", path);
+    return false;
 }

@@ -43,6 +43,7 @@ struct world {
 /* In shared memory. */
 struct world *world_new(const char *const *topics, uint32_t topic_count,
                         uint32_t partitions_per_topic, uint64_t event_count_max);
+void *world_share(size_t bytes); // more such memory, zeros
 uint32_t world_partitions(const struct world *world);
 /* Its topics, made by a client that is gone when this returns. */
 void world_make_topics(struct world *world);
@@ -61,7 +62,10 @@ int send_one(struct world *world, struct sluice_producer *producer, uint32_t num
 
 /* Commits, asking again for up to 60 s while nobody knows; writes down what the answer proves. True: committed. */
 bool commit(struct world *world, struct sluice_producer *producer, uint64_t txn);
-/* The same for an abort. */
+/* Behind a commit: writes down where the library says that the records of a partition lie. */
+void note_offset(struct world *world, struct sluice_producer *producer, uint32_t number,
+                 uint32_t partition, uint64_t first_sequence, uint32_t count);
+/* The same as commit() for an abort. */
 void abort_txn(struct world *world, struct sluice_producer *producer, uint64_t txn);
 
 /* A new life of a producer: a transaction that it prepared in an earlier one may wait for its end. */
@@ -74,8 +78,17 @@ bool prepare(struct world *world, struct sluice_producer *producer, uint32_t num
 
 /* All partitions, from where this reader was, until the world says drain; then to the ends. One process each. */
 void read_all(struct world *world, uint32_t reader);
-/* The visible end of each partition, asked for once and written down. */
+/* The visible end of each partition, asked for once, in their order, and written down. ends (may be NULL) of those that
+ * could not be told, because the broker was being restarted, stay as they are. */
 void ask_ends(struct world *world, struct sluice_client *client, uint32_t reader, uint64_t *ends);
+
+/* The parts of read_all(), for readers that do more. */
+void begin_reading(struct world *world, struct sluice_consumer *consumer, uint32_t reader);
+void note_messages(struct world *world, uint32_t reader, const struct sluice_message *messages,
+                   int count);
+bool has_read_to(const struct world *world, uint32_t reader, const uint64_t *ends);
+void note_done(struct world *world, uint32_t reader);
+uint32_t number_of(const struct world *world, const char *topic, uint32_t partition);
 
 /* ---- processes ---- */
 
@@ -96,5 +109,8 @@ void child_check(struct child *child);
 void check_nothing_in_doubt(struct world *world);
 /* When no client has anything open: within 5 s the broker holds nothing of any transaction. */
 void check_nothing_left(struct world *world);
+
+/* Checks the history; one with anomalies is written to DATA_DIR.history. True: there are none. */
+bool judge_history(const struct world *world, const char *data_dir);
 
 #endif

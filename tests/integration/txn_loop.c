@@ -79,23 +79,12 @@ static bool send_some(struct worker *worker, uint64_t txn)
     return true;
 }
 
-/* Its records lie where the library says: that must be where readers find them. */
 static void note_offsets(struct worker *worker)
 {
-    struct world *world = worker->world;
-    for (uint32_t p = 0; p < world_partitions(world); p++) {
-        uint64_t offset;
-        if (worker->counts[p] == 0)
-            continue;
-        must(sluice_txn_offset(worker->producer, topics[p / PARTITIONS_PER_TOPIC],
-                               p % PARTITIONS_PER_TOPIC, &offset),
-             "offset of a committed transaction");
-        if (offset == SLUICE_OFFSET_UNKNOWN)
-            continue;
-        history_add(world->history,
-                    (struct history_event){HISTORY_ACKED, .producer = worker->number,
-                                           .partition = p, .sequence = worker->firsts[p],
-                                           .count = worker->counts[p], .offset = offset});
+    for (uint32_t p = 0; p < world_partitions(worker->world); p++) {
+        if (worker->counts[p] > 0)
+            note_offset(worker->world, worker->producer, worker->number, p, worker->firsts[p],
+                        worker->counts[p]);
     }
 }
 
@@ -281,26 +270,13 @@ static void parse(struct loop *loop, int argc, char **argv)
     }
 }
 
-static void keep_history(const struct loop *loop)
-{
-    char path[4096];
-    snprintf(path, sizeof(path), "%s.history", loop->broker.data_dir);
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return;
-    history_print(loop->world->history, file);
-    fclose(file);
-    printf("the history is in %s\n", path);
-}
-
 static int judge(struct loop *loop)
 {
     const struct world *world = loop->world;
     printf("%u kills of the broker, %u of clients, %" PRIu64 " commits, %" PRIu64 " acks\n",
            loop->broker_kills, loop->client_kills, atomic_load(&world->commits),
            atomic_load(&world->acks));
-    if (!history_check(world->history)) {
-        keep_history(loop);
+    if (!judge_history(world, loop->broker.data_dir)) {
         printf("FAILED: the history has anomalies\n");
         return 1;
     }
