@@ -146,6 +146,7 @@ int request_begin(struct request *request, struct sluice_client *client, enum op
     request->call.meta = malloc(meta_bytes > 0 ? meta_bytes : 1);
     if (!request->call.meta)
         return SLUICE_E_NO_MEMORY;
+    sem_init(&request->finished, 0, 0);
     list_init(&request->call.link);
     request->call.op = op;
     request->call.repeatable = true;
@@ -170,10 +171,8 @@ int request_wait(struct request *request)
                                     ? request->deadline_ns
                                     : client_deadline(client, client->request_timeout_ms);
     client_command(client, COMMAND_CALL, &request->call);
-    pthread_mutex_lock(&client->mutex);
-    while (!request->finished)
-        client_cond_wait(&client->changed, &client->mutex, UINT64_MAX);
-    pthread_mutex_unlock(&client->mutex);
+    while (sem_wait(&request->finished) != 0)
+        continue; // a signal handler ran
     if (request->status != SLUICE_OK)
         error_set("%s", request->error_text);
     return request->status;
@@ -181,6 +180,9 @@ int request_wait(struct request *request)
 
 void request_end(struct request *request)
 {
+    if (!request->call.meta)
+        return; // it never began
+    sem_destroy(&request->finished);
     free(request->call.meta);
     free(request->reply_bytes);
 }
@@ -196,11 +198,8 @@ static void request_done(struct call *call, int status, const struct frame *repl
     else if (client->connection.state != CONNECTION_UP)
         snprintf(request->error_text, sizeof(request->error_text), "%s: %s", client->server,
                  client->connection.last_error);
-    pthread_mutex_lock(&client->mutex);
     request->status = status;
-    request->finished = true;
-    pthread_cond_broadcast(&client->changed);
-    pthread_mutex_unlock(&client->mutex);
+    sem_post(&request->finished); // the request may be gone when this returns
 }
 
 static int copy_reply(struct request *request, const struct frame *reply)

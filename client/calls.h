@@ -6,6 +6,7 @@
 #ifndef SLUICE_CLIENT_CALLS_H
 #define SLUICE_CLIENT_CALLS_H
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -58,7 +59,7 @@ struct request { // built, sent and waited for by one thread
     uint8_t *reply_bytes;
     char error_text[256];
     uint64_t deadline_ns; // may be set before request_wait(); 0: the client's request timeout
-    bool finished;
+    sem_t finished;       // its own, or each answer would wake every waiter
     int status;
 };
 
