@@ -68,7 +68,8 @@ struct lanes {
 };
 
 struct topic {
-    struct topic *next; // in the bucket; constant once published
+    struct topic *next;  // in the bucket; constant once published
+    struct topic *older; // in producer->newest_topic; likewise
     char *name;
     uint32_t topic_id;
     _Atomic(struct lanes *) lanes;
@@ -106,6 +107,7 @@ struct sluice_producer {
     /* ---- any thread ---- */
     struct blocks blocks;
     _Atomic(struct topic *) buckets[TOPIC_BUCKET_COUNT];
+    _Atomic(struct topic *) newest_topic;               // all of them, by `older`: for walks
     _Atomic(struct topic *) recent[RECENT_TOPIC_COUNT]; // found by earlier sends: topics_recent()
     pthread_mutex_t topics_mutex;                       // for adding topics and lanes
     _Atomic uint32_t flushing;                          // > 0: nothing lingers
@@ -233,6 +235,12 @@ void topics_free(struct sluice_producer *producer);
  * Thread: I/O. */
 uint64_t topics_turn(struct sluice_producer *producer);
 void topics_cancel(struct sluice_producer *producer); // no reply will come through
+/* All topics: from here by `older`. Thread: any. */
+static inline struct topic *topics_newest(struct sluice_producer *producer)
+{
+    /* A3: sees the topic's members; pairs with R3 in topics.c. */
+    return atomic_load_explicit(&producer->newest_topic, memory_order_acquire);
+}
 typedef void (*topics_visit_fn)(struct lane *lane, void *context);
 void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, void *context);
 

@@ -70,13 +70,10 @@ void topics_free(struct sluice_producer *producer)
 
 void topics_each_lane(struct sluice_producer *producer, topics_visit_fn visit, void *context)
 {
-    for (uint32_t i = 0; i < TOPIC_BUCKET_COUNT; i++) {
-        struct topic *topic = atomic_load_explicit(&producer->buckets[i], memory_order_acquire);
-        for (; topic; topic = topic->next) {
-            struct lanes *lanes = atomic_load_explicit(&topic->lanes, memory_order_acquire);
-            for (uint32_t p = 0; p < lanes->count; p++)
-                visit(lanes->lane[p], context);
-        }
+    for (struct topic *topic = topics_newest(producer); topic; topic = topic->older) {
+        struct lanes *lanes = atomic_load_explicit(&topic->lanes, memory_order_acquire);
+        for (uint32_t p = 0; p < lanes->count; p++)
+            visit(lanes->lane[p], context);
     }
 }
 
@@ -243,8 +240,11 @@ static int learn(struct sluice_producer *producer, const struct msg_metadata_top
         ok = topic != NULL;
         if (topic) {
             topic->next = atomic_load(&producer->buckets[bucket]);
+            topic->older = atomic_load(&producer->newest_topic);
             /* R2: publishes the topic; pairs with the loads in find(). */
             atomic_store_explicit(&producer->buckets[bucket], topic, memory_order_release);
+            /* R3: publishes it for walks; pairs with A3 in topics_newest(). */
+            atomic_store_explicit(&producer->newest_topic, topic, memory_order_release);
         }
     }
     pthread_mutex_unlock(&producer->topics_mutex);
