@@ -165,11 +165,12 @@ uint64_t group_universe(struct groups *groups, const struct group *group,
 }
 
 /* How many of the partitions may have slots: a topic that grew may have brought the group over a limit. */
-static uint32_t slots_allowed(struct groups *groups, struct group *group, uint64_t wanted)
+static uint32_t slots_allowed(struct groups *groups, struct group *group, uint64_t wanted,
+                              uint32_t kept)
 {
     groups->slots_reserved -= group->reserved;
     uint64_t left = GROUP_SLOTS_PER_SHARD - groups->slots_reserved;
-    uint32_t allowed = (uint32_t)min_u64(wanted, min_u64(left, GROUP_ASSIGNMENT_MAX));
+    uint32_t allowed = (uint32_t)min_u64(wanted, min_u64(left, GROUP_ASSIGNMENT_MAX - kept));
     groups->slots_reserved += allowed;
     group->reserved = allowed;
     if (allowed < wanted) {
@@ -181,6 +182,40 @@ static uint32_t slots_allowed(struct groups *groups, struct group *group, uint64
     return allowed;
 }
 
+static bool has_topic(const struct groups *groups, uint32_t count, uint32_t topic_id)
+{
+    return bsearch(&topic_id, groups->topic_ids, count, sizeof(topic_id), compare_u32);
+}
+
+/* Nobody subscribes to its topic any more, but its owner has not let go: or the next one who subscribes would get it, too. */
+static bool is_kept(const struct groups *groups, uint32_t topic_count,
+                    const struct group_slot *slot)
+{
+    return slot->owner && !has_topic(groups, topic_count, slot->topic_id);
+}
+
+static uint32_t add_kept(const struct groups *groups, const struct group *group,
+                         uint32_t topic_count, struct group_slot *slots)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < group->slot_count; i++) {
+        if (!is_kept(groups, topic_count, &group->slots[i]))
+            continue;
+        if (slots)
+            slots[n] = group->slots[i];
+        n++;
+    }
+    return n;
+}
+
+static int compare_slots(const void *a, const void *b)
+{
+    const struct group_slot *x = a, *y = b;
+    uint64_t left = (uint64_t)x->topic_id << 32 | x->partition;
+    uint64_t right = (uint64_t)y->topic_id << 32 | y->partition;
+    return (left > right) - (left < right);
+}
+
 /* Every partition of every topic that a member subscribes to; those that were there keep owner and target. */
 static bool make_slots(struct groups *groups, struct group *group)
 {
@@ -188,8 +223,9 @@ static bool make_slots(struct groups *groups, struct group *group)
     uint64_t wanted = 0;
     for (uint32_t t = 0; t < topic_count; t++)
         wanted += group_topic_partitions(groups, groups->topic_ids[t]);
-    uint32_t allowed = slots_allowed(groups, group, wanted);
-    struct group_slot *slots = calloc(allowed ? allowed : 1, sizeof(*slots));
+    uint32_t kept = add_kept(groups, group, topic_count, NULL);
+    uint32_t allowed = slots_allowed(groups, group, wanted, kept);
+    struct group_slot *slots = calloc(allowed + kept + 1, sizeof(*slots));
     if (!slots)
         return false;
     for (uint32_t t = 0; t < topic_count; t++) {
@@ -200,9 +236,12 @@ static bool make_slots(struct groups *groups, struct group *group)
             slots[n] = old ? *old : (struct group_slot){.topic_id = topic_id, .partition = p};
         }
     }
+    n += add_kept(groups, group, topic_count, slots + n);
+    if (kept > 0)
+        qsort(slots, n, sizeof(*slots), compare_slots);
     free(group->slots);
     group->slots = slots;
-    group->slot_count = allowed;
+    group->slot_count = n;
     return true;
 }
 
@@ -277,20 +316,19 @@ static void grant(struct group *group, uint32_t generation)
     }
 }
 
-/* Who owns what another shall have. */
+/* Who owns what another shall have, since when. A deadline for what has come back since is void. */
 static void mark_givers(struct group *group)
 {
     LIST_EACH(node, &group->members)
-    CONTAINER_OF(node, struct group_member, link)->gives_up = false;
+    CONTAINER_OF(node, struct group_member, link)->revoked = UINT32_MAX;
     for (uint32_t i = 0; i < group->slot_count && group->pending_count > 0; i++) {
         struct group_slot *slot = &group->slots[i];
         if (slot->owner && slot->owner != slot->target)
-            slot->owner->gives_up = true;
+            slot->owner->revoked = (uint32_t)min_u64(slot->owner->revoked, slot->revoked);
     }
     LIST_EACH(node, &group->members)
     {
         struct group_member *member = CONTAINER_OF(node, struct group_member, link);
-        if (!member->gives_up)
-            member->give_up_by_ns = UINT64_MAX;
+        group_member_settle(member, member->revoked);
     }
 }

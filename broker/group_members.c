@@ -89,6 +89,7 @@ struct group_member *group_member_add(struct groups *groups, struct shard *shard
     ASSERT(instance.len <= GROUP_INSTANCE_BYTES_MAX);
     member->group = group;
     member->give_up_by_ns = UINT64_MAX;
+    member->revoked = UINT32_MAX;
     member->instance_length = (uint8_t)instance.len;
     if (instance.len > 0)
         memcpy(member->instance, instance.bytes, instance.len);

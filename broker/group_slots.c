@@ -66,14 +66,13 @@ void group_member_lets_go(struct groups *groups, struct shard *shard, struct gro
                           uint32_t generation)
 {
     struct group *group = member->group;
-    if (!member->gives_up)
+    if (member->revoked == UINT32_MAX)
         return;
     for (uint32_t i = 0; i < group->slot_count; i++) {
         struct group_slot *slot = &group->slots[i];
         if (slot->owner == member && is_pending(slot) && slot->revoked <= generation) {
             slot->owner = NULL;
             group->pending_count--;
-            member->give_up_by_ns = UINT64_MAX; // what is left was asked for later
         }
     }
     group_slots_settle(group, member);
@@ -83,18 +82,29 @@ void group_member_lets_go(struct groups *groups, struct shard *shard, struct gro
 
 void group_slots_settle(struct group *group, struct group_member *member)
 {
-    member->gives_up = false;
-    for (uint32_t i = 0; i < group->slot_count && !member->gives_up; i++)
-        member->gives_up = group->slots[i].owner == member && is_pending(&group->slots[i]);
-    if (!member->gives_up)
+    uint32_t revoked = UINT32_MAX;
+    for (uint32_t i = 0; i < group->slot_count; i++) {
+        const struct group_slot *slot = &group->slots[i];
+        if (slot->owner == member && is_pending(slot))
+            revoked = (uint32_t)min_u64(revoked, slot->revoked);
+    }
+    group_member_settle(member, revoked);
+}
+
+/* A deadline is about what it was told of; what came later has its own. */
+void group_member_settle(struct group_member *member, uint32_t revoked)
+{
+    member->revoked = revoked;
+    if (revoked > member->told)
         member->give_up_by_ns = UINT64_MAX;
 }
 
 /* Counted from here, not from the balance: who is asked rarely hears of it late. Who does not ask at all has its session. */
 void group_member_was_told(struct groups *groups, struct shard *shard, struct group_member *member)
 {
-    if (!member->gives_up || member->give_up_by_ns != UINT64_MAX)
+    if (member->revoked == UINT32_MAX || member->give_up_by_ns != UINT64_MAX)
         return;
+    member->told = le32_get(group_row(groups, member->group)->generation);
     member->give_up_by_ns = shard->now_ns + member->rebalance_ns;
     groups->sessions_ns = min_u64(groups->sessions_ns, member->give_up_by_ns);
 }

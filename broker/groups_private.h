@@ -52,17 +52,18 @@ struct group_member {
     uint64_t heard_ns;      // last sign of life
     uint64_t session_ns;    // may be silent so long
     uint64_t rebalance_ns;  // may keep so long what it shall give up
-    uint64_t give_up_by_ns; // it was told to give something up: until when; UINT64_MAX: it was not
-    uint32_t confirmed;     // highest generation that it said it has applied
-    uint32_t order;         // among the group's members, while an assignment is made
-    uint32_t *topics;       // rising, without doubles
+    uint64_t give_up_by_ns; // what it shall give up and was told of; UINT64_MAX: nothing
+    uint32_t told;          // generation with which it was told
+    uint32_t revoked;   // lowest of those with which it shall give something up; UINT32_MAX: none
+    uint32_t confirmed; // highest generation that it said it has applied
+    uint32_t order;     // among the group's members, while an assignment is made
+    uint32_t *topics;   // rising, without doubles
     struct group_item *hints; // what it held before it joined, until its first assignment
     uint32_t topic_count;
     uint32_t hint_count;
     bool is_assigned; // an assignment was made that knows of it
     bool is_away;     // static, and has left: its place is kept
     bool is_leaving;  // being removed
-    bool gives_up;    // owns something that has another target
     uint8_t instance_length;
     uint8_t id[GROUP_MEMBER_ID_BYTES];
     uint8_t instance[GROUP_INSTANCE_BYTES_MAX];
@@ -233,7 +234,8 @@ uint32_t group_member_items(const struct group_member *member, struct group_item
 void group_member_lets_go(struct groups *groups, struct shard *shard, struct group_member *member,
                           uint32_t generation);
 void group_slots_release(struct group *group); // owners that are leaving, or away: theirs is free
-void group_slots_settle(struct group *group, struct group_member *member); // sets gives_up
+void group_slots_settle(struct group *group, struct group_member *member); // sets `revoked`
+void group_member_settle(struct group_member *member, uint32_t revoked);
 /* It hears now of what it shall give up. */
 void group_member_was_told(struct groups *groups, struct shard *shard, struct group_member *member);
 bool group_has_grants(const struct group *group); // something is free that has a target

@@ -265,6 +265,52 @@ Test(group_member, the_last_member_leaves_an_empty_group_with_a_higher_generatio
     cr_assert_eq(b.generation, 3);
 }
 
+Test(group_member, a_topic_that_nobody_subscribes_to_any_more_is_given_up_before_another_gets_it)
+{
+    uint32_t other = gf_topic(f, "other", 2);
+    struct gf_member a = join_with(
+        &(struct gf_join){.assignor = GROUP_STICKY, .topics = {topic, other}, .topic_count = 2});
+    settle(&a, NULL);
+    struct gf_member again = a;
+    struct gf_join fewer = {.group = "g",
+                            .member = a.id,
+                            .topics = {topic},
+                            .topic_count = 1,
+                            .assignor = GROUP_STICKY};
+    cr_assert_eq(gf_join(f, &again, &fewer), PE_NONE); // its answer has not come yet
+    gf_wait_ms(f, 5);
+    cr_assert_eq(gf_commit_as(f, &a, other, 1, 5), PE_NONE, "it still reads");
+    struct gf_member b =
+        join_with(&(struct gf_join){.assignor = GROUP_STICKY, .topics = {other}, .topic_count = 1});
+    gf_wait_ms(f, 5);
+    cr_assert_eq(gf_heartbeat(f, &b), PE_NONE);
+    cr_assert_eq(b.item_count, 0);
+    settle(&a, &b);
+    cr_assert_eq(a.item_count, 6);
+    cr_assert_eq(b.item_count, 2);
+}
+
+Test(group_member, what_is_asked_for_later_has_its_own_time)
+{
+    struct gf_member a = join_with(
+        &(struct gf_join){.assignor = GROUP_STICKY, .session_ms = 30000, .rebalance_ms = 2000});
+    settle(&a, NULL);
+    struct gf_member b = join();
+    gf_wait_ms(f, 5);
+    struct gf_member lost = a;
+    cr_assert_eq(gf_heartbeat(f, &lost), PE_NONE); // told, and the answer is lost
+    gf_wait_ms(f, 1500);
+    cr_assert_eq(gf_leave(f, &b, true), PE_NONE); // nothing to give up any more
+    gf_wait_ms(f, 5);
+    struct gf_member c = join();
+    gf_wait_ms(f, 5);
+    cr_assert_eq(gf_heartbeat(f, &a), PE_NONE); // told of the new one
+    gf_wait_ms(f, 1500);
+    cr_assert_eq(gf_heartbeat(f, &a), PE_NONE, "2 s have passed since the first");
+    settle(&a, &c);
+    cr_assert_eq(a.item_count, 3);
+}
+
 /* ---- generations ---- */
 
 Test(group_member, a_commit_of_an_older_generation_than_was_confirmed_is_refused)

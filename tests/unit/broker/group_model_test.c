@@ -239,6 +239,16 @@ Test(group_model, seed_2)
     run(2, 2500);
 }
 
+Test(group_model, seed_13)
+{
+    run(13, 2500); // a place is taken over with fewer topics
+}
+
+Test(group_model, seed_33)
+{
+    run(33, 2500); // what was to be given up came back, and more was asked for
+}
+
 Test(group_model, seed_3)
 {
     run(3, 2500);
