@@ -271,6 +271,9 @@ static void run_command(struct sluice_client *client, const struct command *comm
     case COMMAND_TXN_DROP:
         txn_drop(command->object);
         break;
+    case COMMAND_TXN_CLEAR:
+        txn_clear(command->object);
+        break;
     case COMMAND_TXN_RENEW:
         identity_renew(command->object, false);
         identity_turn(command->object);

@@ -29,6 +29,7 @@ enum command_kind {
     COMMAND_PRODUCER_HURRY, // nothing lingers any longer
     COMMAND_LANE_READY,     // struct lane: has something to send
     COMMAND_TXN_DROP,       // struct sluice_producer: its transaction is to be aborted
+    COMMAND_TXN_CLEAR,      // likewise: a new one is about to begin
     COMMAND_TXN_RENEW,      // likewise: it needs a new epoch
     COMMAND_CONSUMER_ADD,   // struct sluice_consumer
     COMMAND_CONSUMER_REMOVE,

@@ -117,7 +117,8 @@ static void open_gate(struct sluice_producer *producer, const struct txn_identit
     txn->coordinator = reply->coordinator;
     txn->open_lsn = reply->open_lsn;
     txn->phase = TXN_OPEN;
-    atomic_store(&txn->doom, SLUICE_OK);
+    if (txn_is_doomed(producer)) // the last one was
+        txn_command(producer, COMMAND_TXN_CLEAR);
     producer_set_gate(producer, SLUICE_OK);
 }
 
@@ -227,6 +228,19 @@ int txn_wait_identity(struct sluice_producer *producer, uint64_t deadline_ns,
     }
 }
 
+void txn_command(struct sluice_producer *producer, int command)
+{
+    struct producer_txn *txn = producer->txn;
+    pthread_mutex_lock(&producer->wait_mutex);
+    uint64_t wanted = txn->command_count + 1;
+    pthread_mutex_unlock(&producer->wait_mutex);
+    client_command(producer->client, (enum command_kind)command, producer);
+    pthread_mutex_lock(&producer->wait_mutex);
+    while (txn->command_count < wanted)
+        client_cond_wait(&producer->progress, &producer->wait_mutex, UINT64_MAX);
+    pthread_mutex_unlock(&producer->wait_mutex);
+}
+
 struct msg_txn txn_name(const struct sluice_producer *producer)
 {
     const struct producer_txn *txn = producer->txn;
@@ -283,7 +297,7 @@ static int stage_offsets(struct sluice_producer *producer, struct sluice_consume
         status = SLUICE_E_TRANSACTION_ABORTED;
     if (status != SLUICE_OK && !sluice_is_retriable(status)) {
         txn_ruin(producer, status); // at once: a commit may be the next call
-        client_command(producer->client, COMMAND_TXN_DROP, producer);
+        txn_command(producer, COMMAND_TXN_DROP);
     }
     return status;
 }

@@ -64,7 +64,7 @@ struct producer_txn {
         uint64_t waiting_lsn;
         int refused; // why there is none yet; OK
     } identity;
-    uint64_t drop_count; // COMMAND_TXN_DROPs carried out
+    uint64_t command_count; // COMMAND_TXN_DROPs and _CLEARs carried out
 };
 
 /* ---- txn.c ---- */
@@ -91,6 +91,9 @@ struct msg_txn txn_name(const struct sluice_producer *producer);
 /* Sleeps before a retry. False: the deadline would pass. */
 bool txn_pause(struct sluice_producer *producer, uint32_t *attempt, uint64_t deadline_ns);
 
+/* A COMMAND_TXN_DROP or _CLEAR, and waits until it is carried out. */
+void txn_command(struct sluice_producer *producer, int command);
+
 /* ---- txn_end.c ---- */
 
 /* Drops what is pending and aborts. Returns OK, or why it is not known to be aborted. */
@@ -104,6 +107,7 @@ void txn_doom(struct sluice_producer *producer, int status); // the first status
 bool txn_ruin(struct sluice_producer *producer, int status);
 void txn_turn(struct sluice_producer *producer);
 void txn_drop(struct sluice_producer *producer);
+void txn_clear(struct sluice_producer *producer); // nothing is pending, the next one may begin
 /* A batch is acked. Returns the offset to be reported. */
 uint64_t txn_staged(struct lane *lane);
 void txn_identity_lost(struct sluice_producer *producer);

@@ -324,17 +324,9 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns)
 
 static int drop_pending(struct sluice_producer *producer, uint64_t deadline_ns)
 {
-    struct producer_txn *txn = producer->txn;
     producer_set_gate(producer, SLUICE_E_INVALID);
     topics_each_lane(producer, close_lane, NULL);
-    pthread_mutex_lock(&producer->wait_mutex);
-    uint64_t wanted = txn->drop_count + 1;
-    pthread_mutex_unlock(&producer->wait_mutex);
-    client_command(producer->client, COMMAND_TXN_DROP, producer);
-    pthread_mutex_lock(&producer->wait_mutex);
-    while (txn->drop_count < wanted)
-        client_cond_wait(&producer->progress, &producer->wait_mutex, UINT64_MAX);
-    pthread_mutex_unlock(&producer->wait_mutex);
+    txn_command(producer, COMMAND_TXN_DROP);
     return flush(producer, deadline_ns);
 }
 

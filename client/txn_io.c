@@ -4,6 +4,8 @@
 #include "client/inflight.h"
 #include "client/producer_private.h"
 
+static void carried_out(struct sluice_producer *producer);
+
 bool txn_is_doomed(const struct sluice_producer *producer)
 {
     return producer->txn && atomic_load(&producer->txn->doom) != SLUICE_OK;
@@ -36,8 +38,20 @@ void txn_drop(struct sluice_producer *producer)
 {
     txn_doom(producer, SLUICE_E_TRANSACTION_ABORTED);
     inflight_drop_all(producer, SLUICE_E_TRANSACTION_ABORTED);
+    carried_out(producer);
+}
+
+/* By the thread that drops what is doomed, so that it never drops what the next one has taken. */
+void txn_clear(struct sluice_producer *producer)
+{
+    atomic_store(&producer->txn->doom, SLUICE_OK);
+    carried_out(producer);
+}
+
+static void carried_out(struct sluice_producer *producer)
+{
     pthread_mutex_lock(&producer->wait_mutex);
-    producer->txn->drop_count++;
+    producer->txn->command_count++;
     pthread_mutex_unlock(&producer->wait_mutex);
     producer_tell_progress(producer);
 }
