@@ -71,6 +71,13 @@ static inline void list_splice_back(struct list *head, struct list *from)
     list_init(from);
 }
 
+/* Moves all nodes of `from`, in their order, before those of `head`. */
+static inline void list_splice_front(struct list *head, struct list *from)
+{
+    struct list *first = head->next;
+    list_splice_back(first == head ? head : first, from);
+}
+
 #define LIST_EACH(node, head)                                                                      \
     for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)

@@ -126,7 +126,8 @@ void txn_init_on_reply(struct shard *shard, struct request *mail)
     if (error)
         shard_reply_error(shard, request, error, "%s", "");
     else
-        list_push_front(&shard->queue, &request->link);
+        list_push_back(&shard->queue,
+                       &request->link); // in order: the later one gets the later epoch
 }
 
 static int make_room(struct shard *shard)

@@ -449,3 +449,35 @@ Test(txn, an_id_whose_epochs_are_used_up_gets_a_new_producer_id)
     cr_assert_eq(txn_begin(f, &before), PE_FENCED_PRODUCER);
     cr_assert_eq(txn_begin(f, &client), PE_NONE);
 }
+
+/* ---- several at once ---- */
+
+/* The earlier one may be of a process that is gone: were it the last, it would fence the one that took its place. */
+static void expect_epochs_in_order(struct txn_client *client)
+{
+    struct request *requests[3];
+    for (int i = 0; i < 3; i++) {
+        requests[i] = txn_init_request(f, client);
+        cr_assert_eq(mailbox_send(&f->mailbox, requests[i]), 0);
+    }
+    for (int i = 0; i < 2000; i++)
+        shf_turn(f);
+    uint16_t epochs[3];
+    for (int i = 0; i < 3; i++) {
+        cr_assert(requests[i]->is_reply);
+        cr_assert_eq(txn_init_take(f, client, requests[i]), PE_NONE);
+        epochs[i] = client->epoch;
+    }
+    cr_assert_lt(epochs[0], epochs[1]);
+    cr_assert_lt(epochs[1], epochs[2]);
+}
+
+Test(txn, who_opens_an_id_later_gets_the_later_epoch)
+{
+    struct txn_client unknown = txn_client_on(f, 1);
+    expect_epochs_in_order(&unknown); // each waits for a producer id from shard 0
+    struct txn_client client = opened(0);
+    struct txn_place places[3];
+    stage_everywhere(&client, 0, places);
+    expect_epochs_in_order(&client); // each waits for the abort of what is open
+}
