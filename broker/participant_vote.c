@@ -49,7 +49,9 @@ static enum handled on_prepare(struct shard *shard, struct request *mail)
         shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
         return HANDLED;
     }
-    uint16_t error = participants_vote(shard, &m->name, m->end, mail->text);
+    uint16_t error = PE_STAGED_MISMATCH; // of one whose JOIN came too late, and was refused
+    if (!participants_is_refused(shard->participants, row))
+        error = participants_vote(shard, &m->name, m->end, mail->text);
     if (error) {
         mail->error = error;
         shard_reply(shard, mail);
@@ -64,6 +66,7 @@ static enum handled on_prepare(struct shard *shard, struct request *mail)
     if (status)
         return shard_not_appended(shard, mail, status);
     m->lsn = view.lsn;
+    participants_prepared(shard, row);
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;
 }
@@ -84,11 +87,12 @@ static bool is_of_this_shard(const struct shard *shard, const struct txn_item *i
                               le32_get(item->partition)) == shard->id;
 }
 
-/* Partitions that were dropped meanwhile are passed over: their batches vanish, the rest commits. */
+/* Of partitions that were dropped meanwhile only the sum is compared: their batches vanish, the rest commits. */
 static uint16_t vote_on_batches(struct shard *shard, const struct disk_txn_name *name,
                                 const struct msg_txn_end *end, char text[72])
 {
     const struct staged *staged = store_staged(shard->store);
+    uint64_t dropped = 0, dropped_named = 0;
     uint16_t error = PE_NONE;
     uint32_t row;
     for (row = staged_first(staged, name); row != TABLE_ROW_NONE; row = staged_next(staged, row)) {
@@ -97,15 +101,19 @@ static uint16_t vote_on_batches(struct shard *shard, const struct disk_txn_name 
             store_partition(shard->store, le32_get(batch->topic_id), le32_get(batch->partition));
         if (partition)
             partition->vote_count++;
+        else
+            dropped++;
     }
     for (uint32_t i = 0; i < end->item_count; i++) {
         const struct txn_item *item = &end->items[i];
-        struct partition *partition = NULL;
-        if (is_of_this_shard(shard, item))
-            partition =
-                store_partition(shard->store, le32_get(item->topic_id), le32_get(item->partition));
-        if (!partition)
+        if (!is_of_this_shard(shard, item))
             continue;
+        struct partition *partition =
+            store_partition(shard->store, le32_get(item->topic_id), le32_get(item->partition));
+        if (!partition) {
+            dropped_named += le32_get(item->batch_count);
+            continue;
+        }
         if (!error && partition->vote_count != le32_get(item->batch_count)) {
             error = PE_STAGED_MISMATCH;
             snprintf(text, 72, "topic id %u partition %u: %u batches are staged, %u named",
@@ -126,6 +134,11 @@ static uint16_t vote_on_batches(struct shard *shard, const struct disk_txn_name 
                      partition->topic_id, partition->partition, partition->vote_count);
         }
         partition->vote_count = 0;
+    }
+    if (!error && dropped != dropped_named) {
+        error = PE_STAGED_MISMATCH;
+        snprintf(text, 72, "%llu batches of dropped partitions are staged, %llu named",
+                 (unsigned long long)dropped, (unsigned long long)dropped_named);
     }
     return error;
 }

@@ -35,6 +35,8 @@ static bool do_one(struct shard *shard, uint32_t row);
 static bool send_mail(struct shard *shard, uint32_t row, enum shard_mail_kind kind);
 static bool drop_refused(struct shard *shard, uint32_t row);
 static void waiters_go_on(struct shard *shard, struct participant *memory);
+static bool is_of_another(const struct disk_participant *disk, const struct participant *memory,
+                          uint64_t producer_id, uint16_t epoch);
 static void refuse_request(struct shard *shard, struct request *request, uint16_t error);
 
 struct participants *participants_new(uint32_t row_count_max)
@@ -153,6 +155,8 @@ uint16_t participants_check(struct shard *shard, const struct disk_txn_name *nam
                  shard->shard_count - 1u);
         return PE_INVALID_ARGUMENT;
     }
+    if (le64_get(name->open_lsn) == 0) // in the log this would be no transaction
+        return PE_UNKNOWN_TRANSACTION;
     if (le32_get(name->coordinator) == shard->id) {
         uint16_t error = check_coordinator_here(shard, name, producer_id, epoch, text);
         if (error)
@@ -170,12 +174,20 @@ uint16_t participants_check(struct shard *shard, const struct disk_txn_name *nam
         return PE_TRANSACTION_PREPARED;
     if (participants->memory[row].join == JOIN_REFUSED)
         return participants->memory[row].error;
-    bool is_other =
-        le64_get(disk->producer_id_plus_1) != 0 &&
-        (le64_get(disk->producer_id_plus_1) != producer_id + 1 || le16_get(disk->epoch) != epoch);
-    if (is_other)
-        snprintf(text, 72, "the transaction is another producer's, or another epoch's");
-    return is_other ? PE_FENCED_PRODUCER : PE_NONE;
+    if (!is_of_another(disk, &participants->memory[row], producer_id, epoch))
+        return PE_NONE;
+    snprintf(text, 72, "the transaction is another producer's, or another epoch's");
+    return PE_FENCED_PRODUCER;
+}
+
+/* Batches tell the log whose they are. Offsets don't, so who staged the first of them in this life of the process, and was
+ * shown to the coordinator, is remembered beside the row. */
+static bool is_of_another(const struct disk_participant *disk, const struct participant *memory,
+                          uint64_t producer_id, uint16_t epoch)
+{
+    uint64_t batches = le64_get(disk->producer_id_plus_1), joined = memory->producer_id_plus_1;
+    return (batches != 0 && (batches != producer_id + 1 || le16_get(disk->epoch) != epoch)) ||
+           (joined != 0 && (joined != producer_id + 1 || memory->epoch != epoch));
 }
 
 void participants_answer(struct shard *shard, struct request *request,
@@ -193,6 +205,8 @@ void participants_answer(struct shard *shard, struct request *request,
     request->lsn = lsn;
     request->u.staged.producer_id = producer_id;
     request->u.staged.epoch = epoch;
+    memory->producer_id_plus_1 = producer_id + 1; // as participants_check() saw to
+    memory->epoch = epoch;
     list_push_back(&memory->waiters, &request->link);
     todo_add(participants, memory);
 }
@@ -278,6 +292,8 @@ void participants_on_reply(struct shard *shard, struct request *mail)
     if (row == TABLE_ROW_NONE)
         return; // ended meanwhile, and its waiters with it
     struct participant *memory = &participants->memory[row];
+    if (is_join && memory->join == JOIN_DONE)
+        return;  // PREPARE was faster: what is here is part of what is being decided
     if (error) { // also when it is being voted on: what came too late is not part of it
         memory->join = JOIN_REFUSED;
         memory->error = error;
@@ -286,6 +302,18 @@ void participants_on_reply(struct shard *shard, struct request *mail)
         memory->join = JOIN_DONE;
         waiters_go_on(shard, memory);
     }
+}
+
+void participants_prepared(struct shard *shard, uint32_t row)
+{
+    struct participant *memory = &shard->participants->memory[row];
+    memory->join = JOIN_DONE;
+    waiters_go_on(shard, memory);
+}
+
+bool participants_is_refused(const struct participants *participants, uint32_t row)
+{
+    return participants->memory[row].join == JOIN_REFUSED;
 }
 
 static void waiters_go_on(struct shard *shard, struct participant *memory)

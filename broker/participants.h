@@ -18,7 +18,7 @@
 #include "broker/shard.h"
 #include "proto/messages_txn.h"
 
-#define PARTICIPANTS_PER_SHARD 16384u // a row of 56 bytes and 48 in memory
+#define PARTICIPANTS_PER_SHARD 16384u // a row of 48 bytes and 56 in memory
 
 struct disk_participant { // row of TABLE_PARTICIPANTS
     le64 open_lsn;        // never 0
@@ -50,8 +50,10 @@ struct participant {       // memory side of a row
     struct list todo_link; // of what participants_turn() has to do something about
     struct list waiters;   // requests that wait for the join
     enum join_state join;
-    bool must_ask;  // after a restart: how did it end?
-    uint16_t error; // JOIN_REFUSED: what the waiters are told
+    bool must_ask;               // after a restart: how did it end?
+    uint16_t error;              // JOIN_REFUSED: what the waiters are told
+    uint16_t epoch;              // of the next
+    uint64_t producer_id_plus_1; // that the coordinator was, or will be, asked about; 0: none yet
 };
 
 struct participants;
@@ -87,6 +89,10 @@ uint16_t participants_vote(struct shard *shard, const struct disk_txn_name *name
 void participants_fill_results(struct shard *shard, const struct disk_txn_name *name,
                                const struct msg_txn_end *end, struct txn_result_item *results);
 
+/* PREPARE was logged: the coordinator, who asked for it, knows of us, whatever becomes of a JOIN that is under way. */
+void participants_prepared(struct shard *shard, uint32_t row);
+/* Its JOIN was refused, and what is staged will be dropped as soon as the log has room. */
+bool participants_is_refused(const struct participants *participants, uint32_t row);
 /* Logs ABORT; who waits for the join is told `error`. 0, or FULL: nothing happened. */
 MUST_USE int participants_abort(struct shard *shard, uint32_t row, uint16_t error,
                                 struct wal_view *view);

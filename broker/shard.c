@@ -416,7 +416,7 @@ void shard_drain(struct shard *shard)
 bool shard_is_drained(const struct shard *shard)
 {
     return list_is_empty(&shard->queue) && list_is_empty(&shard->waiting) &&
-           txn_jobs_count(shard->txn_jobs) == 0 && groups_are_idle(shard->groups);
+           txn_jobs_are_idle(shard->txn_jobs) && groups_are_idle(shard->groups);
 }
 
 int shard_close(struct shard *shard, uint64_t deadline_ns)

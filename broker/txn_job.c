@@ -55,6 +55,7 @@ static int end(struct shard *shard, struct txn_job *job);
 static void finish(struct shard *shard, struct txn_job *job);
 static int resume_more(struct shard *shard);
 static int expire(struct shard *shard);
+static int wake_waiting(struct shard *shard);
 
 struct txn_jobs *txn_jobs_new(void)
 {
@@ -93,14 +94,14 @@ bool txn_jobs_is_full(const struct txn_jobs *jobs)
     return list_is_empty(&jobs->free);
 }
 
-uint32_t txn_jobs_count(const struct txn_jobs *jobs)
-{
-    return jobs->active_count;
-}
-
 enum txn_goal txn_job_goal(const struct txn_job *job)
 {
     return job->goal;
+}
+
+bool txn_jobs_are_idle(const struct txn_jobs *jobs)
+{
+    return jobs->active_count == 0 && list_is_empty(&jobs->waiting);
 }
 
 void txn_jobs_wait(struct txn_jobs *jobs, struct request *request)
@@ -201,7 +202,8 @@ int txn_jobs_turn(struct shard *shard)
         work += resume_more(shard);
     LIST_EACH(link, &jobs->active)
     work += advance(shard, CONTAINER_OF(link, struct txn_job, link));
-    return work + expire(shard);
+    work += expire(shard);
+    return work + wake_waiting(shard);
 }
 
 uint64_t txn_jobs_deadline_ns(const struct shard *shard)
@@ -398,7 +400,7 @@ static int end(struct shard *shard, struct txn_job *job)
     return 1;
 }
 
-/* The row is free for what waited: a TXN_INIT, a request that found no job. Both go through their handlers again. */
+/* The row is free for who waits for it: a TXN_INIT, which goes through its handler again. */
 static void finish(struct shard *shard, struct txn_job *job)
 {
     struct txn_jobs *jobs = shard->txn_jobs;
@@ -407,11 +409,22 @@ static void finish(struct shard *shard, struct txn_job *job)
     list_remove(&job->link);
     list_push_front(&jobs->free, &job->link);
     jobs->active_count--;
-    for (struct list *init; (init = list_pop_front(&memory->inits));)
-        list_push_front(&shard->queue, init); // before who would open the next one
-    struct list *link = list_pop_front(&jobs->waiting);
-    if (link)
+    list_splice_front(&shard->queue, &memory->inits); // before who would open the next one
+}
+
+/* As many as there are jobs free now. Who is handled again may find that it needs none, or that another one was faster: so
+ * none of them counts on the one before it. */
+static int wake_waiting(struct shard *shard)
+{
+    struct txn_jobs *jobs = shard->txn_jobs;
+    int woken = 0;
+    for (uint32_t i = jobs->active_count; i < TXN_JOBS_MAX; i++, woken++) {
+        struct list *link = list_pop_front(&jobs->waiting);
+        if (!link)
+            break;
         list_push_back(&shard->queue, link);
+    }
+    return woken;
 }
 
 /* ---- deadlines ---- */

@@ -26,7 +26,6 @@ void txn_jobs_free(struct txn_jobs *jobs);
 size_t txn_jobs_bytes(void);
 
 bool txn_jobs_is_full(const struct txn_jobs *jobs);
-uint32_t txn_jobs_count(const struct txn_jobs *jobs);
 
 struct txn_wish {
     enum txn_goal goal;
@@ -42,6 +41,8 @@ void txn_job_attach(struct shard *shard, uint32_t row, struct request *request);
 enum txn_goal txn_job_goal(const struct txn_job *job);
 /* No job is free: the request is handled again when one is. */
 void txn_jobs_wait(struct txn_jobs *jobs, struct request *request);
+/* Nothing is being ended, and nobody waits to end something. */
+bool txn_jobs_are_idle(const struct txn_jobs *jobs);
 
 /* After recovery: decided transactions go on being told, deadlines run again. */
 void txn_jobs_resume(struct shard *shard);
