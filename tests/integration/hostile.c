@@ -48,6 +48,12 @@ static const struct attack {
     {"peers that never read", attack_zero_window},
     {"peers that send a byte now and then", attack_slow},
     {"fetches that wait", attack_waiting},
+    {"transactions: ends that are refused", attack_txn_ends},
+    {"transactions: batches under other names", attack_txn_staging},
+    {"transactions: two ends at once", attack_txn_races},
+    {"transactions: two thousand abandoned", attack_txn_abandoned},
+    {"transactions: resets", attack_txn_resets},
+    {"transactions: huge ends", attack_txn_huge},
 };
 
 void fail(const char *format, ...)
