@@ -6,16 +6,20 @@
  * hands it the input as what came from the broker, in pieces of any size. When the client gives up
  * the connection the next one gets the rest.
  *
- * The input is a list of frames, each: operation, flags, correlation (255: the subscription's),
- * length of the meta, length of the data (2 bytes each, 8 bits of them kept), then both. Frames get
- * a right checksum, or nothing would come through to be tested. */
+ * Beside the producer and the consumer there are a member of a group, whose heartbeats are the
+ * input's to answer, and a transactional producer, whose commits are.
+ *
+ * The input is a list of frames, each: operation, flags, correlation (255: the subscription's, 254:
+ * the last heartbeat's, 253: the last TXN_COMMIT's), length of the meta, length of the data (2 bytes
+ * each, 8 bits of them kept), then both. Frames get a right checksum, or nothing would come through
+ * to be tested. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "client/client_private.h"
 #include "client/consumer_private.h"
-#include "proto/messages.h"
+#include "proto/messages_group.h"
 
 #define OPS_MAX 16
 #define FAKE_FD 1000000
@@ -31,8 +35,8 @@ struct fake_io {
     uint8_t stream[STREAM_BYTES];   // to the client
     uint32_t stream_at, stream_end;
     uint32_t published;
-    uint64_t subscription;
-    const uint8_t *input; // NULL: not yet
+    uint64_t subscription, heartbeat, commit; // correlations
+    const uint8_t *input;                     // NULL: not yet
     size_t input_left;
     uint32_t piece;
 };
@@ -96,11 +100,37 @@ static void wait_until_fed(struct fake_io *fake)
     pthread_mutex_unlock(&fake->mutex);
 }
 
+static struct sluice_consumer *join_group(struct sluice_client *client)
+{
+    static const char *const topics[] = {"t"};
+    struct sluice_consumer *member;
+    struct sluice_consumer_options options = {.size = sizeof(options), .group = "g"};
+    ASSERT(sluice_consumer_new(client, &options, &member) == SLUICE_OK);
+    ASSERT(sluice_consumer_join(member, topics, 1) == SLUICE_OK);
+    return member;
+}
+
+static struct sluice_producer *begin_transaction(struct sluice_client *client)
+{
+    struct sluice_producer *producer;
+    struct sluice_producer_options options = {.size = sizeof(options),
+                                              .batch_bytes = 1024,
+                                              .buffer_bytes = 65536,
+                                              .transactional_id = "x"};
+    struct sluice_record record = {.topic = "t", .value = "v", .value_len = 1};
+    ASSERT(sluice_producer_new(client, &options, &producer) == SLUICE_OK);
+    ASSERT(sluice_txn_begin(producer) == SLUICE_OK);
+    ASSERT(sluice_producer_send(producer, &record) == SLUICE_OK);
+    return producer;
+}
+
 static void use(struct sluice_client *client, const uint8_t *data, size_t size)
 {
     struct fake_io *fake = current;
     struct sluice_producer *producer;
     struct sluice_consumer *consumer;
+    struct sluice_producer *transactional = begin_transaction(client);
+    struct sluice_consumer *member = join_group(client);
     struct sluice_producer_options producer_options = {.size = sizeof(producer_options),
                                                        .batch_bytes = 1024,
                                                        .buffer_bytes = 65536,
@@ -117,18 +147,25 @@ static void use(struct sluice_client *client, const uint8_t *data, size_t size)
     ASSERT(sluice_consumer_subscribe(consumer, "t", SLUICE_PARTITION_ANY, SLUICE_START_BEGINNING,
                                      0) == SLUICE_OK);
     pthread_mutex_lock(&fake->mutex);
-    while (fake->published < 8 || fake->subscription == 0)
+    while (fake->published < 9 || fake->subscription == 0)
         pthread_cond_wait(&fake->woken, &fake->mutex);
     fake->piece = 1 + (size > 0 ? data[0] % 61 : 0);
     fake->input = data;
     fake->input_left = size;
     pthread_mutex_unlock(&fake->mutex);
     fake_wake(&fake->io, NULL);
+    struct sluice_message messages[8];
+    sluice_txn_commit(transactional, 1);
+    sluice_consumer_poll(member, messages, 8, 0);
     wait_until_fed(fake);
 
-    struct sluice_message messages[8];
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 20; i++) {
         sluice_consumer_poll(consumer, messages, 8, 0);
+        sluice_consumer_poll(member, messages, 8, 0);
+    }
+    sluice_txn_commit(transactional, 1);
+    sluice_consumer_free(member);
+    sluice_producer_free(transactional);
     sluice_consumer_free(consumer);
     sluice_producer_free(producer);
     sluice_client_free(client);
@@ -291,6 +328,25 @@ static void write_offsets(struct writer *w, const struct frame *frame)
     }
 }
 
+/* Nothing is committed, and everything may be. */
+static void write_committed(struct writer *w, const struct frame *frame)
+{
+    struct msg_offset_fetch fetch;
+    struct msg_offset_commit commit;
+    bool is_fetch = frame->op == OP_OFFSET_FETCH;
+    ASSERT((is_fetch ? read_offset_fetch(frame, &fetch) : read_offset_commit(frame, &commit)) ==
+           PE_NONE);
+    uint32_t count = is_fetch ? fetch.item_count : commit.item_count;
+    write_offset_results_begin(w, count);
+    for (uint32_t i = 0; i < count && is_fetch; i++)
+        write_offset_result(w, le32_get(fetch.items[i].topic_id),
+                            le32_get(fetch.items[i].partition), PE_NONE, UINT64_MAX);
+    for (uint32_t i = 0; i < count && !is_fetch; i++)
+        write_offset_result(w, le32_get(commit.items[i].topic_id),
+                            le32_get(commit.items[i].partition), PE_NONE,
+                            le64_get(commit.items[i].offset));
+}
+
 static void answer(struct fake_io *fake, const struct frame *frame)
 {
     uint8_t meta[4096];
@@ -315,10 +371,33 @@ static void answer(struct fake_io *fake, const struct frame *frame)
     case OP_PRODUCER_INIT:
         write_producer_init_reply(&w, &identity);
         break;
+    case OP_TXN_INIT:
+        write_txn_init_reply(&w, &(struct msg_txn_init_reply){.producer_id = 10});
+        break;
+    case OP_TXN_BEGIN:
+        write_txn_begin_reply(&w, &(struct msg_txn_begin_reply){.open_lsn = 4096});
+        break;
+    case OP_GROUP_JOIN:
+        write_group_assignment_begin(&w,
+                                     &(struct msg_group_assignment){.member = slice_of_text("m"),
+                                                                    .session_timeout_ms = 60000});
+        break;
+    case OP_OFFSET_FETCH:
+    case OP_OFFSET_COMMIT:
+        write_committed(&w, frame);
+        break;
+    case OP_GROUP_HEARTBEAT:
+        fake->heartbeat = frame->correlation;
+        return;
+    case OP_TXN_COMMIT:
+        fake->commit = frame->correlation;
+        return;
     case OP_SUBSCRIBE:
         fake->subscription = frame->correlation;
         break;
     case OP_UNSUBSCRIBE:
+    case OP_TXN_ABORT:
+    case OP_GROUP_LEAVE:
         break;
     case OP_PRODUCE:
         fake->published++;
@@ -363,6 +442,9 @@ static void add_input_frame(struct fake_io *fake)
     uint8_t flags = allowed[head[1] % 4];
     if (head[1] == FRAME_REPLY + FRAME_ERROR || head[1] == FRAME_PUSH)
         flags = head[1];
-    uint64_t correlation = head[2] == 255 ? fake->subscription : head[2];
+    uint64_t correlation = head[2] == 255   ? fake->subscription
+                           : head[2] == 254 ? fake->heartbeat
+                           : head[2] == 253 ? fake->commit
+                                            : head[2];
     send_to_client(fake, head[0], flags, correlation, &w, data_bytes);
 }
