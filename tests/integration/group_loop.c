@@ -253,6 +253,7 @@ static bool judge(const char *phase, bool exactly_once)
            phase, is_well ? "well" : "BAD", (unsigned long long)sent, (unsigned long long)missing,
            (unsigned long long)again, atomic_load(&shared->rebalances),
            atomic_load(&shared->has_gone_back) ? ", AN OFFSET WENT BACK" : "");
+    fflush(stdout); // or each child that is forked from now on has these words, too
     return is_well;
 }
 

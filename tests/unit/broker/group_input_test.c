@@ -234,3 +234,50 @@ Test(group_input, a_shard_has_a_limit_of_groups)
     cr_assert_eq(listed, GROUPS_PER_SHARD);
     gf_replay_is_equal(f);
 }
+
+/* ---- the log has no room ---- */
+
+/* Entries without a turn in between, until the log takes no more. */
+static void fill_log(struct shard *shard)
+{
+    static struct offset_item items[GROUP_COMMIT_ITEMS_MAX];
+    struct msg_txn_offsets m = {
+        .group = gf_slice("filler"), .item_count = GROUP_COMMIT_ITEMS_MAX, .items = items};
+    int status = 0;
+    for (uint32_t i = 0; i < GROUP_COMMIT_ITEMS_MAX; i++)
+        items[i] = (struct offset_item){le32_make(77), le32_make(i), le64_make(1)};
+    for (int i = 0; i < 2000 && status == 0; i++)
+        status = group_offsets_log(shard, NULL, &m, 0);
+    cr_assert_eq(status, E_FULL);
+}
+
+Test(group_input, a_full_log_makes_requests_wait_and_nothing_is_lost)
+{
+    struct shard *shard = &f->shards[gf_shard(f, "g")];
+    struct gf_join join = {.group = "g", .topics = {topic}, .topic_count = 1};
+    struct gf_member a, *members[] = {&a};
+    uint64_t stands;
+    cr_assert_eq(gf_join(f, &a, &join), PE_NONE); // so that the topic is known
+    gf_settle(f, members, 1);
+    cr_assert_eq(gf_leave(f, &a, true), PE_NONE);
+    fill_log(shard);
+    cr_assert_eq(gf_commit_plain(f, "g", topic, 1, 10, 0, &stands), PE_NONE);
+    cr_assert_eq(stands, 10);
+    fill_log(shard);
+    cr_assert_eq(gf_delete(f, "g"), PE_NONE);
+    fill_log(shard);
+    cr_assert_eq(gf_join(f, &a, &join), PE_NONE);
+    cr_assert_geq(counter_get(&shard->counters.blocked_total), 3);
+    /* What the turn wants to log waits, too. */
+    struct group *group = group_find(shard->groups, gf_slice("g"));
+    cr_assert(list_is_linked(&group->due_link));
+    group->due_ns = 0;
+    fill_log(shard);
+    shf_turn(f);
+    cr_assert_gt(shard->groups->blocked_ns, 0);
+    cr_assert_eq(gf_heartbeat(f, &a), PE_NONE);
+    gf_settle(f, members, 1);
+    cr_assert_eq(a.item_count, 4);
+    cr_assert_eq(gf_fetch(f, "g", topic, 1, NULL), UINT64_MAX);
+    gf_replay_is_equal(f);
+}
