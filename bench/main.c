@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/claim.h"
 #include "bench/consume.h"
 #include "bench/limits.h"
 #include "bench/publish.h"
+#include "bench/transactions.h"
 
 struct command {
     const char *name;
@@ -22,6 +24,10 @@ static const struct command commands[] = {
      "the bare limits of this machine: loopback socket, log, both in a pipeline"},
     {"publish", BENCH_PUBLISH, publish_main, "durable publishing: rate, and latency of acks"},
     {"consume", BENCH_CONSUME, consume_main, "reading a topic: rate"},
+    {"transactions", BENCH_TRANSACTIONS, transactions_main,
+     "commits a second, and latency of a commit"},
+    {"claim", BENCH_CLAIM, claim_main,
+     "claim open-transaction: does one that is held open delay others?"},
 };
 
 static int help(FILE *file);
@@ -64,7 +70,7 @@ static int help(FILE *file)
 {
     fprintf(file, "usage: sluice-bench COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
-        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
+        fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].summary);
     fprintf(file, "\nsluice-bench COMMAND --help names the options\n");
     return 0;
 }

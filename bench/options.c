@@ -13,7 +13,7 @@
 
 #include "base/units.h"
 
-#define ALL (BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME)
+#define ALL (BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
 enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, CPUS, DRIVER };
 
@@ -36,13 +36,16 @@ static const struct option_row rows[] = {
     {"topic", TEXT, ALL, AT(topic), 0, 0, "T", "default bench; made if missing"},
     {"partitions", COUNT, ALL, AT(partition_count), 1, 16384, "N",
      "of the topic when it is made; default 1"},
-    {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B", "bytes of a value; default 1KiB"},
+    {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B",
+     "bytes of a value; default 1KiB (transactions, claim: 100)"},
     {"batch-size", SIZE, ALL, AT(batch_bytes), KIB, 4 * MIB, "B", "default 256KiB"},
     {"producers", COUNT, ALL, AT(producer_count), 1, 1024, "N",
-     "threads, each with a producer of its own; default 1"},
+     "threads, each with a producer of its own; default 1 (claim: 8)"},
     {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
      "records per second of all producers together: latency then counts from the\n"
-     "                       time a record was due; default max"},
+     "                       time a record was due; default max. transactions, claim: "
+     "transactions\n"
+     "                       per second (claim: default 1000)"},
     {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
      "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
     {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",
@@ -52,8 +55,8 @@ static const struct option_row rows[] = {
      "                       file system; files made there are removed (limits: default .)"},
     {"output", TEXT, ALL, AT(output_path), 0, 0, "FILE.json",
      "results as JSON; - is standard output"},
-    {"clients", COUNT, BENCH_PUBLISH, AT(client_count), 1, 256, "N",
-     "connections that the producers share; default 1"},
+    {"clients", COUNT, BENCH_PUBLISH | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(client_count), 1, 256,
+     "N", "connections that the producers share; default 1"},
     {"compression", COMPRESSION, BENCH_PUBLISH, AT(compression_lz4), 0, 0, "none|lz4",
      "default none"},
     {"compressible", FLAG, BENCH_PUBLISH, AT(compressible), 0, 0, NULL,
@@ -69,7 +72,11 @@ static const struct option_row rows[] = {
      "                       --not-idempotent"},
     {"not-idempotent", FLAG, BENCH_PUBLISH, AT(not_idempotent), 0, 0, NULL,
      "without producer ids and sequence numbers: a retry may store twice"},
-    {"buffer", SIZE, BENCH_PUBLISH, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
+    {"records", COUNT, BENCH_TRANSACTIONS, AT(records_each), 1, 100000, "N",
+     "of a transaction, to one partition after the other; default 1"},
+    {"aborts", COUNT, BENCH_TRANSACTIONS, AT(abort_percent), 0, 100, "P",
+     "percent of the transactions that are aborted; default 0"},
+    {"buffer", SIZE, BENCH_PUBLISH | BENCH_TRANSACTIONS, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
      "records not yet acked, of a producer; default the library's"},
     {"linger-us", COUNT, BENCH_PUBLISH, AT(linger_us), 0, 10000000, "N",
      "how long a batch may wait to fill; default 0"},
@@ -79,12 +86,12 @@ static const struct option_row rows[] = {
      "publish: stamp each record; consume: check stamps and contents"},
     {"from", FROM, BENCH_CONSUME, AT(from_end), 0, 0, "beginning|end",
      "default beginning, and stop at the end found there; end: for --duration"},
-    {"cpus", CPUS, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(cpu_receive), 0, 1023,
-     "R,S|any", "processors of the bare limits: receiver and disk, sender; default 0,1"},
-    {"wal-set", SIZE, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(wal_set_bytes), 128 * MIB,
-     1024 * GIB, "B", "recycled files of the bare log; default 1GiB"},
-    {"connections", COUNT, BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME, AT(connection_count), 1,
-     16, "N", "of the bare socket and pipeline; default 1"},
+    {"cpus", CPUS, ALL, AT(cpu_receive), 0, 1023, "R,S|any",
+     "processors of the bare limits: receiver and disk, sender; default 0,1"},
+    {"wal-set", SIZE, ALL, AT(wal_set_bytes), 128 * MIB, 1024 * GIB, "B",
+     "recycled files of the bare log; default 1GiB"},
+    {"connections", COUNT, ALL, AT(connection_count), 1, 16, "N",
+     "of the bare socket and pipeline; default 1"},
 };
 
 static void set_defaults(struct bench_options *options, const char *name);
@@ -111,6 +118,8 @@ int options_parse(struct bench_options *options, int argc, char **argv)
             return usage(options, "unknown option, or its value is missing: %s", argv[optind - 1]);
         result = parse_option(options, &rows[found - 1000]);
     }
+    if (result == OPTIONS_OK && options->command == BENCH_CLAIM && optind < argc)
+        options->claim = argv[optind++];
     if (result == OPTIONS_OK && optind < argc)
         return usage(options, "unexpected word: %s", argv[optind]);
     return result == OPTIONS_OK ? check(options) : result;
@@ -131,16 +140,19 @@ void options_help(enum bench_command command)
 static void set_defaults(struct bench_options *options, const char *name)
 {
     bool limits = options->command == BENCH_LIMITS, consume = options->command == BENCH_CONSUME;
+    bool claim = options->command == BENCH_CLAIM;
+    bool commits = claim || options->command == BENCH_TRANSACTIONS;
     *options = (struct bench_options){
         .command = options->command,
         .command_name = name,
         .driver = "sluice",
         .topic = "bench",
         .limits_dir = limits ? "." : NULL,
-        .record_bytes = KIB,
+        .record_bytes = commits ? 100 : KIB,
         .batch_bytes = 256 * KIB,
-        .producer_count = 1,
+        .producer_count = claim ? 8 : 1,
         .client_count = 1,
+        .records_each = 1,
         .send_many = 1,
         .duration_ns = limits    ? 2 * NS_PER_S
                        : consume ? 0
@@ -251,6 +263,12 @@ static int parse_option(struct bench_options *options, const struct option_row *
 
 static int check(struct bench_options *options)
 {
+    if (options->command == BENCH_CLAIM &&
+        (!options->claim || strcmp(options->claim, "open-transaction") != 0))
+        return usage(options, "claim %s: allowed open-transaction",
+                     options->claim ? options->claim : "(none)");
+    if (options->command == BENCH_CLAIM && options->record_bytes < 8)
+        return usage(options, "--record-size: a claim's values carry the time, 8 bytes or more");
     if (options->lone && options->producer_count > 1)
         return usage(options, "--lone: one record at a time has one producer, not %u",
                      options->producer_count);
@@ -264,6 +282,8 @@ static int check(struct bench_options *options)
         return usage(options, "--send-many: not with --lone, --verify or a --rate");
     if (options->command == BENCH_PUBLISH && options->verify && options->record_bytes < 32)
         return usage(options, "--verify: the stamp needs --record-size 32 or more");
+    if (options->command == BENCH_CLAIM && options->rate == 0)
+        options->rate = 1000; // it is about latency, at a rate that leaves room
     if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)
         options->duration_ns = 10 * NS_PER_S;
     return OPTIONS_OK;

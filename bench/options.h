@@ -12,11 +12,18 @@
 
 #define CPU_ANY (-1)
 
-enum bench_command { BENCH_LIMITS = 1, BENCH_PUBLISH = 2, BENCH_CONSUME = 4 };
+enum bench_command {
+    BENCH_LIMITS = 1,
+    BENCH_PUBLISH = 2,
+    BENCH_CONSUME = 4,
+    BENCH_TRANSACTIONS = 8,
+    BENCH_CLAIM = 16,
+};
 
 struct bench_options {
     enum bench_command command;
     const char *command_name;
+    const char *claim; // its name; NULL: another command
 
     /* ---- where ---- */
     const char *server; // NULL: the library's default
@@ -39,6 +46,8 @@ struct bench_options {
     uint32_t linger_us;
     uint32_t sample_stride; // time every n-th record; 0: chosen by the command
     uint32_t send_many;     // records handed over in one call
+    uint32_t records_each;  // of a transaction
+    uint32_t abort_percent; // of transactions
     bool compression_lz4;
     bool compressible;
     bool not_idempotent;
@@ -58,7 +67,7 @@ struct bench_options {
 
 enum options_result { OPTIONS_OK = 0, OPTIONS_HELP = 1, OPTIONS_USAGE = 2 };
 
-/* Fills options from argv, whose first word is the command's name. Returns 0; OPTIONS_HELP when
+/* Fills options from argv, whose first word is the command's name; of a claim, one more is its name. Returns 0; OPTIONS_HELP when
  * --help is among them (nothing is printed); OPTIONS_USAGE after a message on standard error. */
 MUST_USE int options_parse(struct bench_options *options, int argc, char **argv);
 

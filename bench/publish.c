@@ -20,8 +20,6 @@
 static int measure_around(struct report *report);
 static int measure(struct report *report);
 static int run_load(struct session *session, struct load *load, struct report *report);
-static void check_growth(struct session *session, const uint64_t *ends_before, uint64_t acked,
-                         struct report *report);
 
 int publish_main(struct bench_options *options)
 {
@@ -68,7 +66,7 @@ static int measure(struct report *report)
     struct load *load = NULL;
     if (ends && session_ends(&session, ends) == 0 && (load = load_new(&session)) != NULL &&
         run_load(&session, load, report) == 0) {
-        check_growth(&session, ends, load_totals(load).acked, report);
+        session_check_growth(&session, ends, load_totals(load).acked, report);
         status = 0;
         if (report->records == 0)
             anomaly(report, "nothing was acked in the measured time");
@@ -109,24 +107,4 @@ static int run_load(struct session *session, struct load *load, struct report *r
         anomaly(report, "the broker waited %.0f times for a prepared log file",
                 report->broker.waits_for_spare.value);
     return 0;
-}
-
-/* Nothing lost, nothing twice; valid as long as nobody else publishes to the topic. */
-static void check_growth(struct session *session, const uint64_t *ends_before, uint64_t acked,
-                         struct report *report)
-{
-    uint64_t grown = 0;
-    uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
-    if (!ends || session_ends(session, ends)) {
-        anomaly(report, "the ends of the topic could not be read after the run");
-        free(ends);
-        return;
-    }
-    for (uint32_t i = 0; i < session->partition_count; i++)
-        grown += ends[i] - ends_before[i];
-    if (grown != acked)
-        anomaly(report,
-                "%llu records were acked, but the topic grew by %llu (is anybody else publishing?)",
-                (unsigned long long)acked, (unsigned long long)grown);
-    free(ends);
 }

@@ -13,6 +13,8 @@ static const char *const quantile_names[] = {"p50", "p90", "p99", "p99_9", "p99_
 
 static void print_load(struct report *report);
 static void print_latency(struct report *report);
+static void print_transactions(const struct report *report);
+static void print_claim(const struct claim_figures *claim);
 static void print_limits(struct report *report);
 static void print_broker(struct report *report);
 static void json_number(FILE *file, const char *key, struct figure figure, bool last);
@@ -20,8 +22,11 @@ static void json_text(FILE *file, const char *text);
 static void json_load(struct report *report, FILE *file);
 static void json_latency(struct report *report, FILE *file);
 static void json_groups(struct report *report, FILE *file);
+static void json_transactions(const struct report *report, FILE *file);
+static void json_claim(const struct claim_figures *claim, FILE *file);
 static void json_settings(const struct report *report, FILE *file);
 static void json_anomalies(const struct anomalies *anomalies, FILE *file);
+static const char *word(bool value);
 
 void anomaly(struct report *report, const char *format, ...)
 {
@@ -48,7 +53,9 @@ int report_print(struct report *report)
     if (path && strcmp(path, "-") == 0)
         return 0;
     print_load(report);
+    print_transactions(report);
     print_latency(report);
+    print_claim(&report->claim);
     print_limits(report);
     print_broker(report);
     for (uint32_t i = 0; i < min_u64(report->anomalies.count, ANOMALIES_MAX); i++)
@@ -107,6 +114,35 @@ static void print_latency(struct report *report)
            (unsigned long long)histogram_count(report->latency_ns));
 }
 
+static void print_transactions(const struct report *report)
+{
+    const struct transactions_figures *transactions = &report->transactions;
+    if (transactions->commits.known)
+        printf("commits     %.0f/s   %.0f in all, %.0f aborts\n", transactions->commits_per_s.value,
+               transactions->commits.value, transactions->aborts.value);
+}
+
+static void print_claim(const struct claim_figures *claim)
+{
+    if (!claim->known)
+        return;
+    printf("claim       %s: %s\n", claim->name, claim->holds ? "holds" : "DOES NOT HOLD");
+    printf(
+        "others      commit p99 %.1f us without, %.1f us with (%+.1f %%)   begin to consumer p99 "
+        "%.1f us without, %.1f us with (%+.1f %%)\n",
+        claim->commit_p99_without_us, claim->commit_p99_with_us, claim->commit_change_percent,
+        claim->delivery_p99_without_us, claim->delivery_p99_with_us,
+        claim->delivery_change_percent);
+    printf(
+        "aborts      %llu; committed %llu records, received %llu; %llu bytes of committed batches, "
+        "%llu sent; gaps %llu, lag %llu\n",
+        (unsigned long long)claim->aborts, (unsigned long long)claim->committed_records,
+        (unsigned long long)claim->received_records,
+        (unsigned long long)claim->committed_batch_bytes,
+        (unsigned long long)claim->received_batch_bytes, (unsigned long long)claim->gaps,
+        (unsigned long long)claim->lag);
+}
+
 static void print_limits(struct report *report)
 {
     const struct limits_figures *limits = &report->limits;
@@ -153,6 +189,8 @@ void report_json(struct report *report, FILE *file)
     json_load(report, file);
     json_latency(report, file);
     json_groups(report, file);
+    json_transactions(report, file);
+    json_claim(&report->claim, file);
     json_settings(report, file);
     json_anomalies(&report->anomalies, file);
     fprintf(file, "}\n");
@@ -206,6 +244,43 @@ static void json_groups(struct report *report, FILE *file)
     fprintf(file, "},\n ");
 }
 
+static void json_transactions(const struct report *report, FILE *file)
+{
+    const struct transactions_figures *transactions = &report->transactions;
+    fprintf(file, "\"transactions\": {");
+    json_number(file, "commits", transactions->commits, false);
+    json_number(file, "commits_per_s", transactions->commits_per_s, false);
+    json_number(file, "aborts", transactions->aborts, true);
+    fprintf(file, "},\n ");
+}
+
+static void json_claim(const struct claim_figures *claim, FILE *file)
+{
+    if (!claim->known) {
+        fprintf(file, "\"claim\": null,\n ");
+        return;
+    }
+    fprintf(file, "\"claim\": {\"name\": ");
+    json_text(file, claim->name);
+    fprintf(file,
+            ", \"holds\": %s, \"commit_p99_without_us\": %.6g, \"commit_p99_with_us\": %.6g, "
+            "\"commit_change_percent\": %.3g, \"delivery_p99_without_us\": %.6g, "
+            "\"delivery_p99_with_us\": %.6g, \"delivery_change_percent\": %.3g, ",
+            word(claim->holds), claim->commit_p99_without_us, claim->commit_p99_with_us,
+            claim->commit_change_percent, claim->delivery_p99_without_us,
+            claim->delivery_p99_with_us, claim->delivery_change_percent);
+    fprintf(file,
+            "\"aborts\": %llu, \"committed_records\": %llu, \"received_records\": %llu, "
+            "\"received_value_bytes\": %llu, \"committed_batch_bytes\": %llu, "
+            "\"received_batch_bytes\": %llu, \"gaps\": %llu, \"lag\": %llu},\n ",
+            (unsigned long long)claim->aborts, (unsigned long long)claim->committed_records,
+            (unsigned long long)claim->received_records,
+            (unsigned long long)claim->received_value_bytes,
+            (unsigned long long)claim->committed_batch_bytes,
+            (unsigned long long)claim->received_batch_bytes, (unsigned long long)claim->gaps,
+            (unsigned long long)claim->lag);
+}
+
 static const char *word(bool value)
 {
     return value ? "true" : "false";
@@ -221,13 +296,15 @@ static void json_settings(const struct report *report, FILE *file)
             ", \"partitions\": %u, \"record_bytes\": %llu, \"batch_bytes\": %llu, "
             "\"producers\": %u, \"clients\": %u, \"rate\": %llu, \"warm_up_s\": %g, "
             "\"compression\": \"%s\", \"compressible\": %s, \"idempotent\": %s, "
-            "\"own_request\": %s, \"send_many\": %u, \"lone\": %s, \"verify\": %s},\n ",
+            "\"own_request\": %s, \"send_many\": %u, \"lone\": %s, \"verify\": %s, "
+            "\"records_each\": %u, \"abort_percent\": %u},\n ",
             report->partition_count, (unsigned long long)options->record_bytes,
             (unsigned long long)options->batch_bytes, options->producer_count,
             options->client_count, (unsigned long long)options->rate,
             (double)options->warm_up_ns / 1e9, options->compression_lz4 ? "lz4" : "none",
             word(options->compressible), word(!options->not_idempotent), word(options->own_request),
-            options->send_many, word(options->lone), word(options->verify));
+            options->send_many, word(options->lone), word(options->verify), options->records_each,
+            options->abort_percent);
 }
 
 static void json_anomalies(const struct anomalies *anomalies, FILE *file)

@@ -7,6 +7,8 @@
  *     limits       {socket_bytes_per_s, wal_bytes_per_s, pipeline_bytes_per_s, fraction}
  *     bare_us      {write_sync_p50, write_sync_p99, round_trip_p50, round_trip_p99}
  *     broker       {cpu_s, rss_bytes, fdatasyncs, device_bytes}
+ *     transactions {commits, commits_per_s, aborts}
+ *     claim        null, or {name, holds, and what it is judged by}
  *     settings     {what was asked for}
  *     anomalies    [text, ...]     empty: nothing unexpected happened
  *
@@ -47,6 +49,29 @@ struct broker_figures { // of the measured time, as the broker itself counts
     struct figure device_bytes; // written to the log, with headers and padding
     struct figure
         waits_for_spare; // appends that found no prepared file; reported as an anomaly only
+    struct figure delivered_bytes; // batches sent to consumers; used by claims only
+};
+
+struct transactions_figures { // of the measured time
+    struct figure commits;    // answered
+    struct figure commits_per_s;
+    struct figure aborts; // asked for
+};
+
+struct claim_figures { // of open-transaction
+    const char *name;
+    bool known;
+    bool holds;
+    double commit_p99_without_us,
+        commit_p99_with_us; // of the others, while none or one is held open
+    double delivery_p99_without_us, delivery_p99_with_us; // begin to consumer
+    double commit_change_percent, delivery_change_percent;
+    uint64_t aborts; // in the second part, where half of the transactions are
+    uint64_t committed_records, received_records;
+    uint64_t received_value_bytes;
+    uint64_t committed_batch_bytes, received_batch_bytes; // as the broker stores and sends them
+    uint64_t gaps;                                        // offsets that did not follow
+    uint64_t lag;                                         // behind the visible ends, afterwards
 };
 
 #define ANOMALIES_MAX 32
@@ -67,6 +92,8 @@ struct report {
     struct histogram *latency_ns; // NULL: not measured
     struct limits_figures limits;
     struct broker_figures broker;
+    struct transactions_figures transactions;
+    struct claim_figures claim;
     struct anomalies anomalies;
 };
 

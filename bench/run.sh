@@ -97,6 +97,9 @@ measure publish-lone publish --topic lone --lone --record-size 1KiB
 measure fill publish --topic kept --partitions 4 --producers 2 --record-size 1KiB --rate 300000
 measure consume-first consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
 measure consume-again consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
+measure txn-1 transactions --topic txn1 --producers 1 "${around[@]}"
+measure txn-64 transactions --topic txn64 --partitions 4 --producers 64 --clients 4 "${around[@]}"
+measure claim claim open-transaction --topic claim --partitions 4 --duration $((4 * seconds))
 rss=$(awk '/^VmHWM/ {printf "%.0f", $2 / 1024}' "/proc/$broker_pid/status")
 
 printf '\n%-34s %8s %12s %9s %11s %11s\n' "" GB/s "1000 rec/s" "% of pipe" "p50 us" "p99 us"
@@ -106,11 +109,16 @@ row publish-100-own "publish 100 B, own requests"
 row publish-lone "publish 1 KiB, one at a time"
 row consume-first "consume 1 KiB, first time"
 row consume-again "consume 1 KiB, again"
+printf 'commits: %s/s with 1 producer, p50 %s p99 %s us; %s/s with 64, p50 %s p99 %s us\n' \
+  "$(number txn-1 commits_per_s 1 0)" "$(number txn-1 p50)" "$(number txn-1 p99)" \
+  "$(number txn-64 commits_per_s 1 0)" "$(number txn-64 p50)" "$(number txn-64 p99)"
+printf 'a transaction held open: commits of others p99 %s us without, %s us with\n' \
+  "$(number claim commit_p99_without_us)" "$(number claim commit_p99_with_us)"
 printf 'bare: socket %s GB/s, log %s, pipeline %s; 4 KiB write+fdatasync p50 %s p99 %s us, round trip p50 %s p99 %s us\n' \
   "$(number limits socket_bytes_per_s 1e9 2)" "$(number limits wal_bytes_per_s 1e9 2)" \
   "$(number limits pipeline_bytes_per_s 1e9 2)" "$(number limits write_sync_p50)" "$(number limits write_sync_p99)" \
   "$(number limits round_trip_p50)" "$(number limits round_trip_p99)"
 printf 'broker: RSS at most %s MiB\n' "$rss"
-for file in "$out"/publish-*.json "$out"/consume-*.json; do
+for file in "$out"/publish-*.json "$out"/consume-*.json "$out"/txn-*.json "$out"/claim.json; do
   grep -q '"anomalies": \[\]' "$file" || echo "$(basename "$file" .json): $(grep -o '"anomalies":.*' "$file")"
 done

@@ -51,6 +51,25 @@ int session_ends(struct session *session, uint64_t *ends)
     return 0;
 }
 
+void session_check_growth(struct session *session, const uint64_t *ends_before, uint64_t records,
+                          struct report *report)
+{
+    uint64_t grown = 0;
+    uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
+    if (!ends || session_ends(session, ends)) {
+        anomaly(report, "the ends of the topic could not be read after the run");
+        free(ends);
+        return;
+    }
+    for (uint32_t i = 0; i < session->partition_count; i++)
+        grown += ends[i] - ends_before[i];
+    if (grown != records)
+        anomaly(report,
+                "%llu records were acked, but the topic grew by %llu (is anybody else publishing?)",
+                (unsigned long long)records, (unsigned long long)grown);
+    free(ends);
+}
+
 int session_fail(const char *what, int status)
 {
     const char *words = sluice_last_error();
@@ -132,6 +151,8 @@ void session_figures(struct session *session, struct broker_figures *now)
             now->device_bytes = figure_of(value);
         else if (strcmp(name, "wal_full_no_spare_total") == 0)
             now->waits_for_spare = figure_of(value);
+        else if (strcmp(name, "bytes_delivered_total") == 0)
+            now->delivered_bytes = figure_of(value);
     }
     sluice_status_free(&status);
 }
@@ -144,6 +165,7 @@ void session_figures_between(const struct broker_figures *before,
     between->fdatasyncs = difference(before->fdatasyncs, after->fdatasyncs);
     between->device_bytes = difference(before->device_bytes, after->device_bytes);
     between->waits_for_spare = difference(before->waits_for_spare, after->waits_for_spare);
+    between->delivered_bytes = difference(before->delivered_bytes, after->delivered_bytes);
 }
 
 static struct figure difference(struct figure before, struct figure after)

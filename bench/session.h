@@ -20,6 +20,11 @@ void session_close(struct session *session);
 /* The visible end of each partition, [partition_count]. Returns 0, or -1 after a message. */
 MUST_USE int session_ends(struct session *session, uint64_t *ends);
 
+/* Nothing lost, nothing twice: the topic has grown by exactly so many records, or that is an anomaly. Valid as long as
+ * nobody else publishes to it. */
+void session_check_growth(struct session *session, const uint64_t *ends_before, uint64_t records,
+                          struct report *report);
+
 /* The broker's figures now. A figure that the broker does not report stays unknown. */
 void session_figures(struct session *session, struct broker_figures *now);
 

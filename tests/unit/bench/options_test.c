@@ -78,7 +78,8 @@ Test(bench_options, an_option_of_another_command_is_refused)
 
 Test(bench_options, the_common_options_are_taken_by_every_command)
 {
-    static const enum bench_command commands[] = {BENCH_LIMITS, BENCH_PUBLISH, BENCH_CONSUME};
+    static const enum bench_command commands[] = {BENCH_LIMITS, BENCH_PUBLISH, BENCH_CONSUME,
+                                                  BENCH_TRANSACTIONS};
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
         cr_expect_eq(PARSE(commands[i], "--server", "127.0.0.1:1", "--driver", "sluice", "--topic",
                            "t", "--partitions", "2", "--record-size", "100", "--batch-size",
@@ -100,6 +101,29 @@ Test(bench_options, contradictions_are_refused)
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "257"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "256"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);
+}
+
+Test(bench_options, a_claim_has_a_name)
+{
+    cr_assert_eq(PARSE(BENCH_CLAIM, "open-transaction", "--rate", "max", "--topic", "t"),
+                 OPTIONS_OK);
+    cr_expect_str_eq(options.claim, "open-transaction");
+    cr_expect_gt(options.rate, 0, "without room there is no latency to speak of");
+    cr_expect_eq(PARSE(BENCH_CLAIM, "other"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "--topic", "t"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--record-size", "7"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "open-transaction"), OPTIONS_USAGE);
+}
+
+Test(bench_options, transactions_have_a_size_and_a_share_of_aborts)
+{
+    cr_assert_eq(PARSE(BENCH_TRANSACTIONS, "--records", "7", "--aborts", "30", "--clients", "1"),
+                 OPTIONS_OK);
+    cr_expect_eq(options.records_each, 7);
+    cr_expect_eq(options.abort_percent, 30);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--aborts", "101"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--records", "0"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--aborts", "1"), OPTIONS_USAGE);
 }
 
 Test(bench_options, reading_from_the_end_ends_by_itself)

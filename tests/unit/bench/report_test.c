@@ -43,7 +43,26 @@ Test(bench_report, what_was_not_measured_is_null, .init = reset)
                "\"pipeline_bytes_per_s\": null, \"fraction\": null}");
     expect_has("\"broker\": {\"cpu_s\": null, \"rss_bytes\": null, \"fdatasyncs\": null, "
                "\"device_bytes\": null}");
+    expect_has("\"transactions\": {\"commits\": null, \"commits_per_s\": null, \"aborts\": null}");
+    expect_has("\"claim\": null");
     expect_has("\"anomalies\": []");
+}
+
+Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
+{
+    report.claim = (struct claim_figures){.name = "open-transaction",
+                                          .known = true,
+                                          .commit_p99_without_us = 100,
+                                          .commit_p99_with_us = 120,
+                                          .commit_change_percent = 20,
+                                          .committed_records = 5,
+                                          .received_records = 5,
+                                          .lag = 3};
+    expect_has("\"claim\": {\"name\": \"open-transaction\", \"holds\": false, "
+               "\"commit_p99_without_us\": 100, \"commit_p99_with_us\": 120, "
+               "\"commit_change_percent\": 20");
+    expect_has("\"committed_records\": 5, \"received_records\": 5");
+    expect_has("\"lag\": 3}");
 }
 
 Test(bench_report, rates_are_amounts_by_time, .init = reset)
