@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "broker/broker.h"
+#include "proto/messages_group.h"
 
 static enum conn_step dispatch_offsets(struct conn *conn, uint8_t *bytes,
                                        const struct frame *frame);
@@ -19,6 +20,10 @@ static enum conn_step dispatch_named(struct conn *conn, uint8_t *bytes, const st
                                      uint32_t reply_bytes);
 static enum conn_step dispatch_txn_commit(struct conn *conn, uint8_t *bytes,
                                           const struct frame *frame);
+static enum conn_step dispatch_offset_commit(struct conn *conn, uint8_t *bytes,
+                                             const struct frame *frame);
+static enum conn_step dispatch_offset_fetch(struct conn *conn, uint8_t *bytes,
+                                            const struct frame *frame);
 static enum conn_step dispatch_numbered(struct conn *conn, uint8_t *bytes,
                                         const struct frame *frame);
 static enum conn_step to_shard(struct conn *conn, uint8_t *bytes, const struct frame *frame,
@@ -69,9 +74,11 @@ enum conn_step dispatch(struct conn *conn, uint8_t *bytes, const struct frame *f
     case OP_GROUP_JOIN:
     case OP_GROUP_HEARTBEAT:
     case OP_GROUP_DESCRIBE:
-    case OP_OFFSET_COMMIT:
-    case OP_OFFSET_FETCH:
         return dispatch_named(conn, bytes, frame, BUFFER_MEDIUM_BYTES);
+    case OP_OFFSET_COMMIT:
+        return dispatch_offset_commit(conn, bytes, frame);
+    case OP_OFFSET_FETCH:
+        return dispatch_offset_fetch(conn, bytes, frame);
     case OP_TXN_LIST:
     case OP_TXN_DESCRIBE:
     case OP_GROUP_LIST:
@@ -228,6 +235,35 @@ static enum conn_step dispatch_txn_commit(struct conn *conn, uint8_t *bytes,
     uint32_t reply_bytes = FRAME_HEADER_SIZE + TXN_COMMIT_REPLY_FIXED +
                            m.item_count * (uint32_t)sizeof(struct txn_result_item);
     return dispatch_named(conn, bytes, frame, reply_bytes);
+}
+
+static uint32_t offset_results_bytes(uint32_t item_count)
+{
+    return FRAME_HEADER_SIZE + OFFSET_RESULTS_FIXED +
+           item_count * (uint32_t)sizeof(struct offset_result_item);
+}
+
+static enum conn_step dispatch_offset_commit(struct conn *conn, uint8_t *bytes,
+                                             const struct frame *frame)
+{
+    struct msg_offset_commit m;
+    uint16_t error = read_offset_commit(frame, &m);
+    if (error)
+        return refuse(conn, frame, error,
+                      "OFFSET_COMMIT: 1..16384 offsets below 2^63; RESET without member");
+    return dispatch_named(conn, bytes, frame, offset_results_bytes(m.item_count));
+}
+
+/* Who names no partition asks for all, and has room for as many as can be named. */
+static enum conn_step dispatch_offset_fetch(struct conn *conn, uint8_t *bytes,
+                                            const struct frame *frame)
+{
+    struct msg_offset_fetch m;
+    uint16_t error = read_offset_fetch(frame, &m);
+    if (error)
+        return refuse(conn, frame, error, "OFFSET_FETCH: 0..16384 partitions");
+    uint32_t count = m.item_count > 0 ? m.item_count : TXN_ITEM_COUNT_MAX;
+    return dispatch_named(conn, bytes, frame, offset_results_bytes(count));
 }
 
 static enum conn_step dispatch_numbered(struct conn *conn, uint8_t *bytes,

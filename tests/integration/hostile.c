@@ -54,6 +54,9 @@ static const struct attack {
     {"transactions: two thousand abandoned", attack_txn_abandoned},
     {"transactions: resets", attack_txn_resets},
     {"transactions: huge ends", attack_txn_huge},
+    {"groups: members that are none", attack_group_members},
+    {"groups: huge requests", attack_group_huge},
+    {"groups: a crowd in one connection", attack_group_crowd},
 };
 
 void fail(const char *format, ...)

@@ -205,6 +205,7 @@ void attack_txn_resets(void);
 void attack_txn_huge(void);
 
 void attack_group_members(void);
+void attack_group_huge(void);
 void attack_group_crowd(void);
 
 void attack_random(uint32_t ms);
