@@ -194,7 +194,8 @@ struct sluice_producer_options {
     enum sluice_compression compression; // default NONE; LZ4 is done by the sending threads
     uint32_t batch_bytes;   // 0: 256 KiB; 1 KiB .. 4 MiB. A batch is sent when it is full
     uint32_t batch_records; // 0: no limit; 1: each record is a batch (sends are still coalesced)
-    uint32_t linger_us;     // how long a batch may wait to fill. 0: as long as the sender is busy
+    uint32_t linger_us;     // how long a batch may wait to fill. 0: as long as the sender is busy;
+                            // with a transactional_id 100 ms, which flush and commit cut short
     /* Unacked batches per partition. 0: 5. Idempotent: 1 .. 5, else 1 .. 64. */
     uint32_t batches_in_flight;
     uint64_t buffer_bytes;        // 0: 32 MiB; >= 2 * batch_bytes. Memory for records not yet acked
