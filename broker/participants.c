@@ -399,7 +399,8 @@ int participants_apply_prepare(struct participants *participants, const struct w
         return E_CORRUPT;
     memcpy(&payload, view->payload, sizeof(payload));
     uint32_t index = participants_find(participants, &payload.name);
-    if (index == TABLE_ROW_NONE)
+    if (index == TABLE_ROW_NONE || le32_get(payload.is_explicit) > 1 ||
+        le32_get(payload.reserved) != 0)
         return E_CORRUPT;
     struct disk_participant *row = table_row_mut(participants->table, index);
     participants->prepared_count += row->state != TXN_PART_PREPARED;

@@ -24,6 +24,8 @@ static int apply_offset_commit(struct shard *shard, const struct wal_view *view)
 static int apply_prepare(struct shard *shard, const struct wal_view *view);
 static int apply_decide(struct shard *shard, const struct wal_view *view);
 static int apply_txn_end(struct shard *shard, const struct wal_view *view);
+static bool names_transaction(const struct disk_txn_name *name);
+static bool is_coordinated_here(const struct shard *shard, const struct wal_view *view);
 
 int shard_state_new(struct shard *shard)
 {
@@ -125,6 +127,8 @@ int shard_state_apply(void *context, const struct wal_view *view, struct partiti
     case ENTRY_TXN_OPEN:
         return transactions_apply_open(shard->transactions, view);
     case ENTRY_TXN_JOIN:
+        if (!is_coordinated_here(shard, view))
+            return E_CORRUPT;
         return transactions_apply_join(shard->transactions, view);
     case ENTRY_PREPARE:
         return apply_prepare(shard, view);
@@ -134,6 +138,8 @@ int shard_state_apply(void *context, const struct wal_view *view, struct partiti
     case ENTRY_ABORT:
         return apply_txn_end(shard, view);
     case ENTRY_TXN_END:
+        if (!is_coordinated_here(shard, view))
+            return E_CORRUPT;
         return transactions_apply_end(shard->transactions, view);
     case ENTRY_PRODUCER_OPEN:
         return transactions_apply_producer(shard->transactions, view);
@@ -168,6 +174,23 @@ static int apply_batch(struct shard *shard, const struct wal_view *view)
 
 /* ---- transactions ---- */
 
+/* Could it be one, on any shard? */
+static bool names_transaction(const struct disk_txn_name *name)
+{
+    return le64_get(name->open_lsn) != 0 && le32_get(name->coordinator) < SHARDS_MAX &&
+           le32_get(name->reserved) == 0;
+}
+
+/* What coordinators log begins with the name, and is about their own transactions. */
+static bool is_coordinated_here(const struct shard *shard, const struct wal_view *view)
+{
+    struct disk_txn_name name;
+    if (view->payload_bytes < sizeof(name))
+        return false;
+    memcpy(&name, view->payload, sizeof(name));
+    return names_transaction(&name) && le32_get(name.coordinator) == shard->id;
+}
+
 /* A batch moves its producer's sequence, whatever becomes of its transaction. */
 static int apply_staged(struct shard *shard, const struct wal_view *view)
 {
@@ -176,13 +199,14 @@ static int apply_staged(struct shard *shard, const struct wal_view *view)
     if (view->payload_bytes <= sizeof(name))
         return E_CORRUPT;
     memcpy(&name, view->payload, sizeof(name));
-    if (!batch_peek(view->payload + sizeof(name), view->payload_bytes - sizeof(name), &info))
+    if (!batch_peek(view->payload + sizeof(name), view->payload_bytes - sizeof(name), &info) ||
+        info.size != view->payload_bytes - sizeof(name) || !names_transaction(&name) ||
+        info.producer_id == PRODUCER_NONE)
         return E_CORRUPT;
+    if (participants_apply_staged(shard->participants, &name, &info, view->append_time_ms))
+        return E_CORRUPT; // more than the limit
     if (le32_get(name.coordinator) == shard->id)
         transactions_apply_staged_here(shard->transactions, le64_get(name.open_lsn), shard->id);
-    int status = participants_apply_staged(shard->participants, &name, &info, view->append_time_ms);
-    if (status)
-        return status;
     return producers_apply_batch(shard->producers, view->topic_id, view->partition, &info,
                                  view->lsn, view->append_time_ms);
 }
@@ -194,16 +218,18 @@ static int apply_offset_commit(struct shard *shard, const struct wal_view *view)
     if (view->payload_bytes < sizeof(head))
         return E_CORRUPT;
     memcpy(&head, view->payload, sizeof(head));
-    if (le64_get(head.name.open_lsn) != 0) {
-        if (le32_get(head.name.coordinator) == shard->id)
-            transactions_apply_staged_here(shard->transactions, le64_get(head.name.open_lsn),
-                                           shard->id);
-        int status =
-            participants_apply_staged(shard->participants, &head.name, NULL, view->append_time_ms);
-        if (status)
-            return status;
-    }
-    return groups_apply_offset_commit(shard->groups, view);
+    bool is_staged = le64_get(head.name.open_lsn) != 0;
+    if (is_staged && !names_transaction(&head.name))
+        return E_CORRUPT;
+    int status = groups_apply_offset_commit(shard->groups, view);
+    if (status || !is_staged)
+        return status;
+    if (participants_apply_staged(shard->participants, &head.name, NULL, view->append_time_ms))
+        return E_CORRUPT; // more than the limit
+    if (le32_get(head.name.coordinator) == shard->id)
+        transactions_apply_staged_here(shard->transactions, le64_get(head.name.open_lsn),
+                                       shard->id);
+    return 0;
 }
 
 static int apply_prepare(struct shard *shard, const struct wal_view *view)
@@ -225,9 +251,13 @@ static int apply_txn_end(struct shard *shard, const struct wal_view *view)
     if (view->payload_bytes < sizeof(end))
         return E_CORRUPT;
     memcpy(&end, view->payload, sizeof(end));
+    bool decides = le32_get(end.flags) & TXN_END_DECIDES;
+    if (!names_transaction(&end.name) || le32_get(end.flags) & ~(uint32_t)TXN_END_DECIDES ||
+        (decides && le32_get(end.name.coordinator) != shard->id))
+        return E_CORRUPT;
     groups_apply_txn_end(shard->groups, &end.name, committed);
     participants_apply_end(shard->participants, &end.name);
-    if (le32_get(end.flags) & TXN_END_DECIDES)
+    if (decides)
         transactions_apply_decided_here(shard->transactions, le64_get(end.name.open_lsn),
                                         committed ? TXN_COMMITTED : TXN_ABORTED,
                                         view->append_time_ms);
@@ -237,8 +267,10 @@ static int apply_txn_end(struct shard *shard, const struct wal_view *view)
 /* What other shards had in their logs when this one decided. */
 static int apply_decide(struct shard *shard, const struct wal_view *view)
 {
-    int status = transactions_apply_decide(shard->transactions, view);
     struct disk_txn_decide decide;
+    if (!is_coordinated_here(shard, view))
+        return E_CORRUPT;
+    int status = transactions_apply_decide(shard->transactions, view);
     if (status)
         return status;
     memcpy(&decide, view->payload, sizeof(decide));
@@ -246,7 +278,7 @@ static int apply_decide(struct shard *shard, const struct wal_view *view)
         struct disk_txn_participant participant;
         memcpy(&participant, view->payload + sizeof(decide) + i * sizeof(participant),
                sizeof(participant));
-        uint64_t *proof = &shard->prepare_proof[le32_get(participant.shard) % SHARDS_MAX];
+        uint64_t *proof = &shard->prepare_proof[le32_get(participant.shard)];
         *proof = max_u64(*proof, le64_get(participant.prepare_lsn));
     }
     return 0;

@@ -312,6 +312,8 @@ int transactions_apply_producer(struct transactions *transactions, const struct 
         return entry_is_bad(view, "not the producer of a transactional id");
     memcpy(&payload, view->payload, sizeof(payload));
     struct slice id = rest_of(view, sizeof(payload));
+    if (le64_get(payload.producer_id) > INT64_MAX || le16_get(payload.epoch) > EPOCH_MAX)
+        return entry_is_bad(view, "an impossible producer id or epoch");
     uint32_t index = transactions_find(transactions, id);
     struct disk_transaction *row;
     if (index == TABLE_ROW_NONE) {
@@ -362,6 +364,8 @@ int transactions_apply_join(struct transactions *transactions, const struct wal_
     if (index == TABLE_ROW_NONE || le32_get(payload.shard) >= SHARDS_MAX)
         return entry_is_bad(view, "a join of an unknown transaction or shard");
     struct disk_transaction *row = row_mut(transactions, index);
+    if (row->state != TXN_STATE_OPEN)
+        return entry_is_bad(view, "a join of a transaction that is being ended");
     row->shards = le64_make(le64_get(row->shards) | (uint64_t)1 << le32_get(payload.shard));
     return 0;
 }
@@ -393,12 +397,20 @@ int transactions_apply_decide(struct transactions *transactions, const struct wa
     if (decision < TXN_DECIDE_COMMIT || decision > TXN_DECIDE_PREPARED || count > SHARDS_MAX ||
         view->payload_bytes != sizeof(payload) + count * sizeof(struct disk_txn_participant))
         return entry_is_bad(view, "an impossible decision");
+    for (uint32_t i = 0; i < count; i++) {
+        struct disk_txn_participant participant;
+        memcpy(&participant, view->payload + sizeof(payload) + i * sizeof(participant),
+               sizeof(participant));
+        if (le32_get(participant.shard) >= SHARDS_MAX)
+            return entry_is_bad(view, "a decision over a shard that cannot be");
+    }
     uint32_t index = transactions_find_open(transactions, le64_get(payload.name.open_lsn));
     if (index ==
         TABLE_ROW_NONE) // one that nobody knows is aborted before its participant is told so
         return decision == TXN_DECIDE_ABORT ? 0 : entry_is_bad(view, "of an unknown transaction");
     const struct disk_transaction *row = table_row(transactions->table, index);
-    if (row->state == TXN_STATE_COMMITTING || row->state == TXN_STATE_ABORTING)
+    if (row->state == TXN_STATE_COMMITTING || row->state == TXN_STATE_ABORTING ||
+        row->state == states[decision])
         return entry_is_bad(view, "a second decision");
     row_mut(transactions, index)->state = states[decision];
     return 0;
