@@ -23,7 +23,6 @@ static int ask_to_begin(struct sluice_producer *producer, const struct txn_ident
 static void open_gate(struct sluice_producer *producer, const struct txn_identity *identity,
                       const struct msg_txn_begin_reply *reply);
 static bool needs_new_epoch(int status);
-static void renew_identity(struct sluice_producer *producer);
 static int stage_offsets(struct sluice_producer *producer, struct sluice_consumer *consumer,
                          uint64_t deadline_ns);
 static int ask_to_stage(struct sluice_producer *producer, const struct group_positions *positions,
@@ -66,7 +65,7 @@ static int begin(struct sluice_producer *producer, uint64_t deadline_ns)
         if (status == SLUICE_E_FENCED_PRODUCER)
             producer_set_fatal(producer, status);
         if (needs_new_epoch(status))
-            renew_identity(producer);
+            txn_renew(producer);
         else if (status == SLUICE_OK || SLUICE_BROKER_ERROR(status) == 0 ||
                  !sluice_is_retriable(status))
             return status;
@@ -123,7 +122,7 @@ static void open_gate(struct sluice_producer *producer, const struct txn_identit
 }
 
 /* The I/O thread's to do; nothing is pending, so a drop does no more than that. */
-static void renew_identity(struct sluice_producer *producer)
+void txn_renew(struct sluice_producer *producer)
 {
     pthread_mutex_lock(&producer->wait_mutex);
     producer->txn->identity.known = false;

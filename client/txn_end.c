@@ -32,6 +32,7 @@ static int ask_until(struct sluice_producer *producer, enum op op, uint64_t dead
 static int ask_end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
 static int take_offsets(struct sluice_producer *producer, const struct frame *reply);
 static int conclude(struct sluice_producer *producer, enum op op, int status, uint64_t deadline_ns);
+static bool is_gone(int status);
 static bool is_open_question(int status);
 static int end_waiting(struct sluice_producer *producer, bool commit, uint64_t deadline_ns);
 static int drop_pending(struct sluice_producer *producer, uint64_t deadline_ns);
@@ -269,14 +270,13 @@ static int conclude(struct sluice_producer *producer, enum op op, int status, ui
         txn->phase = TXN_PREPARED;
         return status;
     }
-    bool is_over = status == SLUICE_OK || status == SLUICE_E_TRANSACTION_ABORTED ||
-                   status == SLUICE_E_UNKNOWN_TRANSACTION ||
+    bool is_over = status == SLUICE_OK || is_gone(status) ||
                    (status == SLUICE_E_TRANSACTION_COMMITTED && op == OP_TXN_PREPARE);
     if (status == SLUICE_E_FENCED_PRODUCER)
         producer_set_fatal(producer, status);
     else if (!is_over && txn->phase == TXN_PREPARED)
         return status;
-    if (status == SLUICE_E_UNKNOWN_TRANSACTION)
+    if (is_gone(status))
         status = SLUICE_E_TRANSACTION_ABORTED;
     if (status == SLUICE_OK || sluice_is_fatal(status)) {
         txn_forget(txn);
@@ -284,6 +284,13 @@ static int conclude(struct sluice_producer *producer, enum op op, int status, ui
     }
     int aborted = txn_abort_now(producer, deadline_ns); // whose words would be about another thing
     return aborted == SLUICE_E_TRANSACTION_COMMITTED ? aborted : status;
+}
+
+/* Aborted, and maybe so long ago that the broker has forgotten it. */
+static bool is_gone(int status)
+{
+    return status == SLUICE_E_TRANSACTION_ABORTED || status == SLUICE_E_UNKNOWN_TRANSACTION ||
+           SLUICE_BROKER_ERROR(status) == PE_UNKNOWN_TRANSACTIONAL_ID;
 }
 
 static bool is_open_question(int status)
@@ -313,10 +320,15 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns)
         status = ask_until(producer, OP_TXN_ABORT, deadline_ns);
     if (is_open_question(status))
         return status;
-    if (status == SLUICE_E_UNKNOWN_TRANSACTION || status == SLUICE_E_TRANSACTION_ABORTED)
+    if (is_gone(status))
         status = SLUICE_OK;
     if (status == SLUICE_E_FENCED_PRODUCER)
         producer_set_fatal(producer, status);
+    bool decided = status == SLUICE_OK || status == SLUICE_E_TRANSACTION_COMMITTED;
+    if (!decided && !sluice_is_fatal(status) && !was_prepared) { // whatever it is: TXN_INIT ends it
+        txn_renew(producer);
+        status = txn_wait_identity(producer, deadline_ns, &identity);
+    }
     if (status == SLUICE_OK || status == SLUICE_E_TRANSACTION_COMMITTED || sluice_is_fatal(status))
         txn_forget(txn);
     return status;

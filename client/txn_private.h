@@ -4,8 +4,10 @@
 
 #include "client/txn.h"
 
-/* Nothing is open any more. (txn.c) */
+/* (txn.c) Nothing is open any more. */
 void txn_forget(struct producer_txn *txn);
+/* The producer's next epoch, which ends what is open. txn_wait_identity() waits for it. */
+void txn_renew(struct sluice_producer *producer);
 /* (txn_end.c) */
 void txn_write_name(struct sluice_txn_name *name, const char *id, uint32_t coordinator,
                     uint64_t open_lsn);

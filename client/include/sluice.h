@@ -288,7 +288,8 @@ SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
  *
  * A record that fails ruins its transaction: sends return TRANSACTION_ABORTED, what is pending is
  * reported with it, and commit aborts and returns why. Sends outside of a transaction return
- * INVALID. Memory: as without; a transaction may be much larger than buffer_bytes.
+ * INVALID. Memory: as without; a transaction may be much larger than buffer_bytes, up to the
+ * broker's txn_staged_bytes_max (else TRANSACTION_TOO_LARGE).
  *
  * Threads: records may be sent from any thread; one thread at a time calls the functions below on
  * a producer (others get INVALID), and none of them from a report. */

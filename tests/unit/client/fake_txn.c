@@ -264,7 +264,7 @@ static struct fake_txn *find(struct fake_txns *txns, struct slice id, bool add)
 static uint16_t check_name(const struct fake_txn *txn, const struct msg_txn *m)
 {
     if (!txn)
-        return PE_UNKNOWN_TRANSACTION;
+        return PE_UNKNOWN_TRANSACTIONAL_ID;
     bool by_name = m->producer_id == TXN_BY_NAME;
     if (!by_name && (m->producer_id != txn->producer_id || m->epoch < txn->epoch))
         return PE_FENCED_PRODUCER;

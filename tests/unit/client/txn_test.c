@@ -464,6 +464,45 @@ Test(txn, an_id_that_the_broker_forgot_is_made_anew)
     user_free(user);
 }
 
+/* It can only be of one that has ended. */
+Test(txn, a_transaction_of_a_forgotten_id_is_lost)
+{
+    struct user *user = start();
+    for (int i = 0; i < 2; i++) {
+        begin(user);
+        user_send_many(user, 0, 5);
+        user_flush(user);
+        fake_txn_forget_id(user->broker, "transfer");
+        if (i == 0)
+            cr_expect(
+                eq(int, sluice_txn_commit(user->producer, 5000), SLUICE_E_TRANSACTION_ABORTED));
+        else
+            cr_expect(eq(int, sluice_txn_abort(user->producer, 5000), SLUICE_OK));
+    }
+    begin(user);
+    user_send_many(user, 0, 5);
+    commit(user);
+    cr_expect(eq(u64, visible(user), 5));
+    user_free(user);
+}
+
+/* Whatever the broker has against it: a new epoch ends it. */
+Test(txn, an_abort_that_is_refused_takes_a_new_epoch)
+{
+    struct user *user = start();
+    begin(user);
+    user_send_many(user, 0, 5);
+    user_flush(user);
+    fake_rule(user->broker, OP_TXN_ABORT, 0, 1, FAKE_REFUSE, PE_UNKNOWN_PRODUCER);
+    cr_expect(eq(int, sluice_txn_abort(user->producer, 5000), SLUICE_OK));
+    cr_expect_not(fake_txn_is_open(user->broker, "transfer"));
+    begin(user);
+    user_send_many(user, 0, 5);
+    commit(user);
+    cr_expect(eq(u64, visible(user), 5));
+    user_free(user);
+}
+
 Test(txn, without_a_broker_a_begin_says_so)
 {
     struct user *user = start();
