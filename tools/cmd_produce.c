@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "proto/errors.h"
 #include "tools/ctl.h"
 #include "tools/input.h"
 
 #define HEADERS_MAX 64
 #define RECORD_MAX ((size_t)1 << 20)
-#define TRANSACTION_MS (15u * 60 * 1000) // the most a broker grants
+#define TRANSACTION_MS (15u * 60 * 1000) // the most a broker grants, unless it is told otherwise
 #define COMMIT_MS 60000u                 // one try; there is no reason to give up before the broker
 
 struct produce {
@@ -43,6 +44,8 @@ struct produce {
 
 static int parse(struct produce *p, int argc, char **argv);
 static int run(struct produce *p, struct sluice_client *client, int fd);
+static int begin(struct produce *p, struct sluice_client *client,
+                 struct sluice_producer_options *options, struct sluice_producer **producer);
 static int send_all(struct produce *p, struct sluice_producer *producer, int fd, uint64_t *sent);
 static int end_transaction(struct produce *p, struct sluice_producer *producer, int exit_code);
 static int finish(struct produce *p, struct sluice_producer *producer, uint64_t sent,
@@ -94,13 +97,31 @@ static int run(struct produce *p, struct sluice_client *client, int fd)
         return ctl_fail_status(p->ctl, status, "starting the producer");
     uint64_t sent = 0;
     int exit_code = EXIT_DONE;
-    if (p->transaction && (status = sluice_txn_begin(producer)))
-        exit_code = ctl_fail_status(p->ctl, status, "beginning the transaction");
+    if (p->transaction)
+        exit_code = begin(p, client, &options, &producer);
+    if (!producer)
+        return exit_code;
     if (exit_code == EXIT_DONE)
         exit_code = send_all(p, producer, fd, &sent);
     if (p->transaction)
         exit_code = end_transaction(p, producer, exit_code);
     return finish(p, producer, sent, exit_code);
+}
+
+/* As long as the broker grants at most; where that was set lower, as long as it gives by itself. */
+static int begin(struct produce *p, struct sluice_client *client,
+                 struct sluice_producer_options *options, struct sluice_producer **producer)
+{
+    int status = sluice_txn_begin(*producer);
+    if (SLUICE_BROKER_ERROR(status) == PE_INVALID_ARGUMENT) {
+        sluice_producer_free(*producer);
+        *producer = NULL;
+        options->transaction_timeout_ms = 0;
+        status = sluice_producer_new(client, options, producer);
+        if (status == SLUICE_OK)
+            status = sluice_txn_begin(*producer);
+    }
+    return status ? ctl_fail_status(p->ctl, status, "beginning the transaction") : EXIT_DONE;
 }
 
 /* Splits at the separator. False: it is not there. */
