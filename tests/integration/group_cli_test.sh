@@ -62,10 +62,10 @@ expect_text "$work/out" '"offsets":\[\{"topic":"t","topic_id":[0-9]+,"partition"
 expect_exit 0 ctl group reset g --to beginning --dry-run
 expect_text "$work/out" '^t	[0-3]	[0-9]+	0$'
 expect_text "$work/out" '^[1-4] offsets would be set$'
-expect_exit 0 ctl consume t --group g --until-end
+expect_exit 0 ctl consume t --group g --from beginning --until-end
 [ ! -s "$work/out" ] || fail "a dry run has set offsets"
 expect_exit 0 ctl group reset g --to beginning
-expect_exit 0 ctl consume t --group g --until-end
+expect_exit 0 ctl consume t --group g --from beginning --until-end
 sort -n "$work/out" >"$work/sorted"
 same "$work/in" "$work/sorted"
 expect_exit 1 ctl group reset g --to 99999999 --topic t
@@ -75,7 +75,7 @@ expect_text "$work/out" '"topic":"t","partition":2,"offset":[0-9]+,"dry_run":fal
 expect_exit 1 ctl group reset nobody --to end
 
 # ---- while it is active
-"$bin/sluicectl" consume t --group g >"$work/live" 2>"$work/live.err" & consumer=$!
+"$bin/sluicectl" consume t --group g --from beginning >"$work/live" 2>"$work/live.err" & consumer=$!
 for _ in $(seq 100); do ctl group list | grep -q '^g	stable	1' && break; sleep 0.1; done
 expect_exit 0 ctl group describe g
 expect_text "$work/out" '^member [0-9a-f]+, idle [0-9]+ ms: t/0 t/1 t/2 t/3$'
@@ -88,7 +88,7 @@ for _ in $(seq 50); do grep -q live "$work/live" && break; sleep 0.1; done
 expect_text "$work/live" '^live$'
 kill -INT $consumer
 wait $consumer || fail "SIGINT: exit $?"
-expect_exit 0 ctl consume t --group g --until-end
+expect_exit 0 ctl consume t --group g --from beginning --until-end
 [ ! -s "$work/out" ] || fail "what was printed before SIGINT was not committed"
 expect_exit 0 ctl group delete g
 expect_exit 0 ctl group list
