@@ -20,6 +20,9 @@
 #define RETRY_NS (100 * NS_PER_MS)
 #define MEMBER_ROOM (64 + GROUP_NAME_BYTES_MAX + GROUP_MEMBER_BYTES_MAX + GROUP_INSTANCE_BYTES_MAX)
 
+static void act(struct group *group);
+static void start(struct group *group, struct call *call);
+static void note(struct group *group, const char *what, const char *more);
 static void join(struct group *group);
 static uint8_t *write_join(struct group *group, uint32_t *bytes);
 static void heartbeat(struct group *group);
@@ -57,7 +60,34 @@ uint64_t group_turn(struct sluice_consumer *consumer)
     if (group->member[0] != '\0')
         wake_ns = min_u64(wake_ns, group->polled_ns + group->max_poll_ns + 1);
     pthread_mutex_unlock(&consumer->mutex);
+    act(group);
     return wake_ns;
+}
+
+/* Starting a call may end the connection, and a log line is the application's callback: neither may
+ * find the mutex taken. */
+static void act(struct group *group)
+{
+    struct sluice_client *client = group->consumer->client;
+    for (uint32_t i = 0; i < group->start_count; i++)
+        calls_start(client, group->starts[i]);
+    group->start_count = 0;
+    if (group->log_line[0] != '\0')
+        client_log(client, "%s", group->log_line);
+    group->log_line[0] = '\0';
+}
+
+static void start(struct group *group, struct call *call)
+{
+    ASSERT(group->start_count < ARRAY_COUNT(group->starts));
+    list_init(&call->link);
+    group->starts[group->start_count++] = call;
+}
+
+static void note(struct group *group, const char *what, const char *more)
+{
+    snprintf(group->log_line, sizeof(group->log_line), "group %.200s: %s%s", group->name, what,
+             more);
 }
 
 void group_remove(struct sluice_consumer *consumer)
@@ -148,8 +178,7 @@ static void start_call(struct group *group, enum op op, uint8_t *meta, uint32_t 
         .meta_bytes = bytes,
         .done = call_done,
     };
-    list_init(&group->call.link);
-    calls_start(client, &group->call);
+    start(group, &group->call);
 }
 
 /* ---- answers ---- */
@@ -165,6 +194,7 @@ static void call_done(struct call *call, int status, const struct frame *reply)
         refused(group, status, reply);
     pthread_cond_broadcast(&consumer->arrived);
     pthread_mutex_unlock(&consumer->mutex);
+    act(group);
 }
 
 static int take_reply(struct group *group, const struct frame *frame)
@@ -181,7 +211,7 @@ static int take_reply(struct group *group, const struct frame *frame)
         group->member[m.member.len] = '\0';
         group->told = group->applied = group->confirmed = 0;
         group->target_count = 0;
-        client_log(client, "group %s: joined as %s", group->name, group->member);
+        note(group, "joined as ", group->member);
     }
     if (!group->is_joining)
         group->confirmed = group->called_generation;
@@ -217,7 +247,7 @@ static void refused(struct group *group, int status, const struct frame *reply)
     group->call_at_ns = client->now_ns + RETRY_NS;
     if (status == SLUICE_E_CLOSED || sluice_is_retriable(status))
         return;
-    client_log(client, "group %s: %s", group->name, sluice_name(status));
+    note(group, sluice_name(status), "");
     bool was_member = group->member[0] != '\0';
     if (was_member)
         lose(group);
@@ -250,7 +280,7 @@ static void leave_idle(struct group *group)
     struct sluice_client *client = group->consumer->client;
     struct msg_group_leave m = {.group = slice_of_text(group->name),
                                 .member = slice_of_text(group->member)};
-    client_log(client, "group %s: left, as the application has not polled", group->name);
+    note(group, "left, as the application has not polled", "");
     group->idle = true;
     calls_cancel(&group->call);
     if (!call_is_active(&group->leave_call)) {
@@ -264,8 +294,7 @@ static void leave_idle(struct group *group)
             .meta_bytes = writer_length(&w),
             .done = leave_done,
         };
-        list_init(&group->leave_call.link);
-        calls_start(client, &group->leave_call);
+        start(group, &group->leave_call);
     }
     lose(group);
 }
@@ -290,8 +319,7 @@ static void start_commit(struct group *group)
         .meta_bytes = group->commit_meta_bytes,
         .done = commit_done,
     };
-    list_init(&group->commit_call.link);
-    calls_start(client, &group->commit_call);
+    start(group, &group->commit_call);
 }
 
 /* What fails is committed with the next ones. */

@@ -72,6 +72,9 @@ struct group {
     uint64_t commit_at_ns;
 
     /* ---- I/O thread ---- */
+    char log_line[320];     // to be logged when the mutex is free; "": none
+    struct call *starts[3]; // to be started then
+    uint32_t start_count;
     struct call call; // JOIN or HEARTBEAT
     uint8_t *call_meta;
     bool is_joining;
