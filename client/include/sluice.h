@@ -253,7 +253,8 @@ SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
 
 /* Reports SLUICE_E_CLOSED for what is still pending: flush first. Returns when the last report ran;
  * a send that is stuck in the middle of a batch is given a second, then the connection is made
- * anew. */
+ * anew. An open transaction is aborted, if the broker answers within a second; a prepared one stays.
+ */
 SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
 
 /* ---- transactions ----
@@ -525,6 +526,8 @@ SLUICE_API int sluice_consumer_resume(struct sluice_consumer *consumer, const ch
 SLUICE_API int sluice_consumer_position(struct sluice_consumer *consumer, const char *topic,
                                         uint32_t partition, uint64_t *position,
                                         uint64_t *visible_end);
+/* Commits (with automatic commits) and leaves its group, waiting at most two seconds for a broker
+ * that does not answer. */
 SLUICE_API void sluice_consumer_free(struct sluice_consumer *consumer);
 
 /* ---- administration: each waits for the broker's answer (request_timeout) ---- Results:
