@@ -253,8 +253,7 @@ SLUICE_API uint64_t sluice_producer_pending(struct sluice_producer *producer);
 
 /* Reports SLUICE_E_CLOSED for what is still pending: flush first. Returns when the last report ran;
  * a send that is stuck in the middle of a batch is given a second, then the connection is made
- * anew. An open transaction is aborted, if the broker answers within a second; a prepared one stays.
- */
+ * anew. An open transaction is aborted, if the broker answers within a second. */
 SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
 
 /* ---- transactions ----
