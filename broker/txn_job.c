@@ -240,6 +240,7 @@ static int advance(struct shard *shard, struct txn_job *job)
         job->step = STEP_ENDING;
         return 1 + end(shard, job);
     case STEP_ENDING:
+        answer_all(shard, job); // who has come while the log was full
         return end(shard, job);
     }
     return 0;
@@ -405,6 +406,7 @@ static void finish(struct shard *shard, struct txn_job *job)
 {
     struct txn_jobs *jobs = shard->txn_jobs;
     struct transaction *memory = transactions_memory(shard->transactions, job->row);
+    ASSERT(!job->request && list_is_empty(&job->waiters)); // nobody would ever answer them
     memory->job = NULL;
     list_remove(&job->link);
     list_push_front(&jobs->free, &job->link);

@@ -467,3 +467,52 @@ Test(participants, who_waited_for_a_job_is_handled_when_one_is_free_whoever_free
         cr_assert_eq(txn_end_take(f, requests[i], NULL, 0), PE_NONE);
     }
 }
+
+static void fill_log(uint16_t shard)
+{
+    static uint8_t bytes[100 * KIB];
+    struct wal_entry entry = {.type = 200, // one that says nothing
+                              .flags = ENTRY_IGNORABLE,
+                              .pieces = {{bytes, sizeof(bytes)}},
+                              .piece_count = 1};
+    struct wal_view view;
+    int status = 0;
+    for (int i = 0; i < 1000 && status == 0; i++)
+        status = store_append(f->shards[shard].store, &entry, &view, NULL);
+    cr_assert_eq(status, E_FULL);
+}
+
+/* True: the transaction has been answered, and is not over because its last entry finds no room. */
+static bool end_waits(struct txn_client *client, struct request **first)
+{
+    *client = opened(0);
+    for (uint16_t shard = 1; shard < 3; shard++)
+        cr_assert_eq(txn_stage_take(f, shf_call(f, stage_request(client, shard, 0))), PE_NONE);
+    send(*first = end_request(OP_TXN_ABORT, client, NULL, 0));
+    for (int i = 0; i < 20000 && state_on(1, client) + state_on(2, client) > 0; i++)
+        shf_turn(f);
+    for (int i = 0; i < 1000 && !is_home(*first); i++) {
+        fill_log(0);
+        shf_turn(f);
+    }
+    cr_assert(is_home(*first));
+    return transactions_open_count(f->shards[0].transactions) == 1;
+}
+
+/* The decision is carried out and answered: who asks again while its end waits for the log is not forgotten. */
+Test(participants, who_asks_again_while_the_end_waits_for_the_log_is_answered)
+{
+    struct txn_client client;
+    struct request *first, *again;
+    int tries = 0;
+    while (!end_waits(&client, &first)) {
+        cr_assert_lt(++tries, 50, "the log was never full");
+        cr_assert_eq(txn_end_take(f, first, NULL, 0), PE_NONE);
+    }
+    send(again = end_request(OP_TXN_ABORT, &client, NULL, 0));
+    wait_for(again);
+    cr_assert_eq(txn_end_take(f, first, NULL, 0), PE_NONE);
+    cr_assert_eq(txn_end_take(f, again, NULL, 0), PE_NONE);
+    shf_turns(f, 100);
+    cr_assert_eq(transactions_open_count(f->shards[0].transactions), 0);
+}
