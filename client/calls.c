@@ -157,6 +157,15 @@ int request_begin(struct request *request, struct sluice_client *client, enum op
 
 int request_wait(struct request *request)
 {
+    int status = request_ready(request);
+    if (status != SLUICE_OK)
+        return status;
+    client_command(request->client, COMMAND_CALL, &request->call);
+    return request_finish(request);
+}
+
+int request_ready(struct request *request)
+{
     struct sluice_client *client = request->client;
     if (client_is_io_thread(client)) {
         error_set("not from a report or log callback");
@@ -170,7 +179,11 @@ int request_wait(struct request *request)
     request->call.deadline_ns = request->deadline_ns
                                     ? request->deadline_ns
                                     : client_deadline(client, client->request_timeout_ms);
-    client_command(client, COMMAND_CALL, &request->call);
+    return SLUICE_OK;
+}
+
+int request_finish(struct request *request)
+{
     while (sem_wait(&request->finished) != 0)
         continue; // a signal handler ran
     if (request->status != SLUICE_OK)

@@ -71,6 +71,11 @@ int request_begin(struct request *request, struct sluice_client *client, enum op
  * the broker's text is in sluice_last_error() then. Not on the I/O thread (INVALID). */
 int request_wait(struct request *request);
 
+/* The two halves of it, when somebody else starts the call: OK or INVALID; then, once that is
+ * arranged, wait. */
+int request_ready(struct request *request);
+int request_finish(struct request *request);
+
 /* After request_wait(), in any case. */
 void request_end(struct request *request);
 

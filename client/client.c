@@ -268,6 +268,9 @@ static void run_command(struct sluice_client *client, const struct command *comm
     case COMMAND_LANE_READY:
         inflight_lane_ready(command->object);
         break;
+    case COMMAND_TXN_END:
+        txn_end_turn(command->object);
+        break;
     case COMMAND_TXN_DROP:
         txn_drop(command->object);
         break;

@@ -28,6 +28,7 @@ enum command_kind {
     COMMAND_PRODUCER_REMOVE,
     COMMAND_PRODUCER_HURRY, // nothing lingers any longer
     COMMAND_LANE_READY,     // struct lane: has something to send
+    COMMAND_TXN_END,        // struct sluice_producer: ask when everything has its report
     COMMAND_TXN_DROP,       // struct sluice_producer: its transaction is to be aborted
     COMMAND_TXN_CLEAR,      // likewise: a new one is about to begin
     COMMAND_TXN_RENEW,      // likewise: it needs a new epoch

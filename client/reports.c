@@ -47,6 +47,8 @@ void reports_progress(struct sluice_client *client)
     while ((link = list_pop_front(&client->progressed))) {
         struct sluice_producer *producer =
             CONTAINER_OF(link, struct sluice_producer, progress_link);
+        if (producer->txn)
+            txn_end_turn(producer);
         if (worth_waking(producer)) {
             atomic_store(&producer->pressed, false);
             producer_tell_progress(producer);

@@ -27,6 +27,7 @@
 #include "proto/messages_txn.h"
 
 struct lane;
+struct request;
 
 enum txn_phase { TXN_NONE, TXN_OPEN, TXN_ENDING, TXN_PREPARED };
 
@@ -49,6 +50,11 @@ struct producer_txn {
     /* ---- written there before sends are taken, read by the I/O thread for what was taken ---- */
     uint32_t coordinator;
     uint64_t open_lsn;
+
+    /* ---- the caller of a commit, then the I/O thread until that is answered ---- */
+    struct request *ending; // to be asked when everything has its report; NULL: none
+    struct lane *waits_for; // one that has records without; NULL: not looked yet
+    bool was_asked;         // else the answer is this side's
 
     /* ---- any thread ---- */
     _Atomic int doom; // why it can't be committed; OK
@@ -99,7 +105,13 @@ void txn_command(struct sluice_producer *producer, int command);
 /* Drops what is pending and aborts. Returns OK, or why it is not known to be aborted. */
 int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns);
 
+/* Can it be committed, now that all is reported? OK with end_meta, or why not. */
+int txn_make_meta(struct sluice_producer *producer);
+
 /* ---- txn_io.c. Thread: I/O ---- */
+
+/* Asks what `ending` wants, when it is time. */
+void txn_end_turn(struct sluice_producer *producer);
 
 bool txn_is_doomed(const struct sluice_producer *producer);
 void txn_doom(struct sluice_producer *producer, int status); // the first status stays

@@ -23,10 +23,12 @@ struct lanes_walk {
 };
 
 static int end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
-static int finish_staging(struct sluice_producer *producer, uint64_t deadline_ns);
+static void shut(struct sluice_producer *producer);
+static int ask_when_reported(struct sluice_producer *producer, enum op op, uint64_t deadline_ns,
+                             bool *asked);
 static void close_lane(struct lane *lane, void *none);
 static int flush(struct sluice_producer *producer, uint64_t deadline_ns);
-static int make_meta(struct sluice_producer *producer);
+static int why_not(struct sluice_producer *producer);
 static void visit_staged(struct lane *lane, void *walk);
 static int ask_until(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
 static int ask_end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
@@ -117,42 +119,63 @@ void txn_write_name(struct sluice_txn_name *name, const char *id, uint32_t coord
 static int end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns)
 {
     struct producer_txn *txn = producer->txn;
-    bool again = txn->phase == TXN_PREPARED && op == OP_TXN_PREPARE;
+    bool prepared = txn->phase == TXN_PREPARED && op == OP_TXN_PREPARE;
     if (txn->phase == TXN_NONE && op == OP_TXN_COMMIT)
         return end_waiting(producer, true, deadline_ns);
-    if (txn->phase == TXN_NONE || again) {
-        error_set(again ? "the transaction is prepared already" : "no transaction is open");
+    if (txn->phase == TXN_NONE || prepared) {
+        error_set(prepared ? "the transaction is prepared already" : "no transaction is open");
         return SLUICE_E_INVALID;
     }
+    int status = SLUICE_OK;
+    bool asked = false;
     if (txn->phase != TXN_PREPARED) {
-        int status = finish_staging(producer, deadline_ns);
-        if (status == SLUICE_E_TIMED_OUT)
+        shut(producer);
+        status = producer->report_poll ? flush(producer, deadline_ns)
+                                       : ask_when_reported(producer, op, deadline_ns, &asked);
+        if (producer->report_poll && status == SLUICE_OK)
+            status = txn_make_meta(producer);
+        if (status == SLUICE_E_TIMED_OUT && !asked)
             return status;
-        if (status != SLUICE_OK)
-            return conclude(producer, op, status, deadline_ns);
     }
-    return conclude(producer, op, ask_until(producer, op, deadline_ns), deadline_ns);
+    bool again = asked && SLUICE_BROKER_ERROR(status) != 0 && sluice_is_retriable(status);
+    if (again || (!asked && status == SLUICE_OK))
+        status = ask_until(producer, op, deadline_ns);
+    return conclude(producer, op, status, deadline_ns);
 }
 
-/* Returns OK with end_meta; TIMED_OUT: not everything has its report; or why this transaction can't
- * be committed. */
-static int finish_staging(struct sluice_producer *producer, uint64_t deadline_ns)
+/* Behind this nothing more gets into the transaction: a batch that is begun looks at the gate. */
+static void shut(struct sluice_producer *producer)
 {
     producer->txn->phase = TXN_ENDING;
     producer_set_gate(producer, SLUICE_E_INVALID);
     topics_each_lane(producer, close_lane, NULL);
-    int status = flush(producer, deadline_ns);
-    if (status != SLUICE_OK)
-        return status;
-    int doom = atomic_load(&producer->fatal);
-    if (doom == SLUICE_OK)
-        doom = atomic_load(&producer->txn->doom);
-    if (doom == SLUICE_OK && identity_is_new(producer))
-        doom = SLUICE_E_TRANSACTION_ABORTED;
-    return doom == SLUICE_OK ? make_meta(producer) : doom;
 }
 
-/* Behind this nothing more gets into the transaction: a batch that is begun looks at the gate. */
+/* The I/O thread asks as soon as the last report has run, so the caller sleeps once, not twice. */
+static int ask_when_reported(struct sluice_producer *producer, enum op op, uint64_t deadline_ns,
+                             bool *asked)
+{
+    struct producer_txn *txn = producer->txn;
+    struct request request;
+    int status = request_begin(&request, producer->client, op, 0);
+    uint8_t *own = request.call.meta;
+    request.deadline_ns = deadline_ns;
+    if (status == SLUICE_OK)
+        status = request_ready(&request);
+    if (status == SLUICE_OK) {
+        txn->was_asked = false;
+        txn->ending = &request;
+        client_command(producer->client, COMMAND_TXN_END, producer);
+        status = request_finish(&request);
+        *asked = txn->was_asked;
+    }
+    if (status == SLUICE_OK && op == OP_TXN_COMMIT)
+        status = take_offsets(producer, &request.reply);
+    request.call.meta = own;
+    request_end(&request);
+    return status;
+}
+
 static void close_lane(struct lane *lane, void *none)
 {
     (void)none;
@@ -167,9 +190,22 @@ static int flush(struct sluice_producer *producer, uint64_t deadline_ns)
     return sluice_producer_flush(producer, (uint32_t)min_u64(left_ms, UINT32_MAX));
 }
 
-static int make_meta(struct sluice_producer *producer)
+static int why_not(struct sluice_producer *producer)
+{
+    int status = atomic_load(&producer->fatal);
+    if (status == SLUICE_OK)
+        status = atomic_load(&producer->txn->doom);
+    if (status == SLUICE_OK && identity_is_new(producer))
+        status = SLUICE_E_TRANSACTION_ABORTED;
+    return status;
+}
+
+int txn_make_meta(struct sluice_producer *producer)
 {
     struct producer_txn *txn = producer->txn;
+    int status = why_not(producer);
+    if (status != SLUICE_OK)
+        return status;
     struct msg_txn name = txn_name(producer);
     struct lanes_walk walk = {.open_lsn = txn->open_lsn};
     topics_each_lane(producer, visit_staged, &walk);
@@ -336,8 +372,7 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns)
 
 static int drop_pending(struct sluice_producer *producer, uint64_t deadline_ns)
 {
-    producer_set_gate(producer, SLUICE_E_INVALID);
-    topics_each_lane(producer, close_lane, NULL);
+    shut(producer);
     txn_command(producer, COMMAND_TXN_DROP);
     return flush(producer, deadline_ns);
 }

@@ -5,6 +5,8 @@
 #include "client/producer_private.h"
 
 static void carried_out(struct sluice_producer *producer);
+static bool all_is_reported(struct sluice_producer *producer);
+static bool is_reported(struct lane *lane);
 
 bool txn_is_doomed(const struct sluice_producer *producer)
 {
@@ -28,8 +30,56 @@ void txn_doom(struct sluice_producer *producer, int status)
         client_producers_at(producer->client, 0);
 }
 
+void txn_end_turn(struct sluice_producer *producer)
+{
+    struct producer_txn *txn = producer->txn;
+    struct sluice_client *client = producer->client;
+    struct request *request = txn->ending;
+    if (!request)
+        return;
+    bool reported = all_is_reported(producer);
+    if (!reported && client->now_ns < request->call.deadline_ns) {
+        client_producers_at(client, request->call.deadline_ns);
+        return;
+    }
+    txn->ending = NULL;
+    txn->waits_for = NULL;
+    int status = reported ? txn_make_meta(producer) : SLUICE_E_TIMED_OUT;
+    txn->was_asked = status == SLUICE_OK;
+    if (status != SLUICE_OK) {
+        request->call.done(&request->call, status, NULL);
+        return;
+    }
+    request->call.meta = txn->end_meta;
+    request->call.meta_bytes = txn->end_meta_bytes;
+    calls_start(client, &request->call);
+}
+
+/* The gate is shut and no batch is open, so a lane whose records all have their reports stays so. */
+static bool all_is_reported(struct sluice_producer *producer)
+{
+    struct producer_txn *txn = producer->txn;
+    if (txn->waits_for && !is_reported(txn->waits_for))
+        return false;
+    for (struct topic *topic = topics_newest(producer); topic; topic = topic->older) {
+        struct lanes *lanes = atomic_load_explicit(&topic->lanes, memory_order_acquire);
+        for (uint32_t p = 0; p < lanes->count; p++) {
+            txn->waits_for = lanes->lane[p];
+            if (!is_reported(lanes->lane[p]))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool is_reported(struct lane *lane)
+{
+    return atomic_load_explicit(&lane->reported, memory_order_relaxed) >= lane_accepted(lane);
+}
+
 void txn_turn(struct sluice_producer *producer)
 {
+    txn_end_turn(producer);
     if (txn_is_doomed(producer))
         inflight_drop_all(producer, SLUICE_E_TRANSACTION_ABORTED);
 }
