@@ -1,11 +1,11 @@
 /* Ending a transaction: commit, prepare, abort, and what was found prepared after a restart.
  *
- * The happy path of a commit: shut the gate, close the open batches, wait until all that was taken
- * is reported, name every partition with its count of acked batches, ask, keep the offsets that the
- * answer tells. The question may be asked again, on any connection: the broker remembers how the
- * last transaction of an id ended. So a deadline that passes leaves the transaction as it is, and
- * the caller may ask again. Everything that says "this can't be committed" is followed by an abort.
- * */
+ * The happy path of a commit: shut the gate, close the open batches; when all that was taken is
+ * reported the I/O thread names every partition with its count of acked batches and asks; keep the
+ * offsets that the answer tells. The question may be asked again, on any connection: the broker
+ * remembers how the last transaction of an id ended. So a deadline that passes leaves the
+ * transaction as it is, and the caller may ask again. Everything that says "this can't be
+ * committed" is followed by an abort. */
 #include "client/txn.h"
 
 #include <stdlib.h>
