@@ -29,6 +29,8 @@ static uint16_t check_batch(struct shard *shard, struct request *request,
                             bool staged, struct batch_info *info);
 static uint16_t check_staged(struct shard *shard, struct request *request,
                              const struct disk_txn_name *name, const struct batch_info *info);
+static uint16_t check_staged_limits(struct shard *shard, struct request *request,
+                                    const struct disk_txn_name *name, uint32_t size);
 static bool is_staged_in(struct shard *shard, const struct disk_txn_name *name,
                          const struct produce_item *item, const struct batch_info *info);
 static void answer_staged(struct shard *shard, struct request *request,
@@ -169,6 +171,10 @@ static enum item_result handle_item(struct shard *shard, struct request *request
     case PRODUCER_APPEND:
         break;
     }
+    if (name)
+        *error = check_staged_limits(shard, request, name, size);
+    if (*error)
+        return ITEM_DONE;
     struct disk_producer victim;
     if (producers_must_expire(shard->producers, partition->topic_id, partition->partition, &info,
                               &victim) &&
@@ -241,15 +247,18 @@ static uint16_t check_batch(struct shard *shard, struct request *request,
 static uint16_t check_staged(struct shard *shard, struct request *request,
                              const struct disk_txn_name *name, const struct batch_info *info)
 {
-    const struct staged *staged = store_staged(shard->store);
     if (info->producer_id == PRODUCER_NONE) {
         snprintf(request->text, sizeof(request->text), "a staged batch needs a producer id");
         return PE_INVALID_RECORD;
     }
-    uint16_t error =
-        participants_check(shard, name, info->producer_id, info->producer_epoch, request->text);
-    if (error)
-        return error;
+    return participants_check(shard, name, info->producer_id, info->producer_epoch, request->text);
+}
+
+/* Of a batch that is not staged yet: a repeated one takes no more room. */
+static uint16_t check_staged_limits(struct shard *shard, struct request *request,
+                                    const struct disk_txn_name *name, uint32_t size)
+{
+    const struct staged *staged = store_staged(shard->store);
     struct staged_sum sum = staged_sum(staged, name);
     if (sum.batch_count >= STAGED_PER_TRANSACTION_MAX) {
         snprintf(request->text, sizeof(request->text), "%u batches on one shard, at most %u",
@@ -258,12 +267,12 @@ static uint16_t check_staged(struct shard *shard, struct request *request,
     }
     uint64_t shard_max = store_staged_bytes_max(shard->store);
     uint64_t bytes_max = min_u64(shard->txn.staged_bytes_max, shard_max);
-    if (sum.bytes + info->size > bytes_max) {
+    if (sum.bytes + size > bytes_max) {
         snprintf(request->text, sizeof(request->text), "%llu bytes on one shard, at most %llu",
-                 (unsigned long long)(sum.bytes + info->size), (unsigned long long)bytes_max);
+                 (unsigned long long)(sum.bytes + size), (unsigned long long)bytes_max);
         return PE_TRANSACTION_TOO_LARGE;
     }
-    if (staged_is_full(staged) || staged_sum_all(staged).bytes + info->size > shard_max) {
+    if (staged_is_full(staged) || staged_sum_all(staged).bytes + size > shard_max) {
         snprintf(request->text, sizeof(request->text),
                  "open transactions hold all that may be staged");
         return PE_OVERLOADED;

@@ -215,6 +215,21 @@ static int compare_rows(const struct transactions *transactions, uint32_t a, uin
                        id_of(table_row(transactions->table, b)));
 }
 
+/* Where a row belongs among those that are in order. */
+static uint32_t place_of(const struct transactions *transactions, const uint32_t *rows,
+                         uint32_t count, uint32_t row)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (compare_rows(transactions, row, rows[middle]) < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 /* Keeps the smallest `max` in order: a walk over all rows, with an insertion for each that belongs there. */
 uint32_t transactions_next_many(const struct transactions *transactions, struct slice after,
                                 uint32_t *rows, uint32_t max)
@@ -224,9 +239,7 @@ uint32_t transactions_next_many(const struct transactions *transactions, struct 
         if (!table_row_is_used(transactions->table, row) ||
             (after.len > 0 && compare_ids(id_of(table_row(transactions->table, row)), after) <= 0))
             continue;
-        uint32_t place = count;
-        while (place > 0 && compare_rows(transactions, row, rows[place - 1]) < 0)
-            place--;
+        uint32_t place = place_of(transactions, rows, count, row);
         if (place == max)
             continue;
         count += count < max;

@@ -208,6 +208,8 @@ int txn_jobs_turn(struct shard *shard)
 
 uint64_t txn_jobs_deadline_ns(const struct shard *shard)
 {
+    if (txn_jobs_is_full(shard->txn_jobs)) // one that ends makes a turn anyway
+        return UINT64_MAX;
     return transactions_deadline_ns(shard->transactions);
 }
 

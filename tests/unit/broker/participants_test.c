@@ -516,3 +516,51 @@ Test(participants, who_asks_again_while_the_end_waits_for_the_log_is_answered)
     shf_turns(f, 100);
     cr_assert_eq(transactions_open_count(f->shards[0].transactions), 0);
 }
+
+/* Half as many again as there are jobs, over two shards each, all overdue at once; and somebody asks for one by hand. */
+Test(participants, more_transactions_than_jobs_end_at_the_same_deadline, .timeout = 110)
+{
+    enum { COUNT = TXN_JOBS_MAX + TXN_JOBS_MAX / 2 };
+    struct txn_client last = {0};
+    for (uint32_t i = 0, number = 0; i < COUNT; number++) {
+        char id[32];
+        snprintf(id, sizeof(id), "worker-%u", number);
+        struct txn_client client = txn_client(f, id);
+        if (client.shard != 0)
+            continue;
+        cr_assert_eq(txn_init(f, &client), PE_NONE);
+        cr_assert_eq(txn_begin_for(f, &client, 100000), PE_NONE);
+        cr_assert_eq(txn_stage_take(f, shf_call(f, stage_request(&client, 1, 0))), PE_NONE);
+        last = client;
+        i++;
+    }
+    cr_assert_eq(participants_count(f->shards[1].participants), COUNT);
+    gf_wait_ms(f, 100000);
+    struct request *request = end_request(OP_TXN_COMMIT, &last, NULL, 0);
+    send(request);
+    wait_for(request);
+    cr_assert_eq(txn_end_take(f, request, NULL, 0), PE_TRANSACTION_ABORTED);
+    shf_turns(f, 5000);
+    cr_assert_eq(participants_count(f->shards[1].participants), 0);
+    cr_assert_eq(transactions_open_count(f->shards[0].transactions), 0);
+    cr_assert(txn_jobs_are_idle(f->shards[0].txn_jobs));
+    cr_assert_eq(counter_get(&f->shards[0].counters.transactions_timed_out_total), COUNT);
+}
+
+/* ---- limits ---- */
+
+/* Its ack was lost: it is staged, so no limit is in its way. */
+Test(participants, a_repeated_batch_is_known_also_when_no_more_may_be_staged)
+{
+    for (uint16_t coordinator = 0; coordinator < 2; coordinator++) {
+        struct txn_client client = opened(coordinator);
+        struct shard *shard = &f->shards[1];
+        shard->txn.staged_bytes_max = 2 * MIB;
+        cr_assert_eq(txn_stage_take(f, shf_call(f, stage_request(&client, 1, 0))), PE_NONE);
+        shard->txn.staged_bytes_max = 1;
+        cr_assert_eq(txn_stage_take(f, shf_call(f, stage_request(&client, 1, 0))), PE_NONE);
+        cr_assert_eq(txn_stage_take(f, shf_call(f, stage_request(&client, 1, 2))),
+                     PE_TRANSACTION_TOO_LARGE);
+        cr_assert_eq(txn_end(f, OP_TXN_ABORT, &client, NULL, 0), PE_NONE);
+    }
+}
