@@ -55,8 +55,7 @@ void txn_end_turn(struct sluice_producer *producer)
     calls_start(client, &request->call);
 }
 
-/* The gate is shut and no batch is open, so a lane whose records all have their reports stays so.
- * */
+/* The gate is shut and no batch is open: a lane whose records have all been reported stays so. */
 static bool all_is_reported(struct sluice_producer *producer)
 {
     struct producer_txn *txn = producer->txn;
