@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/plant.h"
 
 static struct list *bucket_of(struct cursors *cursors, struct conn_id conn, uint64_t id);
 static struct subscription *find(struct cursors *cursors, struct conn_id conn, uint64_t id);
@@ -244,6 +245,8 @@ uint64_t cursors_deadline_ns(const struct cursors *cursors)
 
 void cursors_wake(struct cursors *cursors, struct partition *partition)
 {
+    if (PLANTED(NO_WAKE))
+        return;
     LIST_EACH(node, &partition->waiters)
     {
         struct cursor *cursor = CONTAINER_OF(node, struct cursor, place_link);

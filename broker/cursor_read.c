@@ -8,6 +8,7 @@
  * batch that is larger than the buffer makes the next delivery as large as it needs. */
 #include "broker/cursor_private.h"
 
+#include "base/plant.h"
 enum step { STEP_NEXT, STEP_SEND, STEP_SUSPENDED, STEP_SHORT, STEP_STARVED };
 
 static enum step read_one(struct cursors *cursors, struct shard *shard,
@@ -77,6 +78,8 @@ static enum step read_one(struct cursors *cursors, struct shard *shard,
 int cursor_read(struct shard *shard, struct cursor *cursor, uint8_t *place, uint32_t capacity)
 {
     struct subscription *subscription = cursor->subscription;
+    if (PLANTED(SKIP_OFFSET) && cursor->offset + 1 < cursor->partition->visible_end)
+        cursor->offset++;
     subscription->read = (struct store_read){
         .partition = cursor->partition,
         .offset = cursor->offset,

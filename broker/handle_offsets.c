@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/plant.h"
 #include "broker/cursor.h"
 #include "broker/cursor_private.h"
 #include "broker/offsets_job.h"
@@ -133,6 +134,8 @@ static void job_run(struct offsets_job *job)
         uint64_t offset = 0;
         out->error =
             le16_make(cursor_start(partition, item->start, le64_get(item->value), &offset));
+        if (item->start == START_END && offset > 0 && PLANTED(END_BACK))
+            offset--;
         out->offset = le64_make(offset);
     }
     job_finish(job);

@@ -14,6 +14,7 @@
 #include "broker/shard.h"
 
 #include "base/hash.h"
+#include "base/plant.h"
 #include "broker/participants.h"
 
 enum item_result { ITEM_DONE, ITEM_BLOCKED };
@@ -169,6 +170,10 @@ static enum item_result handle_item(struct shard *shard, struct request *request
             *error = PE_DUPLICATE_SEQUENCE;
         return ITEM_DONE;
     case PRODUCER_APPEND:
+        if (!name && PLANTED(LOSE_BATCH)) {
+            *base_offset = partition->next_offset;
+            return ITEM_DONE;
+        }
         break;
     }
     if (name)

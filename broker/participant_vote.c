@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/fault.h"
+#include "base/plant.h"
 #include "broker/groups.h"
 #include "broker/participants.h"
 
@@ -67,6 +68,8 @@ static enum handled on_prepare(struct shard *shard, struct request *mail)
         return shard_not_appended(shard, mail, status);
     m->lsn = view.lsn;
     participants_prepared(shard, row);
+    if (PLANTED(PREPARE_COMMITS) && m->is_explicit)
+        (void)!store_append_commit(shard->store, &m->name, 0, &view);
     shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
     return HANDLED;
 }
@@ -178,7 +181,10 @@ void participants_fill_results(struct shard *shard, const struct disk_txn_name *
         struct partition *partition =
             store_partition(shard->store, le32_get(item->topic_id), le32_get(item->partition));
         bool is_known = has_batches && partition && le32_get(item->batch_count) > 0;
-        results[i].base_offset = le64_make(is_known ? partition->next_offset : UINT64_MAX);
+        uint64_t base_offset = is_known ? partition->next_offset : UINT64_MAX;
+        if (is_known && PLANTED(WRONG_OFFSET))
+            base_offset++;
+        results[i].base_offset = le64_make(base_offset);
     }
 }
 
@@ -192,7 +198,9 @@ static enum handled on_commit(struct shard *shard, struct request *mail)
         participants_row(shard->participants, row)->state == TXN_PART_PREPARED) {
         if (m->end && m->results)
             participants_fill_results(shard, &m->name, m->end, m->results);
-        int status = store_append_commit(shard->store, &m->name, 0, &view);
+        int status = PLANTED(COMMIT_FORGOTTEN)
+                         ? participants_abort(shard, row, PE_TRANSACTION_ABORTED, &view)
+                         : store_append_commit(shard->store, &m->name, 0, &view);
         if (status)
             return shard_not_appended(shard, mail, status);
         (void)fault_check(FAULT_TXN_CRASH_COMMIT_APPENDED);

@@ -14,6 +14,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "base/row_map.h"
 #include "broker/groups.h"
 #include "broker/shard_state.h"
@@ -346,7 +347,8 @@ int participants_abort(struct shard *shard, uint32_t row, uint16_t error, struct
     struct list waiters;
     list_init(&waiters);
     list_splice_back(&waiters, &memory->waiters); // the row goes with the entry
-    int status = store_append_abort(shard->store, &name, 0, view);
+    int status = PLANTED(ABORT_COMMITS) ? store_append_commit(shard->store, &name, 0, view)
+                                        : store_append_abort(shard->store, &name, 0, view);
     if (status != 0) {
         list_splice_back(&memory->waiters, &waiters);
         return status;

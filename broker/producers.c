@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/plant.h"
 #include "base/status.h"
 
 #define SEQUENCE_MODULO ((uint64_t)1 << 31) // sequences wrap from 2^31 - 1 to 0
@@ -160,17 +161,19 @@ enum producer_verdict producers_check(const struct producers *producers, uint32_
         return refuse(PE_FENCED_PRODUCER, error);
     if (info->producer_epoch > epoch)
         return check_first(info, PE_OUT_OF_ORDER_SEQUENCE, error);
+    if (PLANTED(REFUSE_ONE))
+        return refuse(PE_OVERLOADED, error);
     uint32_t last = sequence_last_of(info);
     for (uint32_t k = 0; k < row->count; k++) {
         if (le32_get(row->batches[k].sequence_first) == info->base_sequence &&
             le32_get(row->batches[k].sequence_last) == last) {
             *base_offset = le64_get(row->batches[k].base_offset);
-            return PRODUCER_DUPLICATE;
+            return PLANTED(FORGET_SEQUENCE) ? PRODUCER_APPEND : PRODUCER_DUPLICATE;
         }
     }
     uint64_t expected =
         (le32_get(row->batches[row->count - 1].sequence_last) + (uint64_t)1) % SEQUENCE_MODULO;
-    if (info->base_sequence == expected)
+    if (info->base_sequence == expected || PLANTED(TAKE_GAPS))
         return PRODUCER_APPEND;
     /* Behind what is expected (within half the circle): stored before and forgotten since. */
     uint64_t behind = (expected + SEQUENCE_MODULO - info->base_sequence) % SEQUENCE_MODULO;

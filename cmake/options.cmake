@@ -35,6 +35,10 @@ if(SLUICE_FUZZ)
   endif()
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+option(SLUICE_PLANTS "build with bugs planted on purpose, for tests of the tests (base/plant.h)" OFF)
+if(SLUICE_PLANTS)
+  add_compile_definitions(SLUICE_PLANTS)
+endif()
 include_directories(${CMAKE_SOURCE_DIR})
 
 # sluice_library(NAME LINKS...) makes sluice_NAME from all sources of the current folder. A file

@@ -80,6 +80,13 @@ if step build-gcc build release; then
   step main-job tests/integration/main_job.sh "$bin"
 fi
 
+if [ "$full" = 1 ]; then
+  echo "# bugs planted on purpose, which the checker of histories must see"
+  if step build-planted build planted sluiced sluice-txn-loop; then
+    step planted bash tests/integration/plants.sh "$root/build/planted/bin"
+  fi
+fi
+
 echo "# address and undefined behaviour sanitizers"
 if step build-sanitizers build sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1

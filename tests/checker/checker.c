@@ -105,12 +105,37 @@ const char *anomaly_text(enum anomaly anomaly)
     return anomalies[anomaly].text;
 }
 
-bool history_check(const struct history *history)
+static struct checker *check_all(const struct history *history,
+                                 const struct checker_options *options)
 {
-    struct checker *checker = checker_new(NULL);
+    struct checker *checker = checker_new(options);
     for (uint64_t i = 0; i < history_count(history); i++)
         checker_add(checker, history_at(history, i));
     checker_finish(checker);
+    return checker;
+}
+
+static void print_first(void *context, enum anomaly anomaly, const char *sentence)
+{
+    bool *printed = context;
+    if (!printed[anomaly])
+        printf("%s: %s\n", anomalies[anomaly].name, sentence);
+    printed[anomaly] = true;
+}
+
+bool history_has(const struct history *history, enum anomaly anomaly)
+{
+    bool printed[ANOMALY_COUNT] = {false};
+    struct checker_options options = {.on_anomaly = print_first, .context = printed};
+    struct checker *checker = check_all(history, &options);
+    bool has = checker->counts[anomaly] > 0;
+    checker_free(checker);
+    return has;
+}
+
+bool history_check(const struct history *history)
+{
+    struct checker *checker = check_all(history, NULL);
     struct checker_totals t = checker->totals;
     printf("history: %" PRIu64 " events, %" PRIu64 " records sent, %" PRIu64 " seen; transactions: "
            "%" PRIu64 " committed, %" PRIu64 " aborted, without an answer %" PRIu64

@@ -58,4 +58,7 @@ struct checker_totals checker_totals(const struct checker *checker);
 /* Checks a whole history, prints totals and findings. True: no anomaly. */
 bool history_check(const struct history *history);
 
+/* Only whether the history has that anomaly; the first of each kind is printed. */
+bool history_has(const struct history *history, enum anomaly anomaly);
+
 #endif

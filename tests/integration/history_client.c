@@ -420,6 +420,18 @@ void child_wait(struct child *child, double seconds)
     }
 }
 
+void child_end(struct child *child, double deadline_s)
+{
+    int status;
+    while (child->pid > 0 && now_s() < deadline_s) {
+        if (waitpid(child->pid, &status, WNOHANG) == child->pid)
+            child->pid = 0;
+        else
+            usleep(2000);
+    }
+    child_kill(child);
+}
+
 /* ---- in doubt ---- */
 
 static bool is_being_ended(const struct sluice_txn *txn)

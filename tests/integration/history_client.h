@@ -102,6 +102,8 @@ void child_start(struct child *child, struct world *world);
 void child_kill(struct child *child);
 /* Waits; a child that did not end well, or not in time, fails the test. */
 void child_wait(struct child *child, double seconds);
+/* Waits, whatever becomes of it, until now_s() is that; then it is killed. */
+void child_end(struct child *child, double deadline_s);
 /* Fails the test if it ended by itself. */
 void child_check(struct child *child);
 

@@ -1,6 +1,7 @@
 /* Transactions under kill -9: of the broker, and of their clients.
  *
  *   sluice-txn-loop BIN_DIR DATA_DIR [--cycles N] [--io uring|epoll|auto] [--seed S] [--shards N]
+ *                   [--expect ANOMALY]
  *
  * Eight transactional producers send to partitions of three topics, abort three transactions of ten, and now and then prepare
  * one first. Two plain producers write to the same partitions, two readers read everything all the time. Each is a process.
@@ -31,6 +32,7 @@ struct loop {
     uint64_t seed;
     uint32_t cycles, shards;
     uint32_t broker_kills, client_kills;
+    int expected; // enum anomaly that a planted bug must cause; -1: none
 };
 
 static const char *const topics[] = {"txn-a", "txn-b", "txn-c"};
@@ -218,6 +220,38 @@ static void kill_client(struct loop *loop)
     loop->client_kills++;
 }
 
+/* With a bug in the broker anything may go wrong first; what counts is what the history says in the end. */
+static int run_planted(struct loop *loop)
+{
+    const struct world *world = loop->world;
+    for (uint32_t i = 0; i < loop->cycles; i++) {
+        usleep((useconds_t)(200000 + random_below(&loop->random, 300000)));
+        broker_kill(&loop->broker);
+        if (!broker_start(&loop->broker))
+            break;
+    }
+    const char *faults = getenv("SLUICE_FAULT");
+    if (faults && strstr(faults, "CRASH")) { // it must live while the rest is read
+        unsetenv("SLUICE_FAULT");
+        broker_kill(&loop->broker);
+        (void)broker_start(&loop->broker);
+    }
+    sleep(1);
+    double deadline = now_s() + 15;
+    atomic_store(&loop->world->stop, true);
+    for (uint32_t i = 0; i < WORKERS + PLAIN; i++)
+        child_end(&loop->children[i], deadline);
+    deadline = now_s() + 25;
+    atomic_store(&loop->world->drain, true);
+    for (uint32_t i = WORKERS + PLAIN; i < CHILDREN; i++)
+        child_end(&loop->children[i], deadline);
+    broker_kill(&loop->broker);
+    bool seen = history_has(world->history, (enum anomaly)loop->expected);
+    printf(seen ? "seen: %s\n" : "FAILED: not seen: %s\n",
+           anomaly_name((enum anomaly)loop->expected));
+    return seen ? 0 : 1;
+}
+
 static void one_cycle(struct loop *loop)
 {
     usleep((useconds_t)(20000 + random_below(&loop->random, 300000)));
@@ -251,6 +285,16 @@ static void stop_children(struct loop *loop)
 
 /* ---- the whole ---- */
 
+static int anomaly_of(const char *name)
+{
+    for (int i = 0; i < ANOMALY_COUNT; i++) {
+        if (strcmp(anomaly_name((enum anomaly)i), name) == 0)
+            return i;
+    }
+    fprintf(stderr, "sluice-txn-loop: unknown anomaly %s\n", name);
+    exit(2);
+}
+
 static void parse(struct loop *loop, int argc, char **argv)
 {
     for (int i = 3; i < argc; i++) {
@@ -263,6 +307,8 @@ static void parse(struct loop *loop, int argc, char **argv)
             loop->seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--shards") == 0 && has_value)
             loop->shards = (uint32_t)strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--expect") == 0 && has_value)
+            loop->expected = anomaly_of(argv[++i]);
         else {
             fprintf(stderr, "sluice-txn-loop: unknown argument %s\n", argv[i]);
             exit(2);
@@ -288,11 +334,11 @@ int main(int argc, char **argv)
 {
     if (argc < 3) {
         fprintf(stderr, "usage: sluice-txn-loop BIN_DIR DATA_DIR [--cycles N] [--io B] [--seed S] "
-                        "[--shards N]\n");
+                        "[--shards N] [--expect ANOMALY]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    static struct loop loop = {.cycles = 15, .shards = 3};
+    static struct loop loop = {.cycles = 15, .shards = 3, .expected = -1};
     loop.seed = random_seed_system() % 1000000;
     parse(&loop, argc, argv);
     static char program[4096], shards[32], cores[16], budget[48];
@@ -319,6 +365,8 @@ int main(int argc, char **argv)
     snprintf(loop.world->server, sizeof(loop.world->server), "%s", loop.broker.address);
     world_make_topics(loop.world);
     start_children(&loop);
+    if (loop.expected >= 0)
+        return run_planted(&loop);
     for (uint32_t i = 0; i < loop.cycles; i++)
         one_cycle(&loop);
     stop_children(&loop);
