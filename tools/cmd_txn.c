@@ -11,6 +11,7 @@ static const char *const states[] = {"empty",    "open",       "preparing",
                                      "prepared", "committing", "aborting"};
 
 static int parse_id(struct ctl *ctl, int argc, char **argv, const char **id, bool *force);
+static void list_one(struct ctl *ctl, struct sluice_client *client, const struct sluice_txn *txn);
 static void put_txn(struct json *json, const struct sluice_txn *txn);
 static void show_description(struct ctl *ctl, const struct sluice_txn_description *d);
 static int end(struct ctl *ctl, int argc, char **argv, bool commit);
@@ -31,22 +32,38 @@ int cmd_txn_list(struct ctl *ctl, int argc, char **argv)
     struct sluice_txn *txns;
     uint32_t count;
     int status = sluice_txn_list(client, &txns, &count);
-    sluice_client_free(client);
-    if (status)
+    if (status) {
+        sluice_client_free(client);
         return ctl_fail_status(ctl, status, "asking the broker");
-    for (uint32_t i = 0; i < count; i++) {
-        if (ctl->json) {
-            struct json json;
-            json_begin(&json, stdout);
-            put_txn(&json, &txns[i]);
-            json_end(&json);
-        } else {
-            printf("%s\t%s\t%llu\t%u\n", txns[i].name.id, states[txns[i].state],
-                   (unsigned long long)txns[i].age_ms, txns[i].timeout_ms);
-        }
     }
+    for (uint32_t i = 0; i < count; i++)
+        list_one(ctl, client, &txns[i]);
     sluice_txns_free(txns, count);
+    sluice_client_free(client);
     return EXIT_DONE;
+}
+
+/* What is staged is asked for one by one, where something is open. */
+static void list_one(struct ctl *ctl, struct sluice_client *client, const struct sluice_txn *txn)
+{
+    struct sluice_txn_description d = {.txn = *txn};
+    bool is_open = txn->name.open_lsn != 0;
+    bool is_known = is_open && sluice_txn_describe(client, txn->name.id, &d) == SLUICE_OK;
+    if (ctl->json) {
+        struct json json;
+        json_begin(&json, stdout);
+        put_txn(&json, txn);
+        json_u64(&json, "partitions", d.part_count);
+        json_u64(&json, "staged_bytes", d.batch_bytes);
+        json_end(&json);
+    } else {
+        printf("%s\t%s\t%llu\t%u\t%llu:%u\t%u\t%llu\n", txn->name.id, states[txn->state],
+               (unsigned long long)txn->age_ms, txn->timeout_ms,
+               (unsigned long long)txn->producer_id, txn->epoch, d.part_count,
+               (unsigned long long)d.batch_bytes);
+    }
+    if (is_known)
+        sluice_txn_description_free(&d);
 }
 
 int cmd_txn_describe(struct ctl *ctl, int argc, char **argv)
