@@ -269,7 +269,7 @@ static void run_command(struct sluice_client *client, const struct command *comm
         inflight_lane_ready(command->object);
         break;
     case COMMAND_TXN_END:
-        txn_end_turn(command->object);
+        txn_end_begin(command->object);
         break;
     case COMMAND_TXN_DROP:
         txn_drop(command->object);

@@ -52,7 +52,8 @@ struct producer_txn {
     uint64_t open_lsn;
 
     /* ---- the caller of a commit, then the I/O thread until that is answered ---- */
-    struct request *ending; // to be asked when everything has its report; NULL: none
+    struct request *to_end; // handed over with COMMAND_TXN_END
+    struct request *ending; // the same, the I/O thread's: asked when all is reported; NULL: none
     struct lane *waits_for; // one that has records without; NULL: not looked yet
     bool was_asked;         // else the answer is this side's
 
@@ -111,6 +112,7 @@ int txn_make_meta(struct sluice_producer *producer);
 /* ---- txn_io.c. Thread: I/O ---- */
 
 /* Asks what `ending` wants, when it is time. */
+void txn_end_begin(struct sluice_producer *producer); // COMMAND_TXN_END
 void txn_end_turn(struct sluice_producer *producer);
 
 bool txn_is_doomed(const struct sluice_producer *producer);

@@ -164,7 +164,7 @@ static int ask_when_reported(struct sluice_producer *producer, enum op op, uint6
         status = request_ready(&request);
     if (status == SLUICE_OK) {
         txn->was_asked = false;
-        txn->ending = &request;
+        txn->to_end = &request;
         client_command(producer->client, COMMAND_TXN_END, producer);
         status = request_finish(&request);
         *asked = txn->was_asked;

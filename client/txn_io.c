@@ -30,6 +30,12 @@ void txn_doom(struct sluice_producer *producer, int status)
         client_producers_at(producer->client, 0);
 }
 
+void txn_end_begin(struct sluice_producer *producer)
+{
+    producer->txn->ending = producer->txn->to_end;
+    txn_end_turn(producer);
+}
+
 void txn_end_turn(struct sluice_producer *producer)
 {
     struct producer_txn *txn = producer->txn;
