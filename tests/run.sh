@@ -92,6 +92,7 @@ if step build-sanitizers build sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
   suite sanitizers build/sanitizers -LE stress
   step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/sanitizers/bin"
+  step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/sanitizers/bin"
   step hostile-sanitizers env SLUICE_TEST_IO=uring bash tests/integration/hostile_test.sh "$root/build/sanitizers/bin"
 fi
 
