@@ -15,6 +15,7 @@
 static enum handled on_prepare(struct shard *shard, struct request *mail);
 static enum handled on_commit(struct shard *shard, struct request *mail);
 static enum handled on_abort(struct shard *shard, struct request *mail);
+static void mark_staged(struct shard *shard, const struct disk_txn_name *name, uint32_t mark);
 static uint16_t vote_on_batches(struct shard *shard, const struct disk_txn_name *name,
                                 const struct msg_txn_end *end, char text[72]);
 static uint16_t vote_on_offsets(struct shard *shard, const struct disk_txn_name *name,
@@ -173,18 +174,33 @@ static uint16_t vote_on_offsets(struct shard *shard, const struct disk_txn_name 
 void participants_fill_results(struct shard *shard, const struct disk_txn_name *name,
                                const struct msg_txn_end *end, struct txn_result_item *results)
 {
-    bool has_batches = staged_sum(store_staged(shard->store), name).batch_count > 0;
+    mark_staged(shard, name, 1);
     for (uint32_t i = 0; i < end->item_count; i++) {
         const struct txn_item *item = &end->items[i];
         if (!is_of_this_shard(shard, item))
             continue;
         struct partition *partition =
             store_partition(shard->store, le32_get(item->topic_id), le32_get(item->partition));
-        bool is_known = has_batches && partition && le32_get(item->batch_count) > 0;
+        bool is_known = partition && partition->vote_count > 0;
         uint64_t base_offset = is_known ? partition->next_offset : UINT64_MAX;
         if (is_known && PLANTED(WRONG_OFFSET))
             base_offset++;
         results[i].base_offset = le64_make(base_offset);
+    }
+    mark_staged(shard, name, 0);
+}
+
+/* Sets the count of every partition of which something is staged under this name. */
+static void mark_staged(struct shard *shard, const struct disk_txn_name *name, uint32_t mark)
+{
+    const struct staged *staged = store_staged(shard->store);
+    uint32_t row = staged_first(staged, name);
+    for (; row != TABLE_ROW_NONE; row = staged_next(staged, row)) {
+        const struct disk_staged *batch = staged_row(staged, row);
+        struct partition *partition =
+            store_partition(shard->store, le32_get(batch->topic_id), le32_get(batch->partition));
+        if (partition)
+            partition->vote_count = mark;
     }
 }
 

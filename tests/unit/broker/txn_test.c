@@ -293,6 +293,22 @@ Test(txn, prepared_survives_restart_deadline_and_a_new_epoch)
     cr_assert_eq(txn_begin(f, &next), PE_NONE);
 }
 
+Test(txn, a_prepared_one_has_no_offsets_where_it_has_no_batches)
+{
+    struct txn_client client = opened(1);
+    struct txn_place places[4];
+    stage_everywhere(&client, 0, places);
+    cr_assert_eq(txn_end(f, OP_TXN_PREPARE, &client, places, 3), PE_NONE);
+    uint32_t other = 0;
+    while (other == partition_on(0) || other == partition_on(1) || other == partition_on(2))
+        other++;
+    places[3] = (struct txn_place){topic_id, other, 1, 0};
+    cr_assert_eq(txn_end(f, OP_TXN_COMMIT, &client, places, 4), PE_NONE);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(places[i].base_offset, 0);
+    cr_assert_eq(places[3].base_offset, UINT64_MAX);
+}
+
 Test(txn, prepared_can_be_ended_by_name_an_open_one_only_aborted)
 {
     struct txn_client client = opened(1);
