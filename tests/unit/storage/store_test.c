@@ -535,6 +535,23 @@ Test(store, a_segment_that_is_being_read_is_not_recycled)
     store_fixture_deinit(&f);
 }
 
+/* It once went back while an index was being read, by which everything may still be needed; the files in between were
+ * recycled by the older checkpoint's word, and the newest one asked for them. */
+Test(store, a_checkpoint_never_asks_for_files_that_an_earlier_one_has_let_go)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 18);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 3);
+    sf_load(&f, 20 * MIB);
+    sf_flush(&f);
+    sf_idle(&f, 50 * NS_PER_MS);
+    cr_assert_eq(upkeep_first_file(f.store), 1, "nothing is archived: all of it is needed");
+    f.store->upkeep.kept[0] = (struct checkpoint_head){.number = 2, .wal_first_file = 3};
+    cr_expect_eq(upkeep_first_file(f.store), 3);
+    store_fixture_deinit(&f);
+}
+
 /* ---- large batches, many readers ---- */
 
 Test(store, batches_larger_than_a_piece_are_read_one_by_one)
