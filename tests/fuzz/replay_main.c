@@ -1,6 +1,6 @@
 /* Runs a fuzz target without libFuzzer: PROGRAM CORPUS_DIR...
  *
- * Each file is fed as it is, cut at a few hundred places, and with a few hundred seeded mutations, so
+ * Each file is fed as it is, and for a second at most cut at a few hundred places and with a few hundred seeded mutations, so
  * that every compiler and sanitizer sees the parsers with bad input and a crash can be had again by
  * running the same command. The input lies in a heap block of exactly its size: one byte read too
  * far is found by ASan. Exit: 0 all fed; 1 nothing to feed (a target without corpus tests nothing). */
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/random.h"
 
@@ -16,6 +17,9 @@
 #define CUTS_PER_FILE 256
 #define MUTATIONS_PER_FILE 256
 #define EDITS_PER_MUTATION_MAX 4
+#define SPOILING_NS_PER_FILE 1000000000ll // some targets wait for real
+#define SPOILING_SECONDS                                                                           \
+    20 // after so long files are fed only as they are: some targets wait for real
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,9 +27,10 @@ static unsigned feed_directory(const char *path);
 static void feed_file(const char *directory, const char *name);
 static uint8_t *read_file(FILE *file, size_t *size);
 static void feed(const uint8_t *data, size_t size);
-static void feed_cut(const uint8_t *data, size_t size);
-static void feed_mutated(const uint8_t *data, size_t size);
+static void feed_cut(const uint8_t *data, size_t size, int64_t until_ns);
+static void feed_mutated(const uint8_t *data, size_t size, int64_t until_ns);
 static void edit(struct random *random, uint8_t *data, size_t size);
+static int64_t now_ns(void);
 
 int main(int argc, char **argv)
 {
@@ -56,6 +61,13 @@ static unsigned feed_directory(const char *path)
     return files;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 static void feed_file(const char *directory, const char *name)
 {
     char path[4096];
@@ -69,8 +81,9 @@ static void feed_file(const char *directory, const char *name)
     uint8_t *data = read_file(file, &size);
     fclose(file);
     feed(data, size);
-    feed_cut(data, size);
-    feed_mutated(data, size);
+    int64_t until_ns = now_ns() + SPOILING_NS_PER_FILE;
+    feed_cut(data, size, until_ns);
+    feed_mutated(data, size, until_ns);
     free(data);
 }
 
@@ -95,21 +108,21 @@ static void feed(const uint8_t *data, size_t size)
 }
 
 /* At every byte of a small file, evenly spread over a large one. */
-static void feed_cut(const uint8_t *data, size_t size)
+static void feed_cut(const uint8_t *data, size_t size, int64_t until_ns)
 {
     size_t step = size / CUTS_PER_FILE + 1;
-    for (size_t cut = 0; cut < size; cut += step)
+    for (size_t cut = 0; cut < size && now_ns() < until_ns; cut += step)
         feed(data, cut);
 }
 
-static void feed_mutated(const uint8_t *data, size_t size)
+static void feed_mutated(const uint8_t *data, size_t size, int64_t until_ns)
 {
     if (size == 0)
         return;
     uint8_t *copy = malloc(size);
     if (copy == NULL)
         abort();
-    for (uint64_t seed = 1; seed <= MUTATIONS_PER_FILE; seed++) {
+    for (uint64_t seed = 1; seed <= MUTATIONS_PER_FILE && now_ns() < until_ns; seed++) {
         struct random random;
         random_init(&random, seed);
         memcpy(copy, data, size);
