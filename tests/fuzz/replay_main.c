@@ -18,8 +18,6 @@
 #define MUTATIONS_PER_FILE 256
 #define EDITS_PER_MUTATION_MAX 4
 #define SPOILING_NS_PER_FILE 1000000000ll // some targets wait for real
-#define SPOILING_SECONDS                                                                           \
-    20 // after so long files are fed only as they are: some targets wait for real
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
