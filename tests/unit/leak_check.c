@@ -2,7 +2,7 @@
  * BXFI_MAP). The runner itself, which runs none, now and then leaks a few bytes of Criterion's own. Only sanitizers ask. */
 #include <stdlib.h>
 
-int __lsan_is_turned_off(void);
+__attribute__((visibility("default"))) int __lsan_is_turned_off(void);
 
 int __lsan_is_turned_off(void)
 {
