@@ -144,10 +144,10 @@ void batch_set_producer(uint8_t *batch, uint64_t producer_id, uint16_t producer_
 
 /* ---- reading ---- */
 
-/* Bytes of buffer that are enough for the records of a batch uncompressed, bounded by `limit`.
- * For LZ4 the frame is walked: the sum of its blocks' bounds, or the exact size when that sum is
- * above the limit. Returns the size, or < 0: CORRUPT, TOO_LARGE (the records are more than
- * limit), UNSUPPORTED (codec). */
+/* Bytes of buffer that are enough for the records of a batch uncompressed, which may be `limit`
+ * bytes. For LZ4 the frame is walked: the sum of its blocks' bounds, or, when that is above the
+ * limit, the exact size and what decoding wants besides (some bytes: lz4_frame.h). Returns the size,
+ * or < 0: CORRUPT, TOO_LARGE (the records are more than limit), UNSUPPORTED (codec). */
 int64_t batch_records_size(const uint8_t *batch, size_t len, uint32_t limit);
 
 struct batch_iterator {

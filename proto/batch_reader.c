@@ -28,7 +28,10 @@ int64_t batch_records_size(const uint8_t *batch, size_t len, uint32_t limit)
         return records_len <= limit ? (int64_t)records_len : E_TOO_LARGE;
     case CODEC_LZ4: {
         int64_t bound = lz4_frame_bound(records, records_len);
-        return bound <= (int64_t)limit ? bound : lz4_frame_size(records, records_len, limit);
+        if (bound <= (int64_t)limit)
+            return bound < 0 ? bound : bound + LZ4_FRAME_SLACK;
+        int64_t size = lz4_frame_size(records, records_len, limit);
+        return size < 0 ? size : size + LZ4_FRAME_SLACK;
     }
     default:
         return E_UNSUPPORTED;

@@ -300,3 +300,21 @@ Test(lz4_frame, blocks_that_end_inside_a_sequence_are_corrupt)
         }
     }
 }
+
+/* Found by fuzzing. The last match begins nine bytes before the end instead of twelve: liblz4 reads it or
+ * not, by the room that is left. */
+Test(lz4_frame, a_block_that_ends_against_the_rules_is_read_the_same_wherever_there_is_slack)
+{
+    static const uint8_t bytes[] = {
+        0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82, 16,   0, 0, 0, // one block of 16 bytes
+        0x10, 'a',  1,    0,    0x00, 1,    0,    0x00, 1, 0,    // three matches of four bytes
+        0x50, 'b',  'c',  'd',  'e',  'f',  0,    0,    0, 0};
+    memcpy(frame, bytes, sizeof(bytes));
+    int64_t size = lz4_frame_size(frame, sizeof(bytes), CONTENT_MAX);
+    cr_assert_eq(size, 18);
+    for (uint32_t room = (uint32_t)size + LZ4_FRAME_SLACK; room < size + 100; room++)
+        cr_assert_eq(decode_exact(sizeof(bytes), room), size, "room for %u", room);
+    for (uint32_t room = 0; room < size; room++)
+        cr_assert_lt(decode_exact(sizeof(bytes), room), 0, "room for %u", room);
+    cr_assert_lt(decode_exact(sizeof(bytes), (uint32_t)size), 0, "else this block shows nothing");
+}
