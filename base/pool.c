@@ -25,6 +25,9 @@ struct free_object {
     uint64_t mark;
 };
 
+static void *acquire_fresh(struct pool *pool);
+static void count_acquired(struct pool *pool);
+static void *object_at(const struct pool *pool, uint32_t i);
 static void set_up(struct pool *pool, uint8_t *objects, uint32_t object_count, size_t object_size);
 static bool is_ours(const struct pool *pool, const void *object);
 static uint64_t mark_of(const void *object);
@@ -68,16 +71,32 @@ void *pool_acquire(struct pool *pool)
 {
     struct free_object *object = pool->free_list;
     if (object == NULL)
-        return NULL;
+        return acquire_fresh(pool);
     unpoison(object, pool->object_size);
     ASSERT(object->mark == mark_of(object)); // else somebody wrote to it after its release
     ASSERT_SLOW(is_untouched(object, pool->object_size));
     pool->free_list = object->next;
     object->mark = 0;
+    count_acquired(pool);
+    return object;
+}
+
+static void *acquire_fresh(struct pool *pool)
+{
+    if (pool->fresh == pool->object_count)
+        return NULL;
+    struct free_object *object = object_at(pool, pool->fresh++);
+    unpoison(object, pool->object_size);
+    object->mark = 0;
+    count_acquired(pool);
+    return object;
+}
+
+static void count_acquired(struct pool *pool)
+{
     pool->free_count--;
     if (pool->free_count < pool->free_count_min)
         pool->free_count_min = pool->free_count;
-    return object;
 }
 
 void pool_release(struct pool *pool, void *object)
@@ -90,24 +109,28 @@ void pool_release(struct pool *pool, void *object)
     push(pool, object);
 }
 
-/* Backwards, so that objects are handed out in the order of their addresses at first. */
+static void *object_at(const struct pool *pool, uint32_t i)
+{
+    return pool->objects + (size_t)i * pool->object_size;
+}
+
 static void set_up(struct pool *pool, uint8_t *objects, uint32_t object_count, size_t object_size)
 {
     *pool = (struct pool){
         .objects = objects,
         .object_size = object_size,
         .object_count = object_count,
+        .free_count = object_count,
+        .free_count_min = object_count,
     };
-    for (uint32_t i = object_count; i > 0; i--)
-        push(pool, objects + (size_t)(i - 1) * object_size);
-    pool->free_count_min = object_count;
+    poison(objects, object_size * object_count);
 }
 
 static bool is_ours(const struct pool *pool, const void *object)
 {
     uintptr_t offset = (uintptr_t)object - (uintptr_t)pool->objects;
     return (uintptr_t)object >= (uintptr_t)pool->objects &&
-           offset < pool->object_size * pool->object_count && offset % pool->object_size == 0;
+           offset < pool->object_size * pool->fresh && offset % pool->object_size == 0;
 }
 
 static uint64_t mark_of(const void *object)
@@ -118,7 +141,7 @@ static uint64_t mark_of(const void *object)
 static bool is_listed(const struct pool *pool, const void *object)
 {
     const struct free_object *at = pool->free_list;
-    for (uint32_t i = 0; i < pool->free_count && at != NULL; i++) {
+    for (uint32_t i = 0; i < pool->fresh && at != NULL; i++) {
         if (at == object)
             return true;
         unpoison(at, sizeof(*at));

@@ -1,4 +1,5 @@
-/* Pool of equal objects with a LIFO free list: the object used last is warm in the cache.
+/* Pool of equal objects with a LIFO free list: the object used last is warm in the cache, and what was never needed
+ * was never touched.
  *
  * An empty pool answers NULL, and NULL means "stop reading", not "fail". Released objects are filled
  * with 0xab in debug and sanitizer builds (poisoned under ASan). Thread: the owner. */
@@ -13,8 +14,9 @@
 #include "base/check.h"
 
 struct pool {
-    void *free_list; // next pointer in the object's first word
+    void *free_list; // given back: next pointer in the object's first word
     uint8_t *objects;
+    uint32_t fresh;     // from this one on never handed out yet, and so never touched
     size_t object_size; // rounded up to the alignment
     uint32_t object_count;
     uint32_t free_count;
