@@ -31,6 +31,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "broker/assembly.h"
 #include "broker/http.h"
 
 struct process { // the main thread's own
@@ -46,20 +47,14 @@ static int start_log(const struct config *config);
 static void block_signals(struct process *process);
 static void raise_descriptor_limit(struct broker *broker);
 static void tell_settings(struct broker *broker);
-static int open_directory(struct broker *broker);
 static int listen_for_clients(struct broker *broker);
 static int start_http(struct broker *broker);
-static int start_cores(struct broker *broker);
 static int wait_for_cores(struct process *process, enum core_state state);
-static int check_store(struct broker *broker);
 static void tell_ready(struct broker *broker);
 static int serve(struct process *process);
 static int drain(struct process *process);
 static void reload(struct process *process);
 static int take_signal(struct process *process, int timeout_ms);
-static bool has_failed(struct broker *broker);
-static bool have_reached(struct broker *broker, enum core_state state);
-static void post_all(struct broker *broker, enum inbox_kind kind, uint64_t value);
 static _Noreturn void exit_now(int status);
 static int refuse(int status, const char *text);
 
@@ -87,20 +82,21 @@ static int start(struct process *process)
     struct broker *broker = process->broker;
     raise_descriptor_limit(broker);
     tell_settings(broker);
-    int status = open_directory(broker);
+    char text[ASSEMBLY_TEXT_MAX];
+    int status = refuse(assembly_open_directory(broker, text), text);
     if (status == 0)
         status = listen_for_clients(broker);
     if (status == 0)
         status = start_http(broker);
     if (status == 0)
-        status = start_cores(broker);
+        status = refuse(assembly_start_cores(broker, text), text);
     if (status == 0)
         status = wait_for_cores(process, CORE_OPEN);
     if (status == 0)
-        status = check_store(broker);
+        status = refuse(assembly_check_store(broker, text), text);
     if (status != 0)
         return status;
-    post_all(broker, INBOX_START, 0);
+    assembly_post(broker, INBOX_START, 0);
     status = wait_for_cores(process, CORE_SERVING);
     if (status == 0)
         tell_ready(broker);
@@ -187,9 +183,12 @@ static void tell_settings(struct broker *broker)
                  LOG_STR("meaning", "this version has no listener of the Kafka protocol"));
 }
 
+/* The exit status for a status; 0 for 0. */
 static int refuse(int status, const char *text)
 {
     char line[1200];
+    if (status == 0)
+        return 0;
     snprintf(line, sizeof(line), "sluiced: %s", text);
     log_direct(line);
     switch (status) {
@@ -203,33 +202,6 @@ static int refuse(int status, const char *text)
     default:
         return EXIT_FAILED;
     }
-}
-
-static int open_directory(struct broker *broker)
-{
-    const struct config *config = broker->config;
-    struct io_options options = {.backend = (enum io_backend)config->io, .ops_max = 64};
-    struct store_identity identity = {.shard_count = (uint32_t)config->shards,
-                                      .segment_bytes = config->segment_bytes};
-    char text[512] = "";
-    struct io *io;
-    int status = io_new(&options, &io);
-    if (status != 0)
-        return refuse(status, "the kernel refuses this I/O backend; see the line before");
-    status = store_dir_open(io, config->data_dir, config->development, &identity, &broker->lock_fd,
-                            text);
-    if (status != 0)
-        return refuse(status, *text ? text : status_text(status));
-    io_free(io);
-    memcpy(broker->store_id, identity.store_id, sizeof(broker->store_id));
-    broker->segment_bytes = identity.segment_bytes;
-    broker->shard_count = (uint16_t)identity.shard_count;
-    if (identity.shard_count == config->shards && identity.segment_bytes == config->segment_bytes)
-        return 0;
-    LOG_WARN("broker.store_has_its_own", LOG_U64("shards", identity.shard_count),
-             LOG_U64("segment_bytes", identity.segment_bytes),
-             LOG_STR("meaning", "both were fixed when the store was made"));
-    return 0;
 }
 
 /* The kernel closes a killed broker's ring, and with it its listening socket, a moment after the
@@ -286,59 +258,20 @@ static int start_http(struct broker *broker)
     return 0;
 }
 
-/* Shards are dealt out; cores without one serve connections. */
-static int start_cores(struct broker *broker)
-{
-    uint16_t core_count = (uint16_t)broker->config->cores;
-    for (uint16_t i = 0; i < broker->shard_count; i++)
-        broker->shard_core[i] = i % core_count;
-    broker->mesh = mesh_new(core_count);
-    size_t bytes = core_count * sizeof(struct core);
-    broker->cores = aligned_alloc(_Alignof(struct core), bytes);
-    if (!broker->mesh || !broker->cores)
-        return refuse(E_NO_MEMORY, "out of memory");
-    memset(broker->cores, 0, bytes);
-    atomic_store(&broker->core_count, core_count); // HTTP serves already: it sees all cores or none
-    for (uint16_t i = 0; i < broker->core_count; i++) {
-        int status = core_start(&broker->cores[i], broker, i);
-        if (status != 0)
-            return refuse(status, "cannot start a thread");
-    }
-    return 0;
-}
-
 /* Until all cores are that far. SIGTERM meanwhile: nothing is served yet, recovery may end
  * anywhere. */
 static int wait_for_cores(struct process *process, enum core_state state)
 {
     struct broker *broker = process->broker;
-    while (!has_failed(broker) && !have_reached(broker, state)) {
+    while (!assembly_has_failed(broker) && !assembly_has_reached(broker, state)) {
         int signal_number = take_signal(process, -1);
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             log_direct("sluiced: stopped before it was ready");
             exit_now(EXIT_DRAINED);
         }
     }
-    for (uint16_t i = 0; i < broker->core_count; i++) {
-        if (core_state(&broker->cores[i]) == CORE_FAILED)
-            return refuse(broker->cores[i].start_status, broker->cores[i].start_text);
-    }
-    return 0;
-}
-
-/* The cores rest meanwhile. */
-static int check_store(struct broker *broker)
-{
-    char text[512] = "";
-    shard_slot_table(&broker->shards[0], broker->slot_shard);
-    for (uint16_t i = 0; i < broker->shard_count; i++) {
-        int status = shard_check_partitions(&broker->shards[i], &broker->shards[0], text);
-        if (status == 0)
-            status = shard_check_decisions(&broker->shards[i], broker->shards, text);
-        if (status != 0)
-            return refuse(status, text);
-    }
-    return 0;
+    const char *why = NULL;
+    return refuse(assembly_failure(broker, &why), why);
 }
 
 static void tell_ready(struct broker *broker)
@@ -358,7 +291,7 @@ static void tell_ready(struct broker *broker)
 
 static int serve(struct process *process)
 {
-    while (!has_failed(process->broker)) {
+    while (!assembly_has_failed(process->broker)) {
         int signal_number = take_signal(process, -1);
         if (signal_number == SIGHUP)
             reload(process);
@@ -384,7 +317,7 @@ static void reload(struct process *process)
     }
     config_reload(process->config, &next, on_ignored);
     log_set_level((enum log_level)process->config->log_level);
-    post_all(process->broker, INBOX_RELOAD, 0);
+    assembly_post(process->broker, INBOX_RELOAD, 0);
     LOG_INFO("config.reloaded");
 }
 
@@ -398,10 +331,10 @@ static int drain(struct process *process)
     atomic_store(&broker->is_draining, true);
     atomic_store(&broker->is_ready, false);
     LOG_INFO("broker.draining", LOG_U64("timeout_ms", process->config->drain_timeout));
-    post_all(broker, INBOX_DRAIN, deadline_ns - timeout_ns / 4);
+    assembly_post(broker, INBOX_DRAIN, deadline_ns - timeout_ns / 4);
     enum core_state stages[] = {CORE_DRAINED, CORE_STOPPED};
     for (size_t i = 0; i < ARRAY_COUNT(stages); i++) {
-        while (!has_failed(broker) && !have_reached(broker, stages[i])) {
+        while (!assembly_has_failed(broker) && !assembly_has_reached(broker, stages[i])) {
             now_ns = clock_mono_ns(clock_system());
             if (now_ns > deadline_ns + NS_PER_S) {
                 log_direct("sluiced: the drain took too long; the next start recovers");
@@ -414,9 +347,9 @@ static int drain(struct process *process)
             }
         }
         if (stages[i] == CORE_DRAINED)
-            post_all(broker, INBOX_EXIT, deadline_ns);
+            assembly_post(broker, INBOX_EXIT, deadline_ns);
     }
-    bool failed = has_failed(broker);
+    bool failed = assembly_has_failed(broker);
     for (uint16_t i = 0; i < broker->core_count && !failed; i++) {
         core_join(&broker->cores[i]); // it was its last act to say that it has stopped
         failed = broker->cores[i].start_status != 0;
@@ -447,35 +380,6 @@ static int take_signal(struct process *process, int timeout_ms)
     if (read(process->signal_fd, &info, sizeof(info)) != sizeof(info)) // seam: signals
         return 0;
     return (int)info.ssi_signo;
-}
-
-static bool has_failed(struct broker *broker)
-{
-    for (uint16_t i = 0; i < broker->core_count; i++) {
-        if (core_state(&broker->cores[i]) == CORE_FAILED)
-            return true;
-    }
-    return false;
-}
-
-static bool have_reached(struct broker *broker, enum core_state state)
-{
-    for (uint16_t i = 0; i < broker->core_count; i++) {
-        if (core_state(&broker->cores[i]) < state)
-            return false;
-    }
-    return true;
-}
-
-/* The inbox has room for 256; a core that takes none for so long is seen by its deadline, not by
- * us. */
-static void post_all(struct broker *broker, enum inbox_kind kind, uint64_t value)
-{
-    struct inbox_message message = {.kind = kind, .value = value};
-    for (uint16_t i = 0; i < broker->core_count; i++) {
-        if (!mailbox_post(&broker->cores[i].mailbox, &message))
-            LOG_WARN("broker.inbox_full", LOG_U64("core", i));
-    }
 }
 
 static _Noreturn void exit_now(int status)
