@@ -42,8 +42,6 @@ static void stop_ticking(struct sluice_client *client);
 static void read_clock(struct sluice_client *client);
 static void lose_publishes(struct sluice_client *client);
 
-static _Thread_local struct sluice_client *thread_client; // on an I/O thread: whose
-
 int sluice_client_new(const struct sluice_client_options *options, struct sluice_client **client)
 {
     return client_new_on(options, open_io, client);
@@ -193,7 +191,7 @@ static void release(struct sluice_client *client)
 static void *run(void *argument)
 {
     struct sluice_client *client = argument;
-    thread_client = client;
+    atomic_store(&client->io_thread, pthread_self());
     int status = client->open_io(&client->io);
     pthread_mutex_lock(&client->mutex);
     client->started = true;
@@ -436,7 +434,8 @@ void client_command(struct sluice_client *client, enum command_kind kind, void *
 
 bool client_is_io_thread(const struct sluice_client *client)
 {
-    return thread_client == client;
+    return pthread_equal(atomic_load_explicit(&client->io_thread, memory_order_relaxed),
+                         pthread_self());
 }
 
 uint64_t client_now_ns(struct sluice_client *client)

@@ -61,7 +61,8 @@ struct sluice_client {
     struct clock *clock;
     struct io *io;
     struct ring_mpsc *commands;
-    pthread_t thread;
+    pthread_t thread;             // to be joined
+    _Atomic(pthread_t) io_thread; // the same, as that thread itself says; 0: it has not begun
     uint8_t pad0[CACHE_LINE];
 
     /* ---- any thread ---- */

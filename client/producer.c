@@ -175,7 +175,7 @@ static int check_range(const char *name, uint64_t value, uint64_t min, uint64_t 
 
 static void release(struct sluice_producer *producer)
 {
-    topics_free(producer);
+    topics_forget_all(producer);
     txn_free(producer->txn);
     blocks_deinit(&producer->blocks);
     for (uint32_t i = 0; i < ARRAY_COUNT(producer->scratch); i++)

@@ -211,7 +211,7 @@ static inline _Atomic(struct topic *) *topics_recent_slot(struct sluice_producer
 static_assert(RECENT_TOPIC_COUNT == 8, "three bits of the product");
 
 /* The topic, when a send from the same place has found it before and it needs no asking; else
- * NULL, and topics_find() tells. */
+ * NULL, and topics_of_name() tells. */
 static inline struct topic *topics_recent(struct sluice_producer *producer, const char *name)
 {
     /* A1: sees the topic's members; pairs with R1 in topics.c. */
@@ -225,12 +225,12 @@ static inline struct topic *topics_recent(struct sluice_producer *producer, cons
 
 /* The topic, known or asked for. Returns OK; TIMED_OUT, CONNECT, CLOSED, the broker's
  * UNKNOWN_TOPIC; FULL when it is not known and this is the I/O thread, which can't wait. */
-int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
-                struct topic **topic);
+int topics_of_name(struct sluice_producer *producer, const char *name, uint32_t partition,
+                   struct topic **topic);
 /* Without asking; NULL: not known. */
 struct lane *topics_known_lane(struct sluice_producer *producer, const char *name,
                                uint32_t partition);
-void topics_free(struct sluice_producer *producer);
+void topics_forget_all(struct sluice_producer *producer);
 /* Asks now and then whether topics got more partitions or are gone. Returns when to come back.
  * Thread: I/O. */
 uint64_t topics_turn(struct sluice_producer *producer);

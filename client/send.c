@@ -181,7 +181,7 @@ static int find_lane_slowly(struct sluice_producer *producer, const struct sluic
                             struct lane **lane)
 {
     struct topic *topic;
-    int status = topics_find(producer, record->topic, record->partition, &topic);
+    int status = topics_of_name(producer, record->topic, record->partition, &topic);
     if (status != SLUICE_OK)
         return status;
     *lane = choose_lane(topic, record);

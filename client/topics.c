@@ -31,8 +31,8 @@ static void topic_free(struct topic *topic);
 static uint32_t bucket_of(const char *name);
 static bool needs_asking(const struct topic *topic, uint32_t partition);
 
-int topics_find(struct sluice_producer *producer, const char *name, uint32_t partition,
-                struct topic **topic_out)
+int topics_of_name(struct sluice_producer *producer, const char *name, uint32_t partition,
+                   struct topic **topic_out)
 {
     uint32_t bucket = bucket_of(name);
     struct topic *topic = find(producer, name, bucket);
@@ -55,7 +55,7 @@ struct lane *topics_known_lane(struct sluice_producer *producer, const char *nam
     return lanes && partition < lanes->count ? lanes->lane[partition] : NULL;
 }
 
-void topics_free(struct sluice_producer *producer)
+void topics_forget_all(struct sluice_producer *producer)
 {
     free(producer->refresh_meta);
     for (uint32_t i = 0; i < TOPIC_BUCKET_COUNT; i++) {
