@@ -185,6 +185,9 @@ static int verify_batch(struct verify *verify, const struct index_entry *entry)
     if (!batch_peek(bytes, entry->size, &info) || info.size != entry->size ||
         info.base_offset != entry->base_offset || info.record_count != entry->record_count)
         return damaged(verify, entry->position, "another batch than the index says");
+    if (!stored_epoch_is_good(bytes))
+        return damaged(verify, entry->position,
+                       "batch of another leader epoch than is ever stored");
     if (!batch_is_intact(bytes, entry->size))
         return damaged(verify, entry->position, "batch fails its checksum");
     return 0;

@@ -13,6 +13,10 @@
 #ifndef SLUICE_STORAGE_FORMAT_H
 #define SLUICE_STORAGE_FORMAT_H
 
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
 #include "base/bytes.h"
 #include "base/check.h"
 
@@ -146,6 +150,16 @@ static_assert(sizeof(struct disk_txn_name) == 16, "disk");
 
 /* Base offset of a batch in the log while it has none: bit 63. Its place is in the index, as soon as it is committed. */
 #define STAGED_OFFSET ((uint64_t)1 << 63)
+
+/* Leader epoch of every batch in a log or archive file, as long as there is one machine. It lies outside of the CRC-32C: who
+ * reads a batch holds it against this. */
+#define STORED_LEADER_EPOCH 0u
+static inline bool stored_epoch_is_good(const uint8_t *batch)
+{
+    be32 epoch;
+    memcpy(&epoch, batch + 12, sizeof(epoch)); // behind base offset and length
+    return be32_get(epoch) == STORED_LEADER_EPOCH;
+}
 
 struct disk_staged_moved { // the batch that lay at `from` lies here from now on
     struct disk_txn_name name;

@@ -26,6 +26,7 @@ struct scan { // of one file
     struct inspect_shard *shard;
     struct segment segment;
     struct inspect_item item;
+    uint8_t bad_copies;   // of the header, see segment.h
     const char *bad_text; // of the first entry that is damaged; NULL: none
     uint64_t bad_lsn;
 };
@@ -38,6 +39,7 @@ static const struct recover_file *file_role(const struct recover_log *log, uint6
 static int inspect_file(struct inspect_shard *shard, const struct recover_log *log,
                         const char *name, uint64_t number, uint64_t size_bytes);
 static int file_head(struct scan *scan, uint64_t number, uint64_t size_bytes);
+static void header_copy_tell(struct scan *scan);
 static int file_groups(struct scan *scan, const struct recover_file *file);
 static int visit_group(void *context, const struct group_head *head, uint8_t *bytes);
 static int visit_entry(void *context, const struct wal_view *view);
@@ -166,9 +168,20 @@ static int inspect_file(struct inspect_shard *shard, const struct recover_log *l
         status = file_groups(&scan, file);
     if (scan.segment.fd >= 0)
         (void)io_close_wait(shard->place->io, scan.segment.fd);
+    header_copy_tell(&scan);
     if (status == 0)
         inspect_report(shard, &scan.item);
     return status;
+}
+
+/* The other copy is as good, so a start goes on; but there is no third. */
+static void header_copy_tell(struct scan *scan)
+{
+    if (scan->item.status != 0 || scan->bad_copies == 0)
+        return;
+    scan->item.status = E_CORRUPT;
+    scan->item.text = "one of the two copies of its header is damaged";
+    scan->item.offset = scan->bad_copies == 1 ? 0 : DISK_BLOCK;
 }
 
 /* Opens the file and judges its header. What is wrong with a file that the log does not need is no
@@ -195,6 +208,7 @@ static int file_head(struct scan *scan, uint64_t number, uint64_t size_bytes)
         scan->item.status = E_TRUNCATED;
     scan->item.is_damage = scan->item.status < 0 && strcmp(scan->item.role, "raw") != 0;
     scan->item.generation = scan->segment.generation = head.generation;
+    scan->bad_copies = head.bad_copies;
     struct group_head first;
     if (scan->item.status == 0 && group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation,
                                                    size_bytes, &first) == GROUP_VERDICT_TORN)

@@ -13,7 +13,7 @@ static void count_behind(struct recover *recover, enum group_verdict verdict,
                          const struct group_head *head);
 
 /* What lies where the next group should be: in this file, or, when nothing does, at the next one's
- * start. */
+ * start. But when groups of this life go on in this file, the one that is missing lay here. */
 int recover_look_at_end(struct recover *recover)
 {
     struct place *place = &recover->place;
@@ -25,12 +25,16 @@ int recover_look_at_end(struct recover *recover)
         uint8_t *bytes;
         if (files[i] == NULL || files[i]->fault != FILE_FINE)
             continue;
+        if (i == 1 && recover->behind_file == place->file)
+            break;
         file_reader_open(&recover->reader, files[i]->pub.fd, files[i]->pub.size_bytes);
         int status = recover_group_at(recover, files[i], offsets[i], &head, &bytes, &verdict);
         if (status < 0)
             return status;
         if (verdict == GROUP_VERDICT_NONE || verdict == GROUP_VERDICT_NEWER)
             continue;
+        if (i == 1 && verdict != GROUP_VERDICT_BAD && head.lsn > place->lsn)
+            break; // and so it does when the next file begins further on
         bool good = verdict == GROUP_VERDICT_GOOD;
         recover_fact(recover, good ? FACT_AT_STALE : FACT_AT_BAD, files[i], 0, offsets[i],
                      place->lsn, 0);
@@ -90,6 +94,7 @@ static int look_through(struct recover *recover, struct wal_file *file, uint64_t
         if (verdict == GROUP_VERDICT_NONE || verdict == GROUP_VERDICT_NEWER)
             continue;
         *found = true;
+        recover->behind_file = recover->behind_file ? recover->behind_file : file;
         count_behind(recover, verdict, &head);
     }
     return 0;

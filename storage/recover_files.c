@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "storage/disk_header.h"
 
 #define LOCK_TRIES 100
@@ -218,6 +219,10 @@ static int read_head(struct recover *recover, struct wal_file *file, uint8_t *by
     file->fault = file_judge(recover, file, status, &head);
     if (file->fault != FILE_FINE)
         return 0;
+    if (head.bad_copies != 0) // the other one is enough
+        LOG_WARN("wal.header_copy_damaged", LOG_STR("dir", recover->wal->dir),
+                 LOG_STR("file", file->pub.name),
+                 LOG_U64("offset", head.bad_copies == 1 ? 0 : DISK_BLOCK));
     file->pub.generation = head.generation;
     file->pub.written = head.written;
     file->first_verdict = group_head_parse(bytes + DISK_SEGMENT_DATA, head.generation,

@@ -100,6 +100,7 @@ struct recover {
     uint64_t data_end_lsn;
     uint64_t proven_lsn;  // D so far
     uint64_t behind_from; // first LSN behind E at which a good group lies; UINT64_MAX: none
+    const struct wal_file *behind_file; // the first with groups of its life behind E; NULL: none
     uint32_t facts;
     struct spot spots[16]; // by bit number of the fact
 };
@@ -170,8 +171,8 @@ MUST_USE int recover_replay_group(struct recover *recover, const struct group_he
 
 /* ---- recover_behind.c ---- */
 
-MUST_USE int recover_look_at_end(struct recover *recover);
 MUST_USE int recover_look_behind(struct recover *recover);
+MUST_USE int recover_look_at_end(struct recover *recover); // after look_behind
 
 /* ---- recover_hole.c ---- */
 

@@ -25,6 +25,7 @@ static void place_pass(struct recover *recover, const struct group_head *head);
 static bool continues(const struct place *place, const struct group_head *head,
                       const uint8_t *bytes);
 static void conclude(struct recover *recover);
+static void lost_blame(struct recover *recover, uint64_t number);
 
 int recover_walk(struct recover *recover)
 {
@@ -38,9 +39,9 @@ int recover_walk(struct recover *recover)
         status = walk_step(recover);
     while (status == 1);
     if (status == 0 && recover->place.file)
-        status = recover_look_at_end(recover);
-    if (status == 0 && recover->place.file)
         status = recover_look_behind(recover);
+    if (status == 0 && recover->place.file)
+        status = recover_look_at_end(recover);
     if (status == 0)
         conclude(recover);
     return status;
@@ -60,10 +61,22 @@ static void conclude(struct recover *recover)
             (void)recover_file_is_usable(recover, NULL, number);
     }
     if (place->lsn < recover->proven_lsn)
-        recover_fact(recover, FACT_BELOW_PROVEN, place->file, number, place->offset, place->lsn, 0);
+        lost_blame(recover, number);
     bool went_on = recover->data_end_lsn > options->from.lsn || recover->facts & FACT_BEHIND;
     if (options->clean && went_on && recover->hole_count == 0)
         recover_fact(recover, FACT_NOT_CLEAN, place->file, number, place->offset, place->lsn, 0);
+}
+
+/* Nothing at E can be called bad, so it is the place where something should be: here, or, when groups go on only in the next
+ * file, at the start of that one. */
+static void lost_blame(struct recover *recover, uint64_t number)
+{
+    const struct place *place = &recover->place;
+    const struct wal_file *next = place->file ? recover_file_after(recover, place->file) : NULL;
+    if (next && recover->behind_file == next && next->first_verdict != GROUP_VERDICT_TORN)
+        recover_fact(recover, FACT_BELOW_PROVEN, next, 0, DISK_SEGMENT_DATA, place->lsn, 0);
+    else
+        recover_fact(recover, FACT_BELOW_PROVEN, place->file, number, place->offset, place->lsn, 0);
 }
 
 /* ---- the start ---- */

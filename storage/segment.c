@@ -62,10 +62,16 @@ void segment_head_make(uint8_t *blocks, const struct segment_head *head, uint64_
 
 int segment_head_parse(const uint8_t *blocks, struct segment_head *head)
 {
+    struct segment_head second;
     int status = head_copy_parse(blocks, head);
-    if (status != E_CORRUPT)
-        return status;
-    return head_copy_parse(blocks + DISK_BLOCK, head);
+    int status_second = head_copy_parse(blocks + DISK_BLOCK, &second);
+    uint8_t bad = (uint8_t)((status == E_CORRUPT) | (status_second == E_CORRUPT) << 1);
+    if (status == E_CORRUPT) {
+        *head = second;
+        status = status_second;
+    }
+    head->bad_copies = bad;
+    return status;
 }
 
 uint32_t segment_open_flags(bool no_direct, bool read_only)

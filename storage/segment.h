@@ -68,13 +68,14 @@ struct segment_head {
     uint64_t number;
     uint64_t generation;
     uint64_t segment_bytes;
-    bool written; // DISK_SEGMENT_WRITTEN
+    bool written;       // DISK_SEGMENT_WRITTEN
+    uint8_t bad_copies; // parsed: bit 0, the first is damaged; bit 1, the second
 };
 
 /* Fills DISK_SEGMENT_DATA bytes: both copies. created_ms: 0 when it is not known. */
 void segment_head_make(uint8_t *blocks, const struct segment_head *head, uint64_t created_ms);
 
-/* Believes the first copy that is intact. Returns 0; CORRUPT: both are bad; NEWER. The caller
+/* Believes the first copy that is intact; head->bad_copies says which are not. Returns 0; CORRUPT: both are bad; NEWER. The caller
  * compares what it says with what it should say. */
 MUST_USE int segment_head_parse(const uint8_t *blocks, struct segment_head *head);
 

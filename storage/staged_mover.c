@@ -275,5 +275,7 @@ static const char *move_fault(const struct move *move, const uint8_t *batch)
         return "no batch of that size where the row says";
     if (!batch_is_staged(batch) || info.record_count != le32_get(move->seen.record_count))
         return "another batch than the row says";
+    if (!stored_epoch_is_good(batch))
+        return "batch of another leader epoch than is ever stored";
     return batch_is_intact(batch, size) ? NULL : "batch fails its checksum";
 }

@@ -76,7 +76,7 @@ static int append_batch(struct store *store, const struct wal_entry *entry, uint
     struct wal_entry stamped = *entry;
     ASSERT(entry->piece_count == 1 && entry->pieces[0].len >= BATCH_HEADER_SIZE);
     memcpy(head, batch, sizeof(head));
-    batch_set_head(head, base_offset, 0);
+    batch_set_head(head, base_offset, STORED_LEADER_EPOCH);
     stamped.pieces[0].bytes = head;
     stamped.pieces[0].len = sizeof(head);
     stamped.pieces[1].bytes = batch + sizeof(head);

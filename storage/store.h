@@ -143,6 +143,13 @@ struct partitions *store_partitions(struct store *store);
 struct store_read;
 typedef void (*store_read_done_fn)(struct store_read *read);
 
+struct store_damage {     // of a batch that can't be delivered
+    uint64_t file_number; // 0: no file holds the offset
+    uint64_t file_offset; // of the batch's first byte
+    uint64_t lsn;         // of it; in an archive file the first that the file covers
+    bool in_archive;
+};
+
 /* One read: whole batches of one partition from `offset` on, below visible_end, head (base offset, epoch) set,
  * checksums verified, copied into the caller's buffer. Embedded in the caller's object; untouched by the
  * caller from start to done. */
@@ -162,7 +169,8 @@ struct store_read {
     uint32_t bytes; // 0 with status 0: nothing visible behind offset
     uint32_t batch_count;
     uint32_t needed_bytes;
-    uint64_t next_offset; // behind the last batch copied
+    uint64_t next_offset;       // behind the last batch copied
+    struct store_damage damage; // CORRUPT: where
     /* storage's own */
     void *job;
 };

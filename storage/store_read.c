@@ -44,6 +44,7 @@ int store_read(struct store *store, struct store_read *read)
     read->status = 0;
     read->bytes = read->batch_count = read->needed_bytes = 0;
     read->next_offset = read->offset;
+    read->damage = (struct store_damage){0};
     if (read_is_over(read))
         return 1;
     if (is_in_open(read->partition, read->offset) && tail_read(store, read))
@@ -120,7 +121,7 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
     uint8_t *copy = read->buffer + read->bytes;
     memcpy(copy, bytes, entry->size);
     if (UNLIKELY(batch_is_staged(copy))) // its offset came with the COMMIT
-        batch_set_head(copy, entry->base_offset, 0);
+        batch_set_head(copy, entry->base_offset, STORED_LEADER_EPOCH);
     read->bytes += entry->size;
     read->batch_count++;
     read->next_offset = entry->base_offset + entry->record_count;

@@ -71,7 +71,7 @@ int txn_append_staged(struct store *store, const struct wal_entry *entry, struct
     }
     const uint8_t *batch = entry->pieces[1].bytes;
     memcpy(head, batch, sizeof(head));
-    batch_set_head(head, STAGED_OFFSET, 0);
+    batch_set_head(head, STAGED_OFFSET, STORED_LEADER_EPOCH);
     stamped.pieces[1].bytes = head;
     stamped.pieces[1].len = sizeof(head);
     stamped.pieces[2].bytes = batch + sizeof(head);

@@ -258,7 +258,8 @@ static bool batch_is_wanted(const struct read_job *job, const struct index_entry
         info.record_count != entry->record_count)
         return false;
     bool is_placed = info.base_offset == entry->base_offset;
-    return (is_placed || (job->segment && info.base_offset == STAGED_OFFSET)) &&
+    return stored_epoch_is_good(bytes) &&
+           (is_placed || (job->segment && info.base_offset == STAGED_OFFSET)) &&
            batch_is_intact(bytes, entry->size);
 }
 
@@ -266,11 +267,17 @@ static void damage_tell(struct read_job *job, const struct index_entry *entry)
 {
     uint64_t offset =
         job->segment ? segment_offset(job->segment, entry->position) : entry->position;
-    uint64_t number = job->segment ? job->segment->number : archive_number(job->archive);
+    struct store_damage damage = {
+        .file_number = job->segment ? job->segment->number : archive_number(job->archive),
+        .file_offset = offset,
+        .lsn = job->segment ? entry->position : archive_base_lsn(job->archive),
+        .in_archive = job->segment == NULL,
+    };
+    job->read->damage = damage;
     LOG_ERROR("read.damaged",
               LOG_STR("dir", job->segment ? job->store->wal_dir : job->store->archive_dir),
-              LOG_HEX("file", number), LOG_U64("file_offset", offset),
-              LOG_U64("lsn", job->segment ? entry->position : archive_base_lsn(job->archive)),
-              LOG_U64("topic_id", job->topic_id), LOG_U64("partition", job->partition),
-              LOG_U64("base_offset", entry->base_offset), LOG_U64("bytes", entry->size));
+              LOG_HEX("file", damage.file_number), LOG_U64("file_offset", offset),
+              LOG_U64("lsn", damage.lsn), LOG_U64("topic_id", job->topic_id),
+              LOG_U64("partition", job->partition), LOG_U64("base_offset", entry->base_offset),
+              LOG_U64("bytes", entry->size));
 }

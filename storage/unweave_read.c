@@ -52,7 +52,7 @@ int unweave_verify_step(struct unweave *unweave)
         if (why)
             return batch_damaged(unweave, unweave->verify_next, why);
         if (batch_is_staged(batch))
-            batch_set_head(batch, entry.base_offset, 0);
+            batch_set_head(batch, entry.base_offset, STORED_LEADER_EPOCH);
         bytes += entry.size;
     }
     return 0;
@@ -194,8 +194,8 @@ static void deal_out(struct unweave *unweave, const struct unweave_read *read)
 
 /* ---- checking ---- */
 
-/* Base offset and leader epoch lie outside the CRC: the offset is held against the index. In a
- * segment it may be lacking. */
+/* Base offset and leader epoch lie outside the CRC: the offset is held against the index (in a
+ * segment it may be lacking), the epoch against the only one there is. */
 static const char *batch_fault(const struct unweave *unweave, const uint8_t *bytes,
                                const struct index_entry *entry)
 {
@@ -206,6 +206,8 @@ static const char *batch_fault(const struct unweave *unweave, const uint8_t *byt
     if ((info.base_offset != entry->base_offset && !is_staged) ||
         info.record_count != entry->record_count)
         return "another batch than the index says";
+    if (!stored_epoch_is_good(bytes))
+        return "batch of another leader epoch than is ever stored";
     return batch_is_intact(bytes, entry->size) ? NULL : "batch fails its checksum";
 }
 

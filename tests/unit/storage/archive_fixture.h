@@ -180,7 +180,7 @@ DISK_UNUSED static uint32_t world_make_batch(struct world *world, uint8_t *out, 
     cr_assert_eq(batch_builder_add(&builder, &record), 0);
     uint8_t *batch;
     uint32_t len = batch_builder_finish(&builder, CODEC_NONE, PRODUCER_NONE, 0, 0, NULL, 0, &batch);
-    batch_set_head(batch, world->next_offset[p], 5);
+    batch_set_head(batch, world->next_offset[p], STORED_LEADER_EPOCH);
     memcpy(out, batch, len);
     free(value);
     free(bytes);
