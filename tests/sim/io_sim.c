@@ -11,9 +11,9 @@
 #include "base/hash.h"
 #include "base/io_private.h"
 
-#define FDS_MAX 4096
-#define FD_BASE 1000 // so that a real descriptor is noticed
 #define LATENCY_NS_MAX (200 * NS_PER_US)
+
+static_assert(IO_SIM_CANCELING == (uint32_t)IO_OP_CANCELING, "the world looks at it");
 
 struct rule {
     uint64_t first, last;
@@ -25,12 +25,12 @@ struct io_sim {
     struct clock clock;
     struct sim_disk *disk;
     struct random random;
+    const struct io_sim_host *host;
+    const uint64_t *now; // the host's clock, or its own
     uint64_t now_ns, wall_ms, start_ns, latency_ns_max;
     struct list in_flight;
-    struct {
-        struct sim_file *file;
-        uint32_t flags;
-    } fds[FDS_MAX];
+    struct list sibling;
+    struct io_sim_files *files, *own_files;
     uint64_t counts[IO_TIMER + 1];
     struct rule rules[IO_TIMER + 1];
     uint64_t trace;
@@ -61,8 +61,10 @@ static int32_t perform_read(struct io_sim *sim, struct io_op *op);
 static int32_t perform_write(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op);
+static bool is_socket_op(const struct io_op *op);
 static struct sim_file *file_of(struct io_sim *sim, int fd);
 static void leave_in_flight(struct io_sim *sim, struct io_op *op);
+static void end_in_flight(struct io_sim *sim, struct io_op *op);
 
 static const struct io_ops sim_ops = {
     .name = "sim",
@@ -90,7 +92,7 @@ static struct io_sim *sim_of(struct io *io)
 
 static uint64_t clock_mono(struct clock *clock)
 {
-    return CONTAINER_OF(clock, struct io_sim, clock)->now_ns;
+    return *CONTAINER_OF(clock, struct io_sim, clock)->now;
 }
 
 static uint64_t clock_wall(struct clock *clock)
@@ -108,19 +110,58 @@ struct io *io_sim_new(struct sim_disk *disk, const struct io_sim_options *option
     sim->now_ns = sim->start_ns = options->start_ns;
     sim->wall_ms = options->wall_ms;
     sim->latency_ns_max = options->latency_ns_max ? options->latency_ns_max : LATENCY_NS_MAX;
+    sim->host = options->host;
+    sim->now = options->host ? options->host->now_ns : &sim->now_ns;
+    sim->files = options->files;
+    if (sim->files == NULL)
+        sim->files = sim->own_files = calloc(1, sizeof(*sim->own_files));
+    ASSERT(sim->files != NULL);
     random_init(&sim->random, options->seed);
     list_init(&sim->in_flight);
+    list_init(&sim->sibling);
+    if (options->siblings)
+        list_push_back(options->siblings, &sim->sibling);
     return &sim->io;
+}
+
+struct io *io_sim_of_sibling(struct list *link)
+{
+    return &CONTAINER_OF(link, struct io_sim, sibling)->io;
 }
 
 static void sim_free(struct io *io)
 {
     struct io_sim *sim = sim_of(io);
     ASSERT(list_is_empty(&sim->in_flight));
-    for (int i = 0; i < FDS_MAX; i++)
-        if (sim->fds[i].file)
-            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
+    io_sim_discard(io);
+}
+
+void io_sim_discard(struct io *io)
+{
+    struct io_sim *sim = sim_of(io);
+    list_remove(&sim->sibling);
+    if (sim->own_files)
+        io_sim_files_close(sim->own_files, sim->disk);
+    free(sim->own_files);
     free(sim);
+}
+
+void io_sim_files_close(struct io_sim_files *files, struct sim_disk *disk)
+{
+    for (int i = 0; i < IO_SIM_FILES_MAX; i++) {
+        struct sim_file *file = files->slots[i].file;
+        if (file == NULL)
+            continue;
+        if (file->lock == &files->slots[i])
+            file->lock = NULL;
+        files->slots[i].file = NULL;
+        sim_file_release(disk, file);
+    }
+}
+
+void io_sim_set_latency(struct io *io, uint64_t ns_max)
+{
+    sim_of(io)->latency_ns_max = ns_max ? ns_max : LATENCY_NS_MAX;
 }
 
 struct clock *io_sim_clock(struct io *io)
@@ -130,40 +171,55 @@ struct clock *io_sim_clock(struct io *io)
 
 uint64_t io_sim_now_ns(struct io *io)
 {
-    return sim_of(io)->now_ns;
+    return *sim_of(io)->now;
 }
 
 uint64_t io_sim_now_wall_ms(struct io *io)
 {
     struct io_sim *sim = sim_of(io);
+    if (sim->host)
+        return sim->host->wall_ms();
     return sim->wall_ms + (sim->now_ns - sim->start_ns) / NS_PER_MS;
 }
 
 void io_sim_crash(struct io *io)
 {
     struct io_sim *sim = sim_of(io);
-    LIST_EACH(node, &sim->in_flight)
-    leave_in_flight(sim, IO_OP_OF_LINK(node));
-    for (int i = 0; i < FDS_MAX; i++)
-        if (sim->fds[i].file)
-            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
+    io_sim_abandon(io, true);
+    io_sim_files_close(sim->files, sim->disk);
     sim_disk_crash(sim->disk);
-    sim->dead = true;
 }
 
 void io_sim_kill(struct io *io)
 {
+    io_sim_abandon(io, false);
+    io_sim_files_close(sim_of(io)->files, sim_of(io)->disk);
+}
+
+void io_sim_abandon(struct io *io, bool power)
+{
     struct io_sim *sim = sim_of(io);
     LIST_EACH(node, &sim->in_flight)
     {
-        struct io_op *op = IO_OP_OF_LINK(node);
-        if (op->kind == IO_WRITE && random_below(&sim->random, 2) == 0)
-            (void)perform_write(sim, op);
+        if (power)
+            leave_in_flight(sim, IO_OP_OF_LINK(node));
+        else
+            end_in_flight(sim, IO_OP_OF_LINK(node));
     }
-    for (int i = 0; i < FDS_MAX; i++)
-        if (sim->fds[i].file)
-            (void)perform_close(sim, &(struct io_op){.fd = i + FD_BASE});
     sim->dead = true;
+}
+
+/* What a process that was killed has in flight ends as the kernel likes. */
+static void end_in_flight(struct io_sim *sim, struct io_op *op)
+{
+    if (random_below(&sim->random, 2) == 0)
+        return;
+    if (op->kind == IO_WRITE)
+        (void)perform_write(sim, op);
+    else if (op->kind == IO_RENAME)
+        (void)sim_disk_rename(sim->disk, op->path, op->path_to);
+    else if (op->kind == IO_UNLINK)
+        (void)sim_disk_unlink(sim->disk, op->path);
 }
 
 /* What the disk may or may not have of an operation that has not ended. */
@@ -205,34 +261,49 @@ uint64_t io_sim_trace(struct io *io)
 
 static void trace(struct io_sim *sim, const struct io_op *op, uint64_t what)
 {
-    uint64_t words[5] = {what, (uint64_t)op->kind, op->offset, op->len, sim->now_ns};
+    uint64_t words[5] = {what, (uint64_t)op->kind, op->offset, op->len, *sim->now};
     sim->trace = hash_xxh3_seeded(words, sizeof(words), sim->trace);
+}
+
+static int injected(struct io_sim *sim, const struct io_op *op)
+{
+    const struct rule *rule = &sim->rules[op->kind];
+    uint64_t count = ++sim->counts[op->kind];
+    if (rule->os_error != 0 && count >= rule->first && count <= rule->last)
+        return rule->os_error;
+    return sim->host && sim->host->fault ? sim->host->fault(&sim->io, op) : 0;
 }
 
 static void sim_start(struct io *io, struct io_op *op)
 {
     struct io_sim *sim = sim_of(io);
-    const struct rule *rule = &sim->rules[op->kind];
-    uint64_t count = ++sim->counts[op->kind];
-    op->backend[OP_READY_NS] =
-        op->kind == IO_TIMER ? max_u64(op->offset, sim->now_ns)
-                             : sim->now_ns + 1 + random_below(&sim->random, sim->latency_ns_max);
-    if (op->kind != IO_TIMER) { // io.c keeps an injected fault in the other words of a timer
-        op->backend[OP_SEQUENCE] = sim->disk->sequence;
-        op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_xxh3(op->buf, op->len) : 0;
-        bool injected = rule->os_error != 0 && count >= rule->first && count <= rule->last;
-        op->backend[OP_INJECTED] = injected ? (uint64_t)rule->os_error : 0;
-    }
     trace(sim, op, 1);
     list_push_back(&sim->in_flight, &op->link);
+    if (op->kind == IO_TIMER) { // io.c keeps an injected fault in its other words
+        *io_sim_due(op) = max_u64(op->offset, *sim->now);
+    } else if (is_socket_op(op) && sim->host) {
+        sim->host->socket_start(io, op);
+    } else {
+        *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
+        op->backend[OP_SEQUENCE] = sim->disk ? sim->disk->sequence : 0;
+        op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_xxh3(op->buf, op->len) : 0;
+        op->backend[OP_INJECTED] = (uint64_t)(int64_t)injected(sim, op);
+    }
+}
+
+static bool is_socket_op(const struct io_op *op)
+{
+    return op->kind == IO_ACCEPT || op->kind == IO_CONNECT || op->kind == IO_READABLE ||
+           op->kind == IO_RECV || op->kind == IO_SEND;
 }
 
 static void sim_cancel(struct io *io, struct io_op *op)
 {
-    if (op->kind != IO_TIMER)
+    struct io_sim *sim = sim_of(io);
+    if (op->kind != IO_TIMER && !(is_socket_op(op) && sim->host))
         return;
     op->flags |= IO_OP_CANCELING;
-    op->backend[OP_READY_NS] = sim_of(io)->now_ns;
+    *io_sim_due(op) = *sim->now;
 }
 
 static struct io_op *earliest(struct io_sim *sim)
@@ -241,28 +312,35 @@ static struct io_op *earliest(struct io_sim *sim)
     LIST_EACH(node, &sim->in_flight)
     {
         struct io_op *op = IO_OP_OF_LINK(node);
-        if (first == NULL || op->backend[OP_READY_NS] < first->backend[OP_READY_NS])
+        if (first == NULL || *io_sim_due(op) < *io_sim_due(first))
             first = op;
     }
     return first;
 }
 
-/* Delivers what is ready; when nothing is, time passes until something is, or the timeout. */
+/* Until something is ready, somebody wakes, or the time is over. Alone, time passes at once. */
+static void pass_time(struct io_sim *sim, uint64_t limit)
+{
+    struct io_op *op = earliest(sim);
+    uint64_t until = op ? min_u64(limit, *io_sim_due(op)) : limit;
+    if (sim->woken)
+        until = *sim->now;
+    if (sim->host) {
+        sim->host->wait(&sim->io, until);
+    } else {
+        ASSERT(until != UINT64_MAX); // would sleep for ever
+        sim->now_ns = max_u64(sim->now_ns, sim->dead ? sim->now_ns : until);
+    }
+}
+
 static int sim_poll(struct io *io, uint64_t timeout_ns)
 {
     struct io_sim *sim = sim_of(io);
     int count = 0;
-    struct io_op *op = earliest(sim);
-    uint64_t limit = timeout_ns > UINT64_MAX - sim->now_ns ? UINT64_MAX : sim->now_ns + timeout_ns;
-    if (op == NULL || sim->woken || (!sim->dead && op->backend[OP_READY_NS] > limit)) {
-        ASSERT(op != NULL || sim->woken || timeout_ns != UINT64_MAX); // would sleep for ever
-        if (!sim->woken)
-            sim->now_ns = limit;
-        sim->woken = false;
-        return 0;
-    }
-    sim->now_ns = max_u64(sim->now_ns, op->backend[OP_READY_NS]);
-    while ((op = earliest(sim)) != NULL && (sim->dead || op->backend[OP_READY_NS] <= sim->now_ns)) {
+    struct io_op *op;
+    pass_time(sim, timeout_ns > UINT64_MAX - *sim->now ? UINT64_MAX : *sim->now + timeout_ns);
+    sim->woken = false;
+    while ((op = earliest(sim)) != NULL && (sim->dead || *io_sim_due(op) <= *sim->now)) {
         deliver(sim, op);
         count++;
         if (random_below(&sim->random, 4) == 0)
@@ -273,26 +351,48 @@ static int sim_poll(struct io *io, uint64_t timeout_ns)
 
 static void sim_wake(struct io *io, struct io *from)
 {
+    struct io_sim *sim = sim_of(io);
     (void)from;
-    sim_of(io)->woken = true;
+    sim->woken = true;
+    if (sim->host)
+        sim->host->wake_at(io, *sim->now);
+}
+
+/* Around what takes memory for the disk or the network, which outlive the process. */
+static uint32_t outside(struct io_sim *sim)
+{
+    return sim->host ? sim->host->outside() : 0;
+}
+
+static void inside(struct io_sim *sim, uint32_t owner)
+{
+    if (sim->host)
+        sim->host->inside(owner);
 }
 
 static void deliver(struct io_sim *sim, struct io_op *op)
 {
-    list_remove(&op->link);
-    if (op->kind == IO_WRITE)
-        ASSERT(hash_xxh3(op->buf, op->len) == op->backend[OP_HASH]); // the buffer was the backend's
+    uint32_t owner = outside(sim);
+    if (op->kind == IO_WRITE) // the buffer was the backend's
+        ASSERT(hash_xxh3(op->buf, op->len) == op->backend[OP_HASH]);
+    int32_t result = sim->dead ? -ECANCELED : perform(sim, op);
     trace(sim, op, 2);
-    io_op_finish(op, sim->dead ? -ECANCELED : perform(sim, op));
+    if (result != IO_SIM_LATER)
+        list_remove(&op->link);
+    inside(sim, owner);
+    if (result != IO_SIM_LATER)
+        io_op_finish(op, result);
 }
 
 static int32_t perform(struct io_sim *sim, struct io_op *op)
 {
-    if (op->kind == IO_CLOSE && op->backend[OP_INJECTED] != 0)
+    if (is_socket_op(op))
+        return sim->host ? sim->host->socket_perform(&sim->io, op) : -EOPNOTSUPP;
+    int error = op->kind == IO_TIMER ? 0 : (int)op->backend[OP_INJECTED];
+    if (op->kind == IO_CLOSE && error > 0)
         (void)perform_close(sim, op); // the descriptor is gone whatever close() says
-    if (op->kind != IO_TIMER && op->backend[OP_INJECTED] != 0 && op->kind != IO_WRITE &&
-        op->kind != IO_FDATASYNC)
-        return -(int32_t)op->backend[OP_INJECTED];
+    if (error > 0 && op->kind != IO_WRITE && op->kind != IO_FDATASYNC)
+        return -error;
     switch (op->kind) {
     case IO_OPEN:
         return perform_open(sim, op);
@@ -313,26 +413,44 @@ static int32_t perform(struct io_sim *sim, struct io_op *op)
     case IO_TIMER:
         return op->flags & IO_OP_CANCELING ? -ECANCELED : 0;
     default:
-        return -EOPNOTSUPP; // sockets
+        return -EOPNOTSUPP;
     }
 }
 
-static int fd_new(struct io_sim *sim, struct sim_file *file, uint32_t flags)
+int io_sim_files_add(struct io_sim_files *files, struct sim_file *file, void *socket,
+                     uint32_t flags)
 {
-    for (int i = 0; i < FDS_MAX; i++) {
-        if (sim->fds[i].file)
+    for (int i = 0; i < IO_SIM_FILES_MAX; i++) {
+        if (files->slots[i].file || files->slots[i].socket)
             continue;
-        file->references++;
-        sim->fds[i].file = file;
-        sim->fds[i].flags = flags;
-        return i + FD_BASE;
+        if (file)
+            file->references++;
+        files->slots[i].file = file;
+        files->slots[i].socket = socket;
+        files->slots[i].flags = flags;
+        return i + IO_SIM_FD_BASE;
     }
     return -EMFILE;
 }
 
+static int fd_new(struct io_sim *sim, struct sim_file *file, uint32_t flags)
+{
+    return io_sim_files_add(sim->files, file, NULL, flags);
+}
+
+static bool is_fd(int fd)
+{
+    return fd >= IO_SIM_FD_BASE && fd < IO_SIM_FD_BASE + IO_SIM_FILES_MAX;
+}
+
 static struct sim_file *file_of(struct io_sim *sim, int fd)
 {
-    return fd >= FD_BASE && fd < FD_BASE + FDS_MAX ? sim->fds[fd - FD_BASE].file : NULL;
+    return is_fd(fd) ? sim->files->slots[fd - IO_SIM_FD_BASE].file : NULL;
+}
+
+static uint32_t flags_of(struct io_sim *sim, int fd)
+{
+    return sim->files->slots[fd - IO_SIM_FD_BASE].flags;
 }
 
 static int32_t perform_open(struct io_sim *sim, struct io_op *op)
@@ -354,21 +472,32 @@ static int32_t perform_open(struct io_sim *sim, struct io_op *op)
 static int32_t perform_close(struct io_sim *sim, struct io_op *op)
 {
     struct sim_file *file = file_of(sim, op->fd);
+    if (is_fd(op->fd) && sim->files->slots[op->fd - IO_SIM_FD_BASE].socket) {
+        sim->host->socket_close(TAKE(sim->files->slots[op->fd - IO_SIM_FD_BASE].socket));
+        return 0;
+    }
     if (file == NULL)
         return -EBADF;
-    if (file->lock == &sim->fds[op->fd - FD_BASE])
+    if (file->lock == &sim->files->slots[op->fd - IO_SIM_FD_BASE])
         file->lock = NULL;
-    sim->fds[op->fd - FD_BASE].file = NULL;
+    sim->files->slots[op->fd - IO_SIM_FD_BASE].file = NULL;
     sim_file_release(sim->disk, file);
     return 0;
 }
 
 static bool is_aligned(struct io_sim *sim, const struct io_op *op)
 {
-    if (!(sim->fds[op->fd - FD_BASE].flags & O_DIRECT))
+    if (!(flags_of(sim, op->fd) & O_DIRECT))
         return true;
     return (uintptr_t)op->buf % SIM_BLOCK == 0 && op->offset % SIM_BLOCK == 0 &&
            op->len % SIM_BLOCK == 0;
+}
+
+/* Another block of the same file: what a disk does that mistakes an address. */
+static uint64_t elsewhere(struct io_sim *sim, const struct sim_file *file, uint64_t offset)
+{
+    uint64_t blocks = max_u64(file->size / SIM_BLOCK, 1);
+    return random_below(&sim->random, blocks) * SIM_BLOCK + offset % SIM_BLOCK;
 }
 
 static int32_t perform_read(struct io_sim *sim, struct io_op *op)
@@ -378,7 +507,11 @@ static int32_t perform_read(struct io_sim *sim, struct io_op *op)
         return -EBADF;
     if (!is_aligned(sim, op))
         return -EINVAL;
-    return (int32_t)sim_file_read(file, op->buf, op->offset, op->len);
+    int error = (int)op->backend[OP_INJECTED];
+    uint64_t offset = error == IO_SIM_MISDIRECTED ? elsewhere(sim, file, op->offset) : op->offset;
+    if (error == IO_SIM_STALE)
+        return (int32_t)sim_file_read_durable(file, op->buf, offset, op->len);
+    return (int32_t)sim_file_read(file, op->buf, offset, op->len);
 }
 
 static int32_t perform_write(struct io_sim *sim, struct io_op *op)
@@ -386,17 +519,27 @@ static int32_t perform_write(struct io_sim *sim, struct io_op *op)
     struct sim_file *file = file_of(sim, op->fd);
     if (file == NULL)
         return -EBADF;
-    if (!is_aligned(sim, op) || (sim->fds[op->fd - FD_BASE].flags & O_ACCMODE) == O_RDONLY)
+    if (!is_aligned(sim, op) || (flags_of(sim, op->fd) & O_ACCMODE) == O_RDONLY)
         return -EINVAL;
     bool room = sim_disk_allocate(sim->disk, file, op->offset, op->len);
-    if (op->backend[OP_INJECTED] == 0 && room) {
-        sim_file_write(sim->disk, file, op->buf, op->offset, op->len);
+    int error = (int)op->backend[OP_INJECTED];
+    if (error == IO_SIM_SHORT && room && op->len >= 2 * SIM_BLOCK && op->progress == 0) {
+        op->progress = op->len / 2 / SIM_BLOCK * SIM_BLOCK;
+        sim_file_write(sim->disk, file, op->buf, op->offset, op->progress);
+        *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
+        return IO_SIM_LATER;
+    }
+    if (error <= 0 && room) {
+        uint64_t offset =
+            error == IO_SIM_MISDIRECTED ? elsewhere(sim, file, op->offset) : op->offset;
+        sim_file_write(sim->disk, file, (uint8_t *)op->buf + op->progress, offset + op->progress,
+                       op->len - op->progress);
         return (int32_t)op->len;
     }
     for (uint64_t at = 0; room && at + SIM_BLOCK <= op->len; at += SIM_BLOCK)
         if (random_below(&sim->random, 2) == 0)
             sim_file_write(sim->disk, file, (uint8_t *)op->buf + at, op->offset + at, SIM_BLOCK);
-    return room ? -(int32_t)op->backend[OP_INJECTED] : -ENOSPC;
+    return room ? -error : -ENOSPC;
 }
 
 static int32_t perform_sync(struct io_sim *sim, struct io_op *op)
@@ -404,7 +547,7 @@ static int32_t perform_sync(struct io_sim *sim, struct io_op *op)
     struct sim_file *file = file_of(sim, op->fd);
     if (file == NULL)
         return -EBADF;
-    if (op->backend[OP_INJECTED] != 0) {
+    if ((int)op->backend[OP_INJECTED] > 0) {
         sim_file_sync_failed(file, op->backend[OP_SEQUENCE]);
         return -(int32_t)op->backend[OP_INJECTED];
     }
@@ -442,7 +585,7 @@ static int sim_list(struct io *io, const char *path, io_visit_fn visit, void *co
     return 0;
 }
 
-static int sim_mkdir(struct io *io, const char *path)
+static int perform_mkdir(struct io *io, const char *path)
 {
     struct sim_disk *disk = sim_of(io)->disk;
     struct sim_file *file = sim_disk_find(disk, path);
@@ -480,7 +623,7 @@ static int sim_lock_fd(struct io *io, int fd)
 {
     struct io_sim *sim = sim_of(io);
     struct sim_file *file = file_of(sim, fd);
-    const void *owner = &sim->fds[fd - FD_BASE];
+    const void *owner = is_fd(fd) ? &sim->files->slots[fd - IO_SIM_FD_BASE] : NULL;
     if (file == NULL)
         return E_INVALID;
     if (file->lock != NULL && file->lock != owner)
@@ -489,7 +632,7 @@ static int sim_lock_fd(struct io *io, int fd)
     return 0;
 }
 
-static int sim_lock_file(struct io *io, const char *path)
+static int perform_lock_file(struct io *io, const char *path)
 {
     struct io_sim *sim = sim_of(io);
     struct sim_file *file = sim_disk_find(sim->disk, path);
@@ -503,7 +646,7 @@ static int sim_lock_file(struct io *io, const char *path)
     return status;
 }
 
-static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
+static int perform_allocate(struct io *io, int fd, uint64_t size_bytes)
 {
     struct io_sim *sim = sim_of(io);
     struct sim_file *file = file_of(sim, fd);
@@ -513,4 +656,28 @@ static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
         return E_NO_SPACE;
     file->size = max_u64(file->size, size_bytes);
     return 0;
+}
+
+static int sim_mkdir(struct io *io, const char *path)
+{
+    uint32_t owner = outside(sim_of(io));
+    int result = perform_mkdir(io, path);
+    inside(sim_of(io), owner);
+    return result;
+}
+
+static int sim_lock_file(struct io *io, const char *path)
+{
+    uint32_t owner = outside(sim_of(io));
+    int result = perform_lock_file(io, path);
+    inside(sim_of(io), owner);
+    return result;
+}
+
+static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
+{
+    uint32_t owner = outside(sim_of(io));
+    int result = perform_allocate(io, fd, size_bytes);
+    inside(sim_of(io), owner);
+    return result;
 }

@@ -9,7 +9,9 @@
  * writes that were delivered before it was started. Buffers are hashed when a write starts and when
  * it ends: whoever touches one in between is found. O_DIRECT demands alignment.
  *
- * Sockets are not simulated: their operations end with UNSUPPORTED. */
+ * An io_sim may be alone, as in tests of storage: then its clock goes on when it is polled, and sockets end with
+ * UNSUPPORTED. Or it lives in a world (tests/sim/world) with others: then the world has the clock, a poll lets the others run,
+ * and sockets are the world's network. */
 #ifndef SLUICE_TESTS_IO_SIM_H
 #define SLUICE_TESTS_IO_SIM_H
 
@@ -19,19 +21,70 @@
 
 struct io_sim;
 
+/* What the process of an io_sim has open; several io_sims of one process share it. */
+#define IO_SIM_FILES_MAX 4096
+#define IO_SIM_FD_BASE 1000 // so that a real descriptor is noticed
+struct io_sim_files {
+    struct {
+        struct sim_file *file;
+        void *socket; // the world's
+        uint32_t flags;
+    } slots[IO_SIM_FILES_MAX];
+};
+/* A descriptor for a file or a socket, -EMFILE when there is none left. */
+int io_sim_files_add(struct io_sim_files *files, struct sim_file *file, void *socket,
+                     uint32_t flags);
+void io_sim_files_close(struct io_sim_files *files, struct sim_disk *disk); // all files, no socket
+
+/* The world around it. `at` is a time of *now_ns; an operation on a socket is tried when its time has come. */
+#define IO_SIM_LATER INT32_MIN
+struct io_sim_host {
+    const uint64_t *now_ns;
+    uint64_t (*wall_ms)(void);
+    void (*wait)(struct io *io, uint64_t until_ns);             // returns then, or earlier
+    void (*wake_at)(struct io *io, uint64_t at_ns);             // makes a wait() end
+    void (*socket_start)(struct io *io, struct io_op *op);      // sets its time
+    int32_t (*socket_perform)(struct io *io, struct io_op *op); // -errno, or LATER with a new time
+    void (*socket_close)(void *socket);
+    int (*fault)(struct io *io, const struct io_op *op); // an errno for this file operation, or 0
+    uint32_t (*outside)(void); // around what needs memory that outlives the process
+    void (*inside)(uint32_t owner);
+};
+
+/* When an operation is due, and for files its injected errno. */
+static inline uint64_t *io_sim_due(struct io_op *op)
+{
+    return &op->backend[0];
+}
+
+#define IO_SIM_CANCELING (1u << 1) // in op->flags: io_cancel() was called
+#define IO_SIM_SHORT (-1) // in place of an errno: a write goes in two pieces, the second one later
+#define IO_SIM_STALE (-2) // a read gives what was there before
+#define IO_SIM_MISDIRECTED                                                                         \
+    (-3) // a read or write goes to another block of the file, and says that it is done
+
 struct io_sim_options {
     uint64_t seed;
-    uint64_t latency_ns_max; // of one operation; default 200 us
-    uint64_t start_ns;       // clock at the beginning
-    uint64_t wall_ms;        // wall clock at the beginning
+    uint64_t latency_ns_max;        // of one operation; default 200 us
+    uint64_t start_ns;              // clock at the beginning
+    uint64_t wall_ms;               // wall clock at the beginning
+    const struct io_sim_host *host; // NULL: alone
+    struct io_sim_files *files;     // with a host: its process's
+    struct list *siblings;          // with a host: all of its process
 };
 
 struct io *io_sim_new(struct sim_disk *disk, const struct io_sim_options *options);
+void io_sim_set_latency(struct io *io, uint64_t ns_max); // of what is started from now on
 struct clock *io_sim_clock(struct io *io);
 uint64_t io_sim_now_ns(struct io *io);
 uint64_t io_sim_now_wall_ms(struct io *io);
 
 void io_sim_crash(struct io *io);
+/* The same for one of several ios of a process, with or without the power; the disk is the caller's to crash. Afterwards only
+ * io_sim_discard() may touch it. */
+void io_sim_abandon(struct io *io, bool power);
+void io_sim_discard(struct io *io);
+struct io *io_sim_of_sibling(struct list *link);
 /* The process is killed, the machine goes on: what was in flight reaches the disk or not, nothing
  * else is lost. */
 void io_sim_kill(struct io *io);

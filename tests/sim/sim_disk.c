@@ -346,7 +346,8 @@ void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t 
     }
 }
 
-uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len)
+static uint64_t read_blocks(const struct sim_file *file, uint8_t *const *blocks, uint8_t *bytes,
+                            uint64_t offset, uint64_t len)
 {
     uint64_t end = min_u64(file->size, offset + len);
     uint64_t done = 0;
@@ -354,7 +355,7 @@ uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t off
         uint64_t index = offset / SIM_BLOCK;
         uint64_t at = offset % SIM_BLOCK;
         uint64_t piece = min_u64(SIM_BLOCK - at, end - offset);
-        const uint8_t *block = index < file->block_count ? file->seen[index] : NULL;
+        const uint8_t *block = index < file->block_count ? blocks[index] : NULL;
         if (block)
             memcpy(bytes + done, block + at, piece);
         else
@@ -363,6 +364,17 @@ uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t off
         done += piece;
     }
     return done;
+}
+
+uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len)
+{
+    return read_blocks(file, file->seen, bytes, offset, len);
+}
+
+uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint64_t offset,
+                               uint64_t len)
+{
+    return read_blocks(file, file->durable, bytes, offset, len);
 }
 
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size)

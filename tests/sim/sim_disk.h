@@ -98,6 +98,8 @@ bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t of
 void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
                     uint64_t offset, uint64_t len);
 uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len);
+uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint64_t offset,
+                               uint64_t len); // what a cache forgot would show
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence);
 void sim_file_sync_failed(struct sim_file *file, uint64_t sequence);

@@ -1,0 +1,266 @@
+/* sluice-sim: simulations of the broker and its clients, one for each seed.
+ *
+ *   sluice-sim [--seeds N] [--from S] [--jobs J] [--quiet]     seeds S .. S+N-1, each in a process of its own
+ *   sluice-sim --seed S [--twice] [--log]                      one of them, in this process; what it was and did
+ *
+ * Exit: 0 all passed; 1 at least one failed (its command to run it again is printed); 2 usage. */
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/sim/simulation/simulation.h"
+#include "tests/sim/world/system.h"
+
+#define JOBS_MAX 64
+#define OUTPUT_BYTES_MAX 65536
+#define SEED_S_MAX 120 // of real time; then it hangs
+
+struct totals {
+    struct simulation_result sum;
+    uint64_t seeds, failed;
+};
+
+struct job {
+    pid_t pid;
+    uint64_t seed;
+    FILE *output;
+    time_t began;
+};
+
+static struct {
+    uint64_t seeds, from, seed;
+    uint32_t jobs;
+    bool one, twice, log, quiet;
+} options = {.seeds = 100, .from = 1, .jobs = 1};
+static struct simulation_result *results; // by job, shared with the children
+static struct job jobs[JOBS_MAX];
+static struct totals totals;
+static const char *program;
+
+static void print_result(const struct simulation_result *r, uint64_t seeds)
+{
+    printf("%.2f simulated hours, %" PRIu64 " switches, %" PRIu64
+           " events, %u lives of the broker, "
+           "%u states compared; %" PRIu64 " acks, %" PRIu64 " commits, %" PRIu64 " aborts, %" PRIu64
+           " prepares, %" PRIu64 " group commits, %" PRIu64 " moves, %" PRIu64 " topics, %" PRIu64
+           " hoarded\n",
+           (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
+           r->states_compared, r->acks, r->commits, r->aborts, r->prepares, r->group_commits,
+           r->moves, r->topics, r->hoarded);
+    (void)seeds;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        if (r->troubles[i])
+            printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
+    printf("\n");
+}
+
+static void add(struct simulation_result *sum, const struct simulation_result *r)
+{
+    sum->simulated_ns += r->simulated_ns;
+    sum->switches += r->switches;
+    sum->events += r->events;
+    sum->broker_lives += r->broker_lives;
+    sum->states_compared += r->states_compared;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        sum->troubles[i] += r->troubles[i];
+    sum->acks += r->acks;
+    sum->commits += r->commits;
+    sum->aborts += r->aborts;
+    sum->prepares += r->prepares;
+    sum->group_commits += r->group_commits;
+    sum->moves += r->moves;
+    sum->topics += r->topics;
+    sum->hoarded += r->hoarded;
+    sum->trace = sum->trace * 31 + r->trace;
+}
+
+static void on_fail_print_log(void)
+{
+    printf("---- what the broker said last ----\n");
+    system_print_log(stdout);
+    fflush(stdout);
+}
+
+static void say(const char *line)
+{
+    fprintf(stderr, "%12.6f %s", (double)world_now_ns() / 1e9, line);
+}
+
+/* Memory that a life gives back is used by the next one without asking the kernel for it again. */
+static void keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    mallopt(M_TOP_PAD, 64 << 20);
+}
+
+static void run_seed(uint64_t seed, struct simulation_result *result)
+{
+    struct simulation_plan plan;
+    simulation_plan(&plan, seed);
+    simulation_run(&plan, result);
+}
+
+static int run_one(void)
+{
+    struct simulation_plan plan;
+    struct simulation_result result;
+    uint64_t trace = 0;
+    simulation_plan(&plan, options.seed);
+    simulation_print_plan(&plan, stdout);
+    if (options.log)
+        system_on_log(say);
+    for (int i = 0; i < (options.twice ? 2 : 1); i++) {
+        run_seed(options.seed, &result);
+        if (i > 0 && result.trace != trace) {
+            printf("FAILED: the same seed ran in two ways: %016" PRIx64 ", %016" PRIx64 "\n", trace,
+                   result.trace);
+            return 1;
+        }
+        trace = result.trace;
+    }
+    print_result(&result, 1);
+    printf("seed %" PRIu64 " passed, trace %016" PRIx64 "\n", options.seed, trace);
+    return 0;
+}
+
+/* ---- many ---- */
+
+static void begin(uint32_t i, uint64_t seed)
+{
+    struct job *job = &jobs[i];
+    job->seed = seed;
+    job->output = tmpfile();
+    job->began = time(NULL);
+    results[i] = (struct simulation_result){0};
+    fflush(stdout);
+    job->pid = job->output ? fork() : -1;
+    if (job->pid < 0) {
+        perror("sluice-sim");
+        exit(1);
+    }
+    if (job->pid > 0)
+        return;
+    dup2(fileno(job->output), STDOUT_FILENO);
+    dup2(fileno(job->output), STDERR_FILENO);
+    run_seed(seed, &results[i]);
+    fflush(stdout);
+    _exit(0);
+}
+
+static void show_output(FILE *output)
+{
+    char line[1024];
+    rewind(output);
+    while (fgets(line, sizeof(line), output))
+        printf("    %s", line);
+}
+
+static void end(uint32_t i, int status)
+{
+    struct job *job = &jobs[i];
+    totals.seeds++;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        add(&totals.sum, &results[i]);
+    } else {
+        totals.failed++;
+        printf("FAILED: seed %" PRIu64 " (%s %d); again: %s --seed %" PRIu64 " --log\n", job->seed,
+               WIFSIGNALED(status) ? "signal" : "exit",
+               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), program, job->seed);
+        show_output(job->output);
+    }
+    fclose(job->output);
+    job->pid = 0;
+}
+
+static void kill_hanging(void)
+{
+    for (uint32_t i = 0; i < options.jobs; i++)
+        if (jobs[i].pid > 0 && time(NULL) - jobs[i].began > SEED_S_MAX)
+            kill(jobs[i].pid, SIGKILL);
+}
+
+static int run_many(void)
+{
+    uint64_t next = options.from, end_seed = options.from + options.seeds;
+    uint32_t running = 0;
+    time_t began = time(NULL), told = began;
+    results = mmap(NULL, JOBS_MAX * sizeof(*results), PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    while (next < end_seed || running > 0) {
+        for (uint32_t i = 0; i < options.jobs && next < end_seed; i++) {
+            if (jobs[i].pid != 0)
+                continue;
+            begin(i, next++);
+            running++;
+        }
+        int status;
+        pid_t pid = waitpid(-1, &status, next % 64 ? 0 : WNOHANG);
+        for (uint32_t i = 0; i < options.jobs && pid > 0; i++) {
+            if (jobs[i].pid != pid)
+                continue;
+            end(i, status);
+            running--;
+        }
+        if (pid <= 0)
+            usleep(2000);
+        kill_hanging();
+        if (!options.quiet && time(NULL) - told >= 60) {
+            told = time(NULL);
+            printf("%" PRIu64 " seeds, %" PRIu64 " failed, %" PRId64 " s\n", totals.seeds,
+                   totals.failed, (int64_t)(told - began));
+            fflush(stdout);
+        }
+    }
+    print_result(&totals.sum, totals.seeds);
+    printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed, in %" PRId64 " s\n",
+           totals.seeds, options.from, totals.failed, (int64_t)(time(NULL) - began));
+    return totals.failed ? 1 : 0;
+}
+
+static bool parse(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--twice") == 0)
+            options.twice = true;
+        else if (strcmp(argv[i], "--log") == 0)
+            options.log = true;
+        else if (strcmp(argv[i], "--quiet") == 0)
+            options.quiet = true;
+        else if (!value)
+            return false;
+        else if (strcmp(argv[i], "--seeds") == 0)
+            options.seeds = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--from") == 0)
+            options.from = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--jobs") == 0)
+            options.jobs = (uint32_t)strtoul(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--seed") == 0)
+            options.seed = strtoull(argv[++i], NULL, 0), options.one = true;
+        else
+            return false;
+    }
+    return options.jobs >= 1 && options.jobs <= JOBS_MAX;
+}
+
+int main(int argc, char **argv)
+{
+    program = argv[0];
+    if (!parse(argc, argv)) {
+        fprintf(stderr,
+                "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--quiet]\n"
+                "       sluice-sim --seed S [--twice] [--log]\n",
+                JOBS_MAX);
+        return 2;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    keep_memory();
+    on_fail = on_fail_print_log;
+    return options.one ? run_one() : run_many();
+}

@@ -1,0 +1,473 @@
+#include "tests/sim/simulation/simulation.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/checker/checker.h"
+#include "tests/sim/world/own_memory.h"
+#include "tests/sim/world/system.h"
+
+#define TOPICS 3u
+#define ACTORS_MAX 32
+#define EVENTS_MAX (UINT64_C(1) << 22)
+#define READY_NS_MAX (60 * NS_PER_S) // a start may take so long with the slowest disk
+#define CALM_NS_MAX (600 * NS_PER_S) // everything comes to its end within
+#define WORLD_END_NS (3600 * NS_PER_S)
+
+static struct {
+    const struct simulation_plan *plan;
+    struct simulation_result *result;
+    struct sim_broker broker;
+    struct stage stage;
+    struct actor actors[ACTORS_MAX];
+    uint32_t actor_count;
+    char settings[8][24];
+    /* ---- disk faults: how many of the next operations of a kind fail ---- */
+    struct {
+        uint32_t after; // so many go through first
+        uint32_t count;
+        int error;
+    } faults[IO_TIMER + 1];
+    uint64_t blocks_taken; // by somebody else
+    /* ---- what a shard had when its broker ended ---- */
+    struct sim_state left[SHARDS_MAX];
+    uint32_t left_count;
+} run;
+
+static const char *const topics[TOPICS] = {"plain", "both", "moved"};
+
+static void *direct(void *argument);
+
+/* ---- the plan ---- */
+
+const char *trouble_name(enum trouble trouble)
+{
+    static const char *const names[] = {
+#define TROUBLE(name, text) #name,
+#include "tests/sim/simulation/troubles.def"
+#undef TROUBLE
+    };
+    return names[trouble];
+}
+
+static uint64_t pick(struct random *random, const uint64_t *choices, uint32_t count)
+{
+    return choices[random_below(random, count)];
+}
+#define PICK(random, ...)                                                                          \
+    pick(random, (const uint64_t[]){__VA_ARGS__},                                                  \
+         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+void simulation_plan(struct simulation_plan *plan, uint64_t seed)
+{
+    struct random random;
+    random_init(&random, seed);
+    *plan = (struct simulation_plan){
+        .seed = seed,
+        .shards = (uint16_t)PICK(&random, 1, 1, 2, 3, 3),
+        .cores = (uint16_t)PICK(&random, 1, 1, 2, 3),
+        .storm_ns = NS_PER_S * PICK(&random, 2, 5, 10, 20),
+        .trouble_every_ns = NS_PER_MS * PICK(&random, 300, 1000, 3000),
+        .disk_latency_ns = NS_PER_US * PICK(&random, 50, 200, 200, 2000, 20000),
+        .crash_keep_percent = (uint32_t)PICK(&random, 0, 20, 50, 80, 100),
+        .disk_bytes = GIB,
+        .wal_bytes_budget = MIB * PICK(&random, 64, 64, 256),
+        .net = {.latency_ns = NS_PER_US * PICK(&random, 10, 50, 1000),
+                .window_bytes = (uint32_t)PICK(&random, 4096, 65536, 262144, 262144),
+                .piece_bytes = (uint32_t)PICK(&random, 0, 0, 100, 1000, 4096),
+                .ghost_percent = (uint32_t)PICK(&random, 0, 0, 20)},
+    };
+    plan->net.latency_ns_max = plan->net.latency_ns * PICK(&random, 1, 4, 100);
+    plan->actors[ACTOR_PLAIN] = (uint32_t)PICK(&random, 1, 2, 3);
+    plan->actors[ACTOR_WORKER] = (uint32_t)PICK(&random, 0, 1, 2, 4);
+    plan->actors[ACTOR_READER] = 1;
+    plan->actors[ACTOR_MEMBER] = (uint32_t)PICK(&random, 0, 0, 2, 4);
+    plan->actors[ACTOR_MOVER] = (uint32_t)PICK(&random, 0, 0, 1, 2);
+    plan->actors[ACTOR_CHURNER] = (uint32_t)PICK(&random, 0, 0, 1);
+    plan->actors[ACTOR_HOARDER] = (uint32_t)PICK(&random, 0, 0, 0, 1);
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        plan->troubles[i] = random_below(&random, 3) == 0;
+    if (plan->net.piece_bytes == 1) // each byte alone: patience has its limits
+        plan->storm_ns = min_u64(plan->storm_ns, 5 * NS_PER_S);
+}
+
+void simulation_print_plan(const struct simulation_plan *plan, FILE *file)
+{
+    fprintf(file,
+            "shards %u, cores %u, storm %.1f s, disk %" PRIu64 " us, network %" PRIu64 "..%" PRIu64
+            " us, window %u, pieces %u, ghosts %u %%, kept in a crash %u %%;",
+            plan->shards, plan->cores, (double)plan->storm_ns / 1e9,
+            plan->disk_latency_ns / NS_PER_US, plan->net.latency_ns / NS_PER_US,
+            plan->net.latency_ns_max / NS_PER_US, plan->net.window_bytes, plan->net.piece_bytes,
+            plan->net.ghost_percent, plan->crash_keep_percent);
+    for (int i = 0; i < ACTOR_KINDS; i++)
+        if (plan->actors[i])
+            fprintf(file, " %u %s", plan->actors[i], actor_name((enum actor_kind)i));
+    fprintf(file, ";");
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        if (plan->troubles[i])
+            fprintf(file, " %s", trouble_name((enum trouble)i));
+    fprintf(file, "\n");
+}
+
+/* ---- set-up ---- */
+
+static void set(uint32_t i, const char *key, const char *format, uint64_t value)
+{
+    snprintf(run.settings[i], sizeof(run.settings[i]), format, value);
+    run.broker.settings[i][0] = key;
+    run.broker.settings[i][1] = run.settings[i];
+}
+
+static void set_up_broker(const struct simulation_plan *plan)
+{
+    run.broker.disk = sim_disk_new(plan->seed, plan->disk_bytes);
+    run.broker.disk->crash_keep_percent = plan->crash_keep_percent;
+    set(0, "data_dir", "/data", 0);
+    set(1, "shards", "%" PRIu64, plan->shards);
+    set(2, "cores", "%" PRIu64, plan->cores);
+    set(3, "segment_bytes", "%" PRIu64, 4 * MIB);
+    set(4, "batch_bytes_max", "%" PRIu64, MIB);
+    set(5, "wal_bytes_budget", "%" PRIu64, plan->wal_bytes_budget * plan->shards);
+    set(6, "wal_buffer_bytes", "%" PRIu64, 20 * MIB);
+    set(7, "connections_max", "%" PRIu64, UINT64_C(64));
+}
+
+static void set_up_actors(const struct simulation_plan *plan)
+{
+    run.stage.pause_ms_max = (uint32_t)world_below(200);
+    run.stage.record_bytes_max = world_below(4) ? 2000 : VALUE_BYTES_MAX - VALUE_BYTES_MIN;
+    run.stage.abort_percent = 30;
+    for (int kind = 0; kind < ACTOR_KINDS; kind++)
+        for (uint32_t i = 0; i < plan->actors[kind]; i++)
+            run.actors[run.actor_count++] =
+                (struct actor){.stage = &run.stage, .kind = (enum actor_kind)kind, .number = i};
+}
+
+static int fault_of(struct process *process, const struct io_op *op)
+{
+    if (process != run.broker.process || run.faults[op->kind].count == 0)
+        return 0;
+    if (run.faults[op->kind].after > 0) {
+        run.faults[op->kind].after--;
+        return 0;
+    }
+    run.faults[op->kind].count--;
+    return run.faults[op->kind].error;
+}
+
+void simulation_run(const struct simulation_plan *plan, struct simulation_result *result)
+{
+    memset(&run, 0, sizeof(run));
+    memset(result, 0, sizeof(*result));
+    run.plan = plan;
+    run.result = result;
+    world_begin(
+        &(struct world_options){.seed = plan->seed, .disk_latency_ns = plan->disk_latency_ns});
+    net_set(world_net(), &plan->net);
+    world_set_fault(fault_of);
+    run.stage.world = world_new(topics, TOPICS, 1 + (uint32_t)world_below(3), EVENTS_MAX);
+    snprintf(run.stage.world->server, sizeof(run.stage.world->server), "127.0.0.1:%d",
+             SIM_BROKER_PORT);
+    set_up_broker(plan);
+    set_up_actors(plan);
+    struct process *director = process_new("director", NULL);
+    (void)thread_new(director, direct, NULL);
+    if (!world_run(WORLD_END_NS))
+        fail("the world stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
+    if (!history_check(run.stage.world->history))
+        fail("the history has anomalies");
+    result->trace = world_trace();
+    result->simulated_ns = world_now_ns() - NS_PER_S;
+    result->switches = world_switches();
+    result->events = history_count(run.stage.world->history);
+    result->broker_lives = run.broker.lives;
+    result->acks = run.stage.plain_acks;
+    result->commits = run.stage.commits;
+    result->aborts = run.stage.aborts;
+    result->prepares = run.stage.prepares;
+    result->group_commits = run.stage.group_commits;
+    result->moves = run.stage.moves;
+    result->topics = run.stage.topics_made;
+    result->hoarded = run.stage.hoarded;
+    world_end();
+    sim_disk_free(run.broker.disk);
+}
+
+/* ---- the broker's lives ---- */
+
+/* What a later life makes of the log must be what this one had, wherever the logs end alike. */
+static void remember_states(void)
+{
+    run.left_count = 0;
+    if (run.broker.state != SIM_BROKER_READY && run.broker.state != SIM_BROKER_DRAINING)
+        return;
+    run.left_count = run.plan->shards;
+    for (uint16_t i = 0; i < run.left_count; i++)
+        run.left[i] = sim_broker_state_of(&run.broker, i);
+}
+
+static void compare_states(void)
+{
+    for (uint16_t i = 0; i < run.left_count; i++) {
+        const struct sim_state *now = &run.broker.opened[i], *then = &run.left[i];
+        if (now->end_lsn != then->end_lsn)
+            continue;
+        run.result->states_compared++;
+        if (now->digest != then->digest)
+            fail("shard %u: up to LSN %" PRIu64 " the log gives another state than there was", i,
+                 now->end_lsn);
+    }
+    run.left_count = 0;
+}
+
+static void clear_faults(void)
+{
+    memset(run.faults, 0, sizeof(run.faults));
+}
+
+/* Until it serves. Starts may fail as long as the disk does. */
+static void bring_up(bool power_goes)
+{
+    for (int tries = 0;; tries++) {
+        sim_broker_start(&run.broker);
+        if (power_goes && tries < 3) {
+            thread_sleep(world_below(run.plan->disk_latency_ns * 200));
+            if (run.broker.state == SIM_BROKER_STARTING) {
+                run.result->troubles[TROUBLE_POWER_AT_START]++;
+                sim_broker_end(&run.broker, PROCESS_POWER);
+                continue;
+            }
+        }
+        if (sim_broker_wait_ready(&run.broker))
+            break;
+        if (run.broker.exit_status == EXIT_REFUSED || tries > 10)
+            fail("the broker refuses to start: %s: %s", status_name(run.broker.start_status),
+                 run.broker.text);
+        clear_faults();
+    }
+    compare_states();
+}
+
+static void end_broker(enum process_end how)
+{
+    remember_states();
+    sim_broker_end(&run.broker, how);
+}
+
+static void restart(enum process_end how)
+{
+    end_broker(how);
+    if (world_below(2))
+        thread_sleep(world_below(2 * NS_PER_S));
+    bring_up(run.plan->troubles[TROUBLE_POWER_AT_START]);
+}
+
+/* One that ended by itself did so because of its disk, and says so. */
+static void look_after_broker(void)
+{
+    if (run.broker.state != SIM_BROKER_ENDED)
+        return;
+    if (run.broker.exit_status != EXIT_FAILED)
+        fail("the broker ended with code %d", run.broker.exit_status);
+    if (!run.plan->troubles[TROUBLE_WRITE_ERROR] && !run.plan->troubles[TROUBLE_SYNC_ERROR] &&
+        !run.plan->troubles[TROUBLE_READ_ERROR] && !run.plan->troubles[TROUBLE_DISK_FULL])
+        fail("the broker failed on a disk that did not");
+    clear_faults();
+    bring_up(false);
+}
+
+/* ---- troubles ---- */
+
+static struct actor *any_actor(void)
+{
+    return &run.actors[world_below(run.actor_count)];
+}
+
+static void fail_next(enum io_kind kind, int error, uint32_t count)
+{
+    run.faults[kind].after = (uint32_t)world_below(50);
+    run.faults[kind].count = count;
+    run.faults[kind].error = error;
+}
+
+static void drain_and_start(void)
+{
+    if (run.broker.state != SIM_BROKER_READY)
+        return;
+    sim_broker_drain(&run.broker);
+    while (run.broker.state == SIM_BROKER_DRAINING)
+        thread_sleep(NS_PER_MS);
+    bring_up(false);
+}
+
+static void fill_disk(void)
+{
+    struct sim_disk *disk = run.broker.disk;
+    uint64_t left = sim_disk_free_blocks(disk);
+    run.blocks_taken = left - world_below(1 + left / 50);
+    disk->capacity_blocks -= run.blocks_taken;
+}
+
+static void free_disk(void)
+{
+    run.broker.disk->capacity_blocks += run.blocks_taken;
+    run.blocks_taken = 0;
+}
+
+static void trouble(enum trouble what)
+{
+    struct actor *actor = any_actor();
+    uint64_t soon_ns = world_now_ns() + world_below(5 * NS_PER_S);
+    run.result->troubles[what]++;
+    world_note(20, what, 0);
+    switch (what) {
+    case TROUBLE_KILL:
+        restart(PROCESS_KILLED);
+        break;
+    case TROUBLE_POWER:
+        restart(PROCESS_POWER);
+        break;
+    case TROUBLE_POWER_AT_START: // with the next start
+        run.result->troubles[what]--;
+        break;
+    case TROUBLE_DRAIN:
+        drain_and_start();
+        break;
+    case TROUBLE_CLIENT_KILL:
+        actor_kill(actor);
+        actor_start(actor);
+        break;
+    case TROUBLE_RESET:
+        if (run.broker.process)
+            (void)net_reset_one(world_net(), run.broker.process);
+        break;
+    case TROUBLE_PARTITION:
+        if (actor->process)
+            net_partition(world_net(), actor->process, 1 + (enum net_direction)world_below(3),
+                          soon_ns);
+        break;
+    case TROUBLE_PAUSE:
+        if (world_below(2) && run.broker.process)
+            process_pause(run.broker.process, soon_ns);
+        else if (actor->process)
+            process_pause(actor->process, soon_ns);
+        break;
+    case TROUBLE_WRITE_ERROR:
+        fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1);
+        break;
+    case TROUBLE_SYNC_ERROR:
+        fail_next(IO_FDATASYNC, world_below(2) ? EIO : ENOSPC, 1);
+        break;
+    case TROUBLE_READ_ERROR:
+        fail_next(IO_READ, EIO, 1);
+        break;
+    case TROUBLE_SHORT_WRITE:
+        fail_next(IO_WRITE, IO_SIM_SHORT, (uint32_t)world_below(100));
+        break;
+    case TROUBLE_DISK_FULL:
+        if (run.blocks_taken == 0)
+            fill_disk();
+        else
+            free_disk();
+        break;
+    case TROUBLE_SLOW_DISK:
+        world_set_disk_latency(run.plan->disk_latency_ns * (1 + world_below(20)));
+        break;
+    case TROUBLE_WALL_CLOCK:
+        world_wall_jump((int64_t)world_below(400 * 86400000ULL) - 200 * 86400000LL);
+        break;
+    case TROUBLE_COUNT:
+        break;
+    }
+}
+
+static void storm(void)
+{
+    uint64_t until = world_now_ns() + run.plan->storm_ns;
+    while (world_now_ns() < until) {
+        thread_sleep(world_below(2 * run.plan->trouble_every_ns));
+        look_after_broker();
+        enum trouble what = (enum trouble)world_below(TROUBLE_COUNT);
+        if (run.plan->troubles[what])
+            trouble(what);
+    }
+}
+
+/* ---- the calm, and the end ---- */
+
+static void *make_topics(void *argument)
+{
+    world_make_topics(run.stage.world);
+    *(bool *)argument = true;
+    process_exit(0);
+}
+
+static void *look_for_rests(void *argument)
+{
+    check_nothing_left(run.stage.world);
+    *(bool *)argument = true;
+    process_exit(0);
+}
+
+/* A client of its own; it is over when this returns. */
+static void do_as_client(void *(*what)(void *done))
+{
+    static bool done;
+    done = false;
+    (void)thread_new(process_new("client", NULL), what, &done);
+    while (!done)
+        thread_sleep(NS_PER_MS);
+}
+
+static void wait_for(enum actor_kind first, enum actor_kind last, const char *what)
+{
+    uint64_t until = world_now_ns() + CALM_NS_MAX;
+    for (uint32_t i = 0; i < run.actor_count; i++) {
+        struct actor *actor = &run.actors[i];
+        while (actor->kind >= first && actor->kind <= last && !actor->has_ended) {
+            if (run.broker.state == SIM_BROKER_ENDED)
+                fail("the broker ended by itself in the calm");
+            if (world_now_ns() > until)
+                fail("%s: %s-%u does not come to its end in the calm", what,
+                     actor_name(actor->kind), actor->number);
+            thread_sleep(10 * NS_PER_MS);
+        }
+    }
+}
+
+static void calm(void)
+{
+    clear_faults();
+    if (run.blocks_taken)
+        free_disk();
+    world_set_disk_latency(run.plan->disk_latency_ns);
+    thread_sleep(NS_PER_S);
+    look_after_broker();
+    clear_faults();
+    run.stage.is_calm = true;
+    thread_sleep(world_below(2 * NS_PER_S));
+    atomic_store(&run.stage.world->stop, true);
+    wait_for(ACTOR_PLAIN, ACTOR_WORKER, "producers");
+    wait_for(ACTOR_MOVER, ACTOR_HOARDER, "clients");
+    atomic_store(&run.stage.world->drain, true);
+    wait_for(ACTOR_READER, ACTOR_MEMBER, "consumers");
+    do_as_client(look_for_rests);
+}
+
+static void *direct(void *argument)
+{
+    (void)argument;
+    bring_up(false);
+    do_as_client(make_topics);
+    for (uint32_t i = 0; i < run.actor_count; i++)
+        actor_start(&run.actors[i]);
+    storm();
+    calm();
+    remember_states();
+    drain_and_start();
+    world_stop();
+    return NULL;
+}

@@ -1,0 +1,53 @@
+/* One simulation: a broker, its clients, what they do, and what befalls them, all from one seed; then a calm, in which
+ * everything must come to its end; then the judge.
+ *
+ * The seed decides first what kind of run it is (a swarm: shards, cores, latencies, which actors, which faults and how often),
+ * then each event. Kinds of faults are switched on and off by themselves, since runs in which everything goes wrong at once hide
+ * what goes wrong after one thing.
+ *
+ * A run that fails prints FAILED and a sentence, and ends the process with code 1; an assertion of the product aborts it. So
+ * each run is given a process of its own (sim_main.c). */
+#ifndef SLUICE_TESTS_SIMULATION_H
+#define SLUICE_TESTS_SIMULATION_H
+
+#include "tests/sim/simulation/actors.h"
+#include "tests/sim/simulation/sim_broker.h"
+#include "tests/sim/world/net.h"
+
+enum trouble {
+#define TROUBLE(name, text) TROUBLE_##name,
+#include "tests/sim/simulation/troubles.def"
+#undef TROUBLE
+    TROUBLE_COUNT
+};
+const char *trouble_name(enum trouble trouble);
+
+struct simulation_plan { // what the seed decides first
+    uint64_t seed;
+    uint16_t shards, cores;
+    uint32_t actors[ACTOR_KINDS];
+    uint64_t storm_ns;         // how long troubles come
+    uint64_t trouble_every_ns; // on average
+    bool troubles[TROUBLE_COUNT];
+    struct net_options net;
+    uint64_t disk_latency_ns;
+    uint32_t crash_keep_percent;
+    uint64_t disk_bytes;
+    uint64_t wal_bytes_budget;
+};
+void simulation_plan(struct simulation_plan *plan, uint64_t seed);
+void simulation_print_plan(const struct simulation_plan *plan, FILE *file);
+
+struct simulation_result {
+    uint64_t trace;
+    uint64_t simulated_ns;
+    uint64_t switches;
+    uint64_t events; // of the history
+    uint32_t broker_lives;
+    uint32_t troubles[TROUBLE_COUNT];
+    uint32_t states_compared; // a shard's live state with what its log gave at the next start
+    uint64_t acks, commits, aborts, prepares, group_commits, moves, topics, hoarded;
+};
+void simulation_run(const struct simulation_plan *plan, struct simulation_result *result);
+
+#endif
