@@ -109,6 +109,8 @@ struct table *archives_table(struct archives *archives);
  * 0; CORRUPT, FOREIGN or NEWER with `text` naming the file, and then nothing was deleted; IO;
  * NO_MEMORY. read_only: deletes nothing. */
 MUST_USE int archives_open(struct archives *archives, bool read_only, char text[512]);
+/* The deletion alone, for whoever has more to check before it. Blocking. */
+MUST_USE int archives_tidy(struct archives *archives, char text[512]);
 
 /* Files in use, oldest first. The pointer is valid until the next turn unless a read holds the
  * file. */

@@ -46,9 +46,12 @@ int archives_open(struct archives *archives, bool read_only, char text[512])
     archives->checkpoints_begun = 1;
     archives->checkpoint_newest =
         (struct archives_checkpoint){.number = 1, .end_lsn = archives->end_lsn};
-    if (read_only)
-        return 0;
-    status = unnamed_delete(archives);
+    return read_only ? 0 : archives_tidy(archives, text);
+}
+
+int archives_tidy(struct archives *archives, char text[512])
+{
+    int status = unnamed_delete(archives);
     if (status != 0)
         refuse(text, archives->options.dir, status, status_text(status));
     return status;

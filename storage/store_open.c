@@ -201,6 +201,8 @@ static int open_all(struct opening *opening)
         status = log_replay(opening);
     if (status == 0)
         status = index_complete(opening);
+    if (status == 0) // not earlier: a start that refuses leaves everything as it was
+        status = archives_tidy(store->archives, opening->text);
     if (status < 0)
         return status;
     everything_visible(store);
@@ -254,7 +256,7 @@ static int state_load(struct opening *opening)
         status = store->options.loaded(store->options.context, &why);
     if (status < 0)
         return refuse(opening, status, why);
-    return archives_open(store->archives, false, opening->text);
+    return archives_open(store->archives, true, opening->text);
 }
 
 static int refuse(struct opening *opening, int status, const char *what)

@@ -390,6 +390,30 @@ static void two_closed_segments(struct store_fixture *f, uint64_t seed)
     sim_disk_settle(f->disk);
 }
 
+/* Found by fuzzing. Without checkpoints nobody names the archive files; with the checkpoints back they are the only
+ * place of what is in them. */
+Test(store, a_start_that_refuses_deletes_no_archive_file)
+{
+    struct store_fixture f;
+    char path[100];
+    store_fixture_init(&f, 17);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    open_partitions(&f, 2);
+    sf_load(&f, 1 * MIB);
+    sf_checkpoint(&f);
+    sf_flush(&f);
+    newest_checkpoint(&f, path);
+    store_fixture_kill(&f);
+    sim_disk_settle(f.disk);
+    sim_disk_put(f.disk, SF_DIR "/shard-002/archive/0000000000000007.arc", "older batches", 0, 13);
+    sim_disk_remove(f.disk, path); // the only one
+    sim_disk_remove(f.disk, SF_DIR "/shard-002/wal/0000000000000001.wal");
+    uint64_t before = sim_disk_hash(f.disk);
+    cr_assert_eq(store_fixture_open(&f), E_CORRUPT, "%s", f.text);
+    cr_assert_eq(sim_disk_hash(f.disk), before, "a refused start has changed something");
+    store_fixture_deinit(&f);
+}
+
 Test(store, a_lost_index_is_made_anew)
 {
     struct store_fixture f;
