@@ -10,10 +10,11 @@ struct broker_process {
     const char *data_dir;
     const char *io;           // "uring", "epoll" or "auto"
     const char *const *extra; // further arguments, NULL at the end; may be NULL
-    char address[64];         // where it listens, once started; later starts use the same
-    pid_t pid;                // 0: not running
-    char log_path[4096];      // its standard error, appended
-    double ready_s;           // seconds from start to the ready line, of the last start
+    const char *const *join; // files (cgroup.procs) that take its pid before it begins; may be NULL
+    char address[64];        // where it listens, once started; later starts use the same
+    pid_t pid;               // 0: not running
+    char log_path[4096];     // its standard error, appended
+    double ready_s;          // seconds from start to the ready line, of the last start
 };
 
 /* Starts it and waits (60 s at most) for its ready line. False after a message on standard error. */

@@ -16,6 +16,8 @@
 #define ANSWER_S 60 // longest wait for a broker that is killed and restarted
 #define POLL_MAX 1024
 
+void (*on_fail)(void);
+
 _Noreturn void fail(const char *format, ...)
 {
     va_list arguments;
@@ -25,6 +27,8 @@ _Noreturn void fail(const char *format, ...)
     printf("\n");
     fflush(stdout);
     va_end(arguments);
+    if (on_fail)
+        on_fail();
     _exit(1);
 }
 

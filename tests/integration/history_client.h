@@ -50,6 +50,8 @@ void world_make_topics(struct world *world);
 
 /* Ends the process with a message and code 1 unless status is SLUICE_OK. */
 void must(int status, const char *what);
+/* A test may set this: called by fail() behind its message, in whatever process failed. */
+extern void (*on_fail)(void);
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 double now_s(void);
 struct sluice_client *client_of(struct world *world);

@@ -1,14 +1,17 @@
 #include "tests/soak/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define ROOT "/sys/fs/cgroup"
+#define PREFIX "sluice-soak-" // and the pid of whom it belongs to
 
 static bool write_text(const char *folder, const char *name, const char *text)
 {
@@ -55,8 +58,10 @@ const char *cgroup_missing(void)
     return usable ? NULL : "no cgroups of memory and CPU here";
 }
 
-static void name_folders(struct cgroup *cgroup, const char *name)
+static void name_folders(struct cgroup *cgroup, int pid)
 {
+    char name[64];
+    snprintf(name, sizeof(name), PREFIX "%d", pid);
     cgroup->is_v2 = has_v2();
     snprintf(cgroup->memory, sizeof(cgroup->memory), "%s/%s", cgroup->is_v2 ? ROOT : ROOT "/memory",
              name);
@@ -68,9 +73,9 @@ static void name_folders(struct cgroup *cgroup, const char *name)
     cgroup->join[2] = NULL;
 }
 
-bool cgroup_open(struct cgroup *cgroup, const char *name)
+bool cgroup_open(struct cgroup *cgroup)
 {
-    name_folders(cgroup, name);
+    name_folders(cgroup, (int)getpid());
     if (cgroup->is_v2 && !write_text(ROOT, "cgroup.subtree_control", "+memory +cpu"))
         return false;
     bool made = mkdir(cgroup->memory, 0755) == 0 || errno == EEXIST;
@@ -122,10 +127,18 @@ void cgroup_close(struct cgroup *cgroup)
         usleep(5000);
 }
 
-void cgroup_remove(const char *name)
+void cgroups_sweep(void)
 {
-    struct cgroup cgroup;
-    name_folders(&cgroup, name);
-    if (access(cgroup.memory, F_OK) == 0 || access(cgroup.cpu, F_OK) == 0)
+    struct dirent *entry;
+    int pid;
+    DIR *folder = cgroup_missing() ? NULL : opendir(has_v2() ? ROOT : ROOT "/memory");
+    while (folder && (entry = readdir(folder))) {
+        struct cgroup cgroup;
+        if (sscanf(entry->d_name, PREFIX "%d", &pid) != 1 || kill(pid, 0) == 0)
+            continue;
+        name_folders(&cgroup, pid);
         cgroup_close(&cgroup);
+    }
+    if (folder)
+        closedir(folder);
 }

@@ -15,14 +15,14 @@ struct cgroup {
 /* What keeps this machine from having one; NULL: nothing does. */
 const char *cgroup_missing(void);
 
-bool cgroup_open(struct cgroup *cgroup, const char *name);       // false after a message
+bool cgroup_open(struct cgroup *cgroup); // of this process; false after a message
 bool cgroup_memory_limit(struct cgroup *cgroup, uint64_t bytes); // 0: none
 bool cgroup_cpu_limit(struct cgroup *cgroup, uint32_t percent);  // 0: none
 uint64_t cgroup_memory_peak(const struct cgroup *cgroup);        // 0: unknown
 uint64_t cgroup_oom_kills(const struct cgroup *cgroup);
 void cgroup_close(struct cgroup *cgroup); // nobody may be in it any more
 
-/* Of that name, if there is one: left behind by a process that was killed. */
-void cgroup_remove(const char *name);
+/* Those of processes that are gone. */
+void cgroups_sweep(void);
 
 #endif

@@ -11,6 +11,7 @@
 #include "tests/soak/attack.h"
 
 #define DONE (-1.0)
+#define STOPS_US 5000    // so long a signal may take to stop who is running
 #define ERROR_WAIT_S 5.0 // for the broker to meet an error of its disk
 
 static double seconds_of(uint32_t ms)
@@ -58,9 +59,17 @@ static double step_kill(struct run *run, struct active *active)
     return active->step + 1 < active->plan->count ? chance_s(run, 5, 250) : DONE;
 }
 
+/* Without power nobody runs: stopped first, or the broker would tell its clients of reads that fail. What it has asked the
+ * kernel for goes on. */
 static void cut_power(struct run *run)
 {
     look(run);
+    place_choose_moment(&run->place, random_u64(&run->random));
+    kill(run->broker.pid, SIGSTOP);
+    if (run->place.fuse)
+        usleep(STOPS_US); // a thread may wait for a disk that hangs until its power is off
+    else
+        waitpid(run->broker.pid, NULL, WUNTRACED);
     if (!place_power_off(&run->place, random_u64(&run->random)))
         fail("the power can't be cut");
     broker_kill(&run->broker);

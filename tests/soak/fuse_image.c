@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +28,14 @@ struct block {
     uint8_t bytes[BLOCK];
 };
 
+#define HELD_MAX 64
+#define HELD_NS_MAX 3000000000u
+
+struct held { // a request that is not answered yet
+    fuse_req_t request;
+    size_t written; // 0: it is a flush
+};
+
 struct image {
     struct fuse_control *control;
     int fd;
@@ -34,6 +44,9 @@ struct image {
     struct block **dirty;  // those that are not flushed
     uint32_t dirty_count;
     uint32_t cuts_seen;
+    struct held held[HELD_MAX];
+    uint32_t held_count;
+    uint64_t held_since_ns;
 };
 
 static struct image image;
@@ -41,6 +54,7 @@ static struct image image;
 static bool look(fuse_req_t request);
 static int fail_write(void);
 static int fail_flush(void);
+static void let_go(void);
 
 /* ---- the cache ---- */
 
@@ -162,6 +176,45 @@ static void take_time(void)
     }
 }
 
+/* ---- operations that don't come back ---- */
+
+/* True: this one waits for the power to go off; what it asks for, else, the caller has done. */
+static bool hold(fuse_req_t request, _Atomic uint32_t *at, size_t written)
+{
+    uint32_t left = atomic_load(at);
+    if (left == 0 || atomic_load(&image.control->is_dead) || image.held_count == HELD_MAX)
+        return false;
+    if (left > 1) {
+        (void)atomic_compare_exchange_strong(at, &left, left - 1);
+        return false;
+    }
+    if (image.held_count == 0)
+        image.held_since_ns = now_ns();
+    image.held[image.held_count++] = (struct held){request, written};
+    atomic_store(&image.control->is_hanging, true);
+    return true;
+}
+
+/* When the power is off: errors. Should the test have forgotten to cut it: as if nothing had been. */
+static void let_go(void)
+{
+    bool is_dead = atomic_load(&image.control->is_dead);
+    if (image.held_count == 0 || (!is_dead && now_ns() - image.held_since_ns < HELD_NS_MAX))
+        return;
+    bool flushed = !is_dead && write_out();
+    for (uint32_t i = 0; i < image.held_count; i++) {
+        const struct held *held = &image.held[i];
+        if (!flushed)
+            fuse_reply_err(held->request, EIO);
+        else if (held->written)
+            fuse_reply_write(held->request, held->written);
+        else
+            fuse_reply_err(held->request, 0);
+    }
+    image.held_count = 0;
+    atomic_store(&image.control->is_hanging, false);
+}
+
 /* ---- errors ---- */
 
 static int fail_with(_Atomic int32_t *error, _Atomic uint32_t *skips)
@@ -279,7 +332,7 @@ static void op_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, si
     atomic_fetch_add(&image.control->writes, 1);
     if (error)
         fuse_reply_err(request, error);
-    else
+    else if (!hold(request, &image.control->hang_at_write, size))
         fuse_reply_write(request, size);
 }
 
@@ -290,6 +343,8 @@ static void op_fsync(fuse_req_t request, fuse_ino_t inode, int only_data,
         return;
     take_time();
     atomic_fetch_add(&image.control->flushes, 1);
+    if (hold(request, &image.control->hang_at_flush, 0))
+        return;
     int error = fail_flush();
     if (error)
         forget_all();
@@ -335,6 +390,25 @@ static bool open_image(const char *path)
     return image.blocks && image.dirty;
 }
 
+static void serve_requests(struct fuse_session *session)
+{
+    struct fuse_buf buffer = {.mem = NULL};
+    struct pollfd ready = {.fd = fuse_session_fd(session), .events = POLLIN};
+    while (!fuse_session_exited(session)) {
+        int count = poll(&ready, 1, 5);
+        let_go();
+        if (count <= 0)
+            continue;
+        int got = fuse_session_receive_buf(session, &buffer);
+        if (got == -EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        fuse_session_process_buf(session, &buffer);
+    }
+    free(buffer.mem);
+}
+
 static int serve(const char *image_path, const char *mount_point)
 {
     char *arguments[] = {(char *)"soak-disk", NULL};
@@ -344,11 +418,14 @@ static int serve(const char *image_path, const char *mount_point)
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
     if (!session || fuse_session_mount(session, mount_point))
         return 1;
+    /* What is mounted on the disk from now on must not be unmounted by this process when it dies: it would wait for itself. */
+    if (unshare(CLONE_NEWNS))
+        return 1;
     atomic_store(&image.control->is_ready, true);
-    int status = fuse_session_loop(session);
+    serve_requests(session);
     fuse_session_unmount(session);
     fuse_session_destroy(session);
-    return status != 0;
+    return 0;
 }
 
 const char *fuse_image_missing(void)

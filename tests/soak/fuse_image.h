@@ -29,12 +29,16 @@ struct fuse_control { // in shared memory
     _Atomic bool fails_once;   // else each from then on
     _Atomic uint32_t delay_us; // of each write and flush
     _Atomic uint64_t
-        delay_until_ns;    // CLOCK_MONOTONIC: it ends by itself, or a hang could hang the test
+        delay_until_ns; // CLOCK_MONOTONIC: it ends by itself, or a hang could hang the test
+    /* From the operation of that number on, 1 the next, none of its kind comes back before the power is off, while all others
+     * go on: a cut in the middle of a group's writes, or when much is written and nothing flushed. 0: none. */
+    _Atomic uint32_t hang_at_write, hang_at_flush;
     _Atomic uint32_t cuts; // raised: what is not flushed is lost, before the next operation
     _Atomic uint64_t cut_seed;
 
     /* ---- the server ---- */
     _Atomic bool is_ready;
+    _Atomic bool is_hanging;
     _Atomic uint64_t writes, flushes, failed;
     _Atomic uint64_t first_failed_ns; // CLOCK_MONOTONIC
     _Atomic uint64_t lost_blocks, torn_blocks, kept_blocks;

@@ -22,7 +22,7 @@ uint64_t judge(struct run *run)
     checker_free(checker);
     atomic_fetch_add(&totals->sent, t.records_sent);
     atomic_fetch_add(&totals->seen, t.records_seen);
-    atomic_fetch_add(&totals->txn_records, of_txns);
+    atomic_fetch_add(&totals->txn_records, of_txns - atomic_load(&load->moved));
     atomic_fetch_add(&totals->committed, t.committed);
     atomic_fetch_add(&totals->aborted, t.aborted);
     atomic_fetch_add(&totals->undecided, t.unknown_seen + t.unknown_unseen);

@@ -106,10 +106,10 @@ static void count_missing(const struct load *load, const uint64_t *ends, uint64_
                           uint64_t *move)
 {
     *all = *move = 0;
-    for (uint32_t p = 0; p < 2 * PARTITIONS_PER_TOPIC; p++)
+    for (uint32_t p = FIRST_READ; p < END_READ; p++)
         *all += count_zero(load->all_seen[p], ends[p]);
-    for (uint32_t p = 0; p < PARTITIONS_PER_TOPIC; p++)
-        *move += count_zero(load->moved_once[p], ends[PARTITIONS_PER_TOPIC + p]);
+    for (uint32_t p = FIRST_READ; p < END_MOVED; p++)
+        *move += count_zero(load->moved_once[p], ends[p]);
 }
 
 bool load_wait_groups(struct load *load, double seconds)
@@ -133,17 +133,15 @@ bool load_wait_groups(struct load *load, double seconds)
 bool load_judge_groups(const struct load *load)
 {
     uint64_t again = 0;
-    for (uint32_t p = 0; p < PARTITIONS_PER_TOPIC; p++) {
-        for (uint64_t i = 0; i < OFFSETS_MAX / 64;
-             i++) { // whole pages that nobody touched are zero
-            const _Atomic uint8_t *seen = &load->moved_once[p][i * 64];
-            if (atomic_load_explicit(&seen[0], memory_order_relaxed) == 0)
-                break; // dense: load_wait_groups() has looked
-            for (int j = 0; j < 64; j++)
-                again += atomic_load_explicit(&seen[j], memory_order_relaxed) > 1;
-        }
+    for (uint32_t p = FIRST_READ; p < END_MOVED; p++) {
+        uint8_t times;
+        for (uint64_t i = 0;
+             i < OFFSETS_MAX &&
+             (times = atomic_load_explicit(&load->moved_once[p][i], memory_order_relaxed));
+             i++)
+            again += times > 1; // dense: load_wait_groups() has looked
     }
     if (again)
-        printf("group \"move\" has processed %" PRIu64 " records twice\n", again);
+        printf("group \"move\" has processed %" PRIu64 " records more than once\n", again);
     return again == 0;
 }

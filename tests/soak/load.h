@@ -1,11 +1,13 @@
 /* The load of an episode: processes that publish, make transactions, consume in groups, read everything, and make and delete
  * topics, all at once and all the time. What they do and see is a history (tests/checker); what a history can't say lies here.
  *
- *     topics of an episode      who writes                         who reads
- *     a, b   keys, LZ4 or not   producers                          readers, group "all" (at least once)
- *     b      "                  "                                  group "move" (exactly once, into d)
- *     c      short values       transactions over 2 to 5 of all    readers
- *     d                         members of "move", transactions    readers
+ *     topics of an episode        who writes                          who reads
+ *     a  much, keys               producers                           readers
+ *     b  less, keys               producers                           readers, groups "all" (at least once) and
+ *                                                                     "move" (exactly once, into d)
+ *     c  short                    transactions over 2 to 5 partitions readers, group "all"
+ *     d                           members of "move"                   readers
+ *        (transactions write to all four)
  *
  * The shares of operations: producers 70 %, transactions 10 %, groups 20 %; counted, and printed at the end.
  *
@@ -20,6 +22,13 @@
 #define PARTITIONS_PER_TOPIC 4u
 #define PARTITIONS (TOPICS * PARTITIONS_PER_TOPIC)
 #define OFFSETS_MAX (UINT64_C(1) << 22) // of a partition in an episode
+
+#define TOPIC_A 0u
+#define TOPIC_B 1u
+#define TOPIC_D 3u
+#define FIRST_READ PARTITIONS_PER_TOPIC // group "all" reads b and c,
+#define END_READ (3 * PARTITIONS_PER_TOPIC)
+#define END_MOVED (2 * PARTITIONS_PER_TOPIC) // group "move" b
 
 #define PRODUCERS 3
 #define TRANSACTORS 2
@@ -59,8 +68,8 @@ struct load { // in shared memory
     _Atomic int32_t refused_last;
     _Atomic uint64_t processed, moved, group_commits, reads, churned;
     _Atomic uint64_t audited;
-    _Atomic uint8_t all_seen[PARTITIONS_PER_TOPIC * 2][OFFSETS_MAX]; // by group "all"
-    _Atomic uint8_t moved_once[PARTITIONS_PER_TOPIC][OFFSETS_MAX];   // by group "move"
+    _Atomic uint8_t all_seen[PARTITIONS][OFFSETS_MAX];   // by group "all"
+    _Atomic uint8_t moved_once[PARTITIONS][OFFSETS_MAX]; // by group "move"
 };
 
 struct load *load_new(uint64_t seed, uint32_t episode, bool is_light);
@@ -92,7 +101,7 @@ void observe_offsets(struct world *world, uint32_t number);
 
 /* Reads what the last episode left, compares and deletes it; then reads this episode's into `now`. */
 void audit(struct load *load, struct kept *last, struct kept *now);
-/* The retention of the last episode's topic c becomes as small as can be, while this one goes on. */
+/* The retention of the last episode's topic a becomes as small as can be, while this one goes on. */
 void shrink_last(struct load *load, const struct kept *last);
 
 bool is_passing(int status); // an answer that a fault explains: ask again

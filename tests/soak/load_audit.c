@@ -100,11 +100,11 @@ static uint64_t read_back(struct reading_back *back)
     return count;
 }
 
-/* Nothing is gone but what retention may take, and that only of topic c. */
+/* Nothing is gone but what retention may take, and that only of topic a. */
 static void check_ranges(const struct reading_back *back)
 {
     for (uint32_t p = 0; p < PARTITIONS; p++) {
-        bool may_shrink = back->compare && p / PARTITIONS_PER_TOPIC == 2;
+        bool may_shrink = back->compare && p / PARTITIONS_PER_TOPIC == TOPIC_A;
         if (back->starts[p] > 0 && !may_shrink)
             fail("LOST: %s/%u begins at %" PRIu64, back->topics[p / PARTITIONS_PER_TOPIC],
                  p % PARTITIONS_PER_TOPIC, back->starts[p]);
@@ -158,6 +158,6 @@ void shrink_last(struct load *load, const struct kept *last)
 {
     struct sluice_client *client = client_of(load->world);
     struct sluice_setting setting = {"retention_bytes", "1MiB"};
-    must(sluice_topic_alter(client, last->topics[2], 0, &setting, 1), "changing a retention");
+    must(sluice_topic_alter(client, last->topics[TOPIC_A], 0, &setting, 1), "changing a retention");
     sluice_client_free(client);
 }

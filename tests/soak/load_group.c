@@ -106,7 +106,7 @@ void consume_all(struct world *world, uint32_t number)
     struct load *load = load_of(world);
     struct sluice_client *client = client_of(world);
     struct sluice_consumer *consumer =
-        member_of(load, client, load->group_all, load->topic_names, 2);
+        member_of(load, client, load->group_all, &load->topic_names[TOPIC_B], 2);
     while (!atomic_load(&load->groups_stop)) {
         int got = poll_some(consumer, messages, POLL_RECORDS);
         if (got > 0)
@@ -125,6 +125,18 @@ struct moving {
     struct sluice_consumer *consumer;
 };
 
+/* What sluice_txn_send_offsets() will send: the position in each partition that it reads now. */
+static uint32_t all_positions(const struct moving *m, struct sluice_partition_offset *positions)
+{
+    uint32_t used = 0;
+    for (uint32_t p = 0; p < PARTITIONS_PER_TOPIC; p++) {
+        struct sluice_partition_offset *at = &positions[used];
+        *at = (struct sluice_partition_offset){m->load->topics[TOPIC_B], p, 0};
+        used += sluice_consumer_position(m->consumer, at->topic, p, &at->offset, NULL) == SLUICE_OK;
+    }
+    return used;
+}
+
 /* From b to d, into the partition of the same number. False: the transaction is ruined. */
 static bool copy(struct moving *m, uint64_t txn, const struct sluice_message *messages, int count)
 {
@@ -132,12 +144,12 @@ static bool copy(struct moving *m, uint64_t txn, const struct sluice_message *me
     struct sluice_partition_offset positions[PARTITIONS];
     for (int i = 0; i < count; i++) {
         uint64_t sequence;
-        uint32_t partition = 3 * PARTITIONS_PER_TOPIC + messages[i].partition;
+        uint32_t partition = TOPIC_D * PARTITIONS_PER_TOPIC + messages[i].partition;
         check_offset(&messages[i]);
         if (send_one(world, m->producer, m->number, partition, txn, VALUE_BYTES_MIN, &sequence))
             return false;
     }
-    uint32_t used = positions_of(messages, count, positions);
+    uint32_t used = all_positions(m, positions);
     note_commits(m->load, HISTORY_OFFSET_COMMIT_ASKED, GROUP_MOVE, txn, positions, used);
     int status;
     double deadline = now_s() + 60;
@@ -161,7 +173,8 @@ static void rewind_all(struct moving *m)
 static void note_moved(struct load *load, const struct sluice_message *messages, int count)
 {
     for (int i = 0; i < count; i++)
-        atomic_fetch_add(&load->moved_once[messages[i].partition][messages[i].offset], 1);
+        atomic_fetch_add(&load->moved_once[FIRST_READ + messages[i].partition][messages[i].offset],
+                         1);
     atomic_fetch_add(&load->moved, (uint64_t)count);
     atomic_fetch_add(&load->group_commits, 1);
 }
@@ -200,7 +213,7 @@ void move_records(struct world *world, uint32_t number)
                                               .transactional_id = id};
     must(sluice_producer_new(client, &options, &m.producer), "producer");
     end_waiting(world, m.producer, m.number, true);
-    m.consumer = member_of(m.load, client, m.load->group_move, &m.load->topic_names[1], 1);
+    m.consumer = member_of(m.load, client, m.load->group_move, &m.load->topic_names[TOPIC_B], 1);
     while (!atomic_load(&m.load->groups_stop)) {
         int got = poll_some(m.consumer, messages, MOVE_RECORDS);
         if (got > 0)
@@ -238,9 +251,9 @@ static bool fetch_offset(struct load *load, struct sluice_consumer *consumer, ui
 static bool fetch_all(struct load *load, struct sluice_consumer **consumers)
 {
     bool all = true;
-    for (uint32_t p = 0; p < 2 * PARTITIONS_PER_TOPIC; p++)
+    for (uint32_t p = FIRST_READ; p < END_READ; p++)
         all &= fetch_offset(load, consumers[GROUP_ALL], GROUP_ALL, p);
-    for (uint32_t p = PARTITIONS_PER_TOPIC; p < 2 * PARTITIONS_PER_TOPIC; p++)
+    for (uint32_t p = FIRST_READ; p < END_MOVED; p++)
         all &= fetch_offset(load, consumers[GROUP_MOVE], GROUP_MOVE, p);
     return all;
 }
@@ -253,7 +266,7 @@ static struct sluice_consumer *observer_of(struct load *load, struct sluice_clie
     struct sluice_consumer_options options = {
         .size = sizeof(options), .group = group, .manual_commit = true};
     must(sluice_consumer_new(client, &options, &consumer), "observer");
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = TOPIC_B; i < TOPIC_D; i++) {
         int status;
         double deadline = now_s() + 60;
         do {

@@ -8,6 +8,7 @@
 #include "tests/soak/load.h"
 
 #define KEYS 1000
+#define B_OF 10 // one record in so many goes to b
 #define TXN_RECORDS_MAX 12
 
 static uint32_t random_length(struct random *random)
@@ -54,7 +55,7 @@ static void send_key(struct producing *producing, struct sluice_producer *produc
     struct world *world = producing->load->world;
     uint8_t bytes[VALUE_BYTES_MAX];
     char key[16];
-    uint32_t topic = (uint32_t)random_below(random, 2);
+    uint32_t topic = random_below(random, B_OF) == 0 ? TOPIC_B : TOPIC_A;
     int key_len = snprintf(key, sizeof(key), "key-%" PRIu64, random_below(random, KEYS));
     uint32_t partition = topic * PARTITIONS_PER_TOPIC +
                          (uint32_t)(hash_xxh3(key, (size_t)key_len) % PARTITIONS_PER_TOPIC);
@@ -182,7 +183,7 @@ void make_transactions(struct world *world, uint32_t number)
     end_waiting(world, t.producer, t.number, random_below(&t.random, 2));
     while (!atomic_load(&world->stop)) {
         one_transaction(&t);
-        usleep((useconds_t)random_below(&t.random, 40000));
+        usleep((useconds_t)random_below(&t.random, 12000));
     }
     sluice_producer_free(t.producer);
     sluice_client_free(client);

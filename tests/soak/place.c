@@ -17,6 +17,7 @@
 #define IMAGE_BYTES ((off_t)1 << 30)          // sparse; XFS wants 300 MB at least
 #define IOC_SHUTDOWN _IOR('X', 125, uint32_t) // of ext4, and of XFS
 #define SHUTDOWN_NO_LOG_FLUSH 2
+#define MOMENT_MS_MAX 300
 
 static bool make_image(struct place *place);
 static bool mount_image(struct place *place);
@@ -178,6 +179,18 @@ static bool unmount_image(struct place *place)
 
 /* ---- power ---- */
 
+void place_choose_moment(struct place *place, uint64_t choice)
+{
+    struct fuse_control *fuse = place->fuse;
+    if (!fuse || choice % 4 == 0)
+        return;
+    uint32_t number = 1 + (uint32_t)(choice / 4 % 12);
+    atomic_store(choice % 4 == 1 ? &fuse->hang_at_write : &fuse->hang_at_flush, number);
+    for (int ms = 0; ms < MOMENT_MS_MAX && !atomic_load(&fuse->is_hanging); ms++)
+        usleep(1000);
+    usleep((useconds_t)(choice / 48 % 30000)); // what is not held goes on meanwhile
+}
+
 bool place_power_off(struct place *place, uint64_t seed)
 {
     uint32_t how = SHUTDOWN_NO_LOG_FLUSH;
@@ -200,6 +213,8 @@ bool place_power_on(struct place *place)
     if (!unmount_image(place))
         return false;
     if (place->fuse) {
+        atomic_store(&place->fuse->hang_at_write, 0);
+        atomic_store(&place->fuse->hang_at_flush, 0);
         atomic_store(&place->fuse->write_error, 0);
         atomic_store(&place->fuse->flush_error, 0);
         atomic_store(&place->fuse->delay_until_ns, 0);

@@ -30,6 +30,8 @@ const char *place_missing(enum place_kind kind);
 bool place_open(struct place *place, enum place_kind kind, const char *dir);
 void place_close(struct place *place);
 
+/* A FUSE disk hangs in one of its next writes or flushes, as `choice` says, or does not. Waits for it a moment. */
+void place_choose_moment(struct place *place, uint64_t choice);
 /* Power is off: nothing that the file system holds in memory reaches the disk any more. */
 bool place_power_off(struct place *place, uint64_t seed);
 /* The broker must be gone. What the disk has is mounted again. */

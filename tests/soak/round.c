@@ -70,11 +70,9 @@ static void configure(struct run *run)
 
 static void open_cgroup(struct run *run)
 {
-    char name[64];
     if (cgroup_missing())
         return;
-    snprintf(name, sizeof(name), "sluice-soak-%d", (int)getpid());
-    run->has_cgroup = cgroup_open(&run->cgroup, name);
+    run->has_cgroup = cgroup_open(&run->cgroup);
 }
 
 int run_round(const struct soak_options *options, struct totals *totals, const char *dir,

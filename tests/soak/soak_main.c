@@ -6,6 +6,7 @@
  * a process of its own, and whatever becomes of it, its directory, cgroup and mounts are cleaned up behind it. */
 #include "tests/soak/soak.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -20,6 +21,7 @@
 #define FAILURES_MAX 3 // then there is enough to look at
 #define CYCLES_OF_EPISODE 25
 #define SKIPPED 77
+#define ROUND_PREFIX "soak-round-"
 
 static volatile sig_atomic_t is_interrupted;
 
@@ -155,6 +157,24 @@ static void remove_folder(const char *dir)
     waitpid(pid, NULL, 0);
 }
 
+/* Of a guard that was killed itself: its directory and cgroup. Whatever it had mounted is gone with its processes. */
+static void sweep(const struct soak_options *o)
+{
+    struct dirent *entry;
+    int pid;
+    DIR *base = opendir(o->base);
+    while (base && (entry = readdir(base))) {
+        char dir[PATH_BYTES];
+        if (sscanf(entry->d_name, ROUND_PREFIX "%d.", &pid) != 1 || kill(pid, 0) == 0)
+            continue;
+        snprintf(dir, sizeof(dir), "%.1900s/%.255s", o->base, entry->d_name);
+        remove_folder(dir);
+    }
+    if (base)
+        closedir(base);
+    cgroups_sweep();
+}
+
 static void after_failure(const struct soak_options *o, struct totals *totals, const char *dir)
 {
     char kept[PATH_BYTES];
@@ -190,8 +210,8 @@ static bool wait_round(pid_t pid)
 static uint32_t guard_round(const struct soak_options *o, struct totals *totals, uint32_t first,
                             uint32_t last, double deadline_s)
 {
-    char dir[PATH_BYTES / 2], cgroup[64];
-    snprintf(dir, sizeof(dir), "%.1900s/soak.XXXXXX", o->base);
+    char dir[PATH_BYTES / 2];
+    snprintf(dir, sizeof(dir), "%.1900s/" ROUND_PREFIX "%d.XXXXXX", o->base, (int)getpid());
     if (!mkdtemp(dir))
         fail("%s: %s", dir, strerror(errno));
     fflush(stdout);
@@ -206,8 +226,7 @@ static uint32_t guard_round(const struct soak_options *o, struct totals *totals,
         _exit(code);
     }
     bool good = pid > 0 && wait_round(pid);
-    snprintf(cgroup, sizeof(cgroup), "sluice-soak-%d", (int)pid);
-    cgroup_remove(cgroup);
+    cgroups_sweep();
     if (!good && !is_interrupted && o->expected < 0)
         after_failure(o, totals, dir);
     else
@@ -319,6 +338,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sweep(&o);
     printf("seed %" PRIu64 "\n", o.plan.seed);
     double began = now_s();
     run_all(&o, totals);
