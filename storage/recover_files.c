@@ -42,7 +42,8 @@ int recover_gather(struct recover *recover)
     int status = io_list(recover->wal->io, recover->wal->dir, visit_name, recover);
     if (status < 0)
         return fail(recover, status, "cannot be listed", "");
-    qsort(recover->files, recover->count, sizeof(*recover->files), file_order);
+    if (recover->count > 0) // else there is no array either
+        qsort(recover->files, recover->count, sizeof(*recover->files), file_order);
     status = check_numbers(recover);
     if (status == 0)
         status = open_all(recover);

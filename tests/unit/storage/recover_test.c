@@ -851,3 +851,21 @@ Test(recover, a_number_far_out_of_the_row_is_a_stranger)
     cr_assert_not_null(strstr(f.result.path, "fffffffffffffff0"));
     fixture_deinit(&f);
 }
+
+/* Found by fuzzing: the list of files had no memory then, and qsort() wants some. */
+Test(recover, a_log_without_any_file_is_refused)
+{
+    struct fixture f;
+    fill(&f, 52);
+    while (f.disk->seen.count > 0) { // all but directories
+        uint32_t i = 0;
+        while (i < f.disk->seen.count && f.disk->seen.names[i].file->is_dir)
+            i++;
+        if (i == f.disk->seen.count)
+            break;
+        sim_disk_remove(f.disk, f.disk->seen.names[i].path);
+    }
+    cr_assert_eq(fixture_open(&f), E_CORRUPT);
+    cr_assert_eq(f.result.damage, DAMAGE_MISSING_FILE);
+    fixture_deinit(&f);
+}
