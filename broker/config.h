@@ -72,6 +72,10 @@ void config_defaults(struct config *config);
 /* Reads a libconfig file. INVALID with *error, also when it can't be opened. `path` must outlive
  * config. */
 MUST_USE int config_load_file(struct config *config, const char *path, struct config_error *error);
+/* The same from text that is in memory already, with a NUL behind `length` bytes; path is for
+ * messages. */
+MUST_USE int config_load_text(struct config *config, const char *path, const char *text,
+                              size_t length, struct config_error *error);
 /* Sets one key from text; `place` is for messages. */
 MUST_USE int config_set(struct config *config, const char *key, const char *value,
                         struct config_place place, struct config_error *error);

@@ -13,7 +13,7 @@
 #include "base/status.h"
 #include "broker/config.h"
 
-static int read_text(const char *path, char **text, struct config_error *error);
+static int read_text(const char *path, char **text, size_t *length, struct config_error *error);
 static int check_text(const char *path, const char *text, size_t length,
                       struct config_error *error);
 static int read_settings(struct config *config, const char *path, const config_t *parsed,
@@ -24,7 +24,18 @@ static int set_from(struct config *config, const config_setting_t *setting,
 int config_load_file(struct config *config, const char *path, struct config_error *error)
 {
     char *text = NULL;
-    int status = read_text(path, &text, error);
+    size_t length;
+    int status = read_text(path, &text, &length, error);
+    if (status == 0)
+        status = config_load_text(config, path, text, length, error);
+    free(text);
+    return status;
+}
+
+int config_load_text(struct config *config, const char *path, const char *text, size_t length,
+                     struct config_error *error)
+{
+    int status = check_text(path, text, length, error);
     if (status != 0)
         return status;
     config_t parsed;
@@ -37,11 +48,11 @@ int config_load_file(struct config *config, const char *path, struct config_erro
         status = E_INVALID;
     }
     config_destroy(&parsed);
-    free(text);
     return status;
 }
 
-static int read_text(const char *path, char **text, struct config_error *error)
+/* One byte more than is allowed, so that a longer file is seen as such; a NUL behind it all. */
+static int read_text(const char *path, char **text, size_t *length, struct config_error *error)
 {
     FILE *file = fopen(path, "re");
     if (!file) {
@@ -50,21 +61,17 @@ static int read_text(const char *path, char **text, struct config_error *error)
         return E_INVALID;
     }
     *text = malloc(CONFIG_FILE_BYTES_MAX + 2);
-    size_t length = *text ? fread(*text, 1, CONFIG_FILE_BYTES_MAX + 1, file) : 0;
+    *length = *text ? fread(*text, 1, CONFIG_FILE_BYTES_MAX + 1, file) : 0;
     bool failed = *text == NULL || ferror(file);
     int os_error = errno;
     fclose(file);
-    int status = E_INVALID;
     if (failed) {
         snprintf(error->text, sizeof(error->text), "%s: cannot be read: %s", path,
                  strerrordesc_np(os_error));
-    } else {
-        (*text)[length] = '\0';
-        status = check_text(path, *text, length, error);
+        return E_INVALID;
     }
-    if (status != 0)
-        free(TAKE(*text));
-    return status;
+    (*text)[*length] = '\0';
+    return 0;
 }
 
 static int check_text(const char *path, const char *text, size_t length, struct config_error *error)

@@ -29,6 +29,7 @@ uint8_t *exact_block(unsigned slot, size_t len); // not filled
  * Allocations of all threads count. */
 void memory_bound_begin(void);
 void memory_bound_end(size_t input_bytes, size_t fixed_bytes);
+void memory_bound_check(size_t peak_bytes, size_t input_bytes, size_t fixed_bytes);
 /* To measure: the peak since memory_bound_begin(), and no check. 0 where it can't be known. */
 size_t memory_bound_stop(void);
 

@@ -83,7 +83,11 @@ size_t memory_bound_stop(void)
 
 void memory_bound_end(size_t input_bytes, size_t fixed_bytes)
 {
-    size_t peak = memory_bound_stop();
+    memory_bound_check(memory_bound_stop(), input_bytes, fixed_bytes);
+}
+
+void memory_bound_check(size_t peak, size_t input_bytes, size_t fixed_bytes)
+{
     size_t bound = fixed_bytes + SLACK_BYTES + PER_INPUT_BYTE * input_bytes;
     double share = (double)peak / (double)bound;
     if (share > most_share) {
