@@ -25,4 +25,15 @@ static inline uint64_t clock_wall_ms(struct clock *clock)
     return clock->wall_ms(clock);
 }
 
+/* A wall clock that does not jump. It follows another one's small corrections; when that is set (by an operator, by a first
+ * answer of NTP), it goes on from where it was, at the pace of the monotonic clock, until the process ends. So ages that are
+ * computed from it (retention!) are never wrong by the jump. Zero is its initial state. Thread: one. */
+#define STEADY_WALL_STEP_MS_MAX                                                                    \
+    5000 // of one correction; a leap second or a slewing NTP stay far below
+struct steady_wall {
+    uint64_t mono_ns, wall_ms; // at the last reading; 0: none yet
+    int64_t behind_ms;         // the other clock is ahead by so much since it jumped; 0: it has not
+};
+uint64_t steady_wall_ms(struct steady_wall *steady, uint64_t mono_ns, uint64_t wall_ms);
+
 #endif

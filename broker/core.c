@@ -24,6 +24,7 @@ static void set_state(struct core *core, enum core_state state);
 static void on_request(void *context, struct request *request);
 static void on_reply(void *context, struct request *request);
 static void on_inbox(void *context, const struct inbox_message *message);
+static void read_wall(struct core *core);
 static int step_shards(struct core *core);
 static void check_drained(struct core *core);
 static void publish(struct core *core);
@@ -237,7 +238,7 @@ int core_turn(struct core *core)
 {
     const struct mailbox_handler handler = {core, on_request, on_reply, on_inbox};
     core->now_ns = clock_mono_ns(clock_system());
-    core->now_wall_ms = clock_wall_ms(clock_system());
+    read_wall(core);
     int work = mailbox_drain(&core->mailbox, &handler);
     work += step_shards(core);
     if (core_state(core) == CORE_FAILED)
@@ -248,6 +249,18 @@ int core_turn(struct core *core)
     check_drained(core);
     counter_add(&core->counters.turns_total, 1);
     return work + io_poll(core->io, sleep_ns(core, work));
+}
+
+/* When somebody sets the clock, stored records don't grow old at once (and retention does not take them). */
+static void read_wall(struct core *core)
+{
+    int64_t before_ms = core->wall.behind_ms;
+    core->now_wall_ms = steady_wall_ms(&core->wall, core->now_ns, clock_wall_ms(clock_system()));
+    if (core->wall.behind_ms != before_ms)
+        LOG_WARN(
+            "core.wall_clock_jumped", LOG_U64("core", core->index),
+            LOG_I64("by_ms", core->wall.behind_ms - before_ms),
+            LOG_STR("meaning", "ages and timestamps go on as if it had not, until the next start"));
 }
 
 static int step_shards(struct core *core)

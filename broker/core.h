@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 
 #include "base/arena.h"
+#include "base/clock.h"
 #include "base/counters.h"
 #include "base/random.h"
 #include "broker/acceptor.h"
@@ -61,7 +62,8 @@ struct core {
 
     /* ---- this core ---- */
     _Alignas(CACHE_LINE) uint64_t now_ns; // of this turn
-    uint64_t now_wall_ms;
+    uint64_t now_wall_ms;                 // steady: see base/clock.h
+    struct steady_wall wall;
     struct mailbox mailbox;
     struct buffers buffers;
     struct pool requests;
