@@ -548,7 +548,8 @@ static int32_t perform_sync(struct io_sim *sim, struct io_op *op)
     if (file == NULL)
         return -EBADF;
     if ((int)op->backend[OP_INJECTED] > 0) {
-        sim_file_sync_failed(file, op->backend[OP_SEQUENCE]);
+        sim_file_sync_failed(sim->disk, file, op->backend[OP_SEQUENCE],
+                             flags_of(sim, op->fd) & O_DIRECT);
         return -(int32_t)op->backend[OP_INJECTED];
     }
     sim_file_sync(sim->disk, file, op->backend[OP_SEQUENCE]);

@@ -90,8 +90,8 @@ struct io *io_sim_of_sibling(struct list *link);
 void io_sim_kill(struct io *io);
 
 /* The n-th operation of this kind from now (from 1) up to the last-th fails with os_error; one rule
- * a kind. A write that fails may have changed any of its blocks; after an fdatasync that fails,
- * what it should have covered is lost, and the next one answers 0. */
+ * a kind. A write that fails may have changed any of its blocks; an fdatasync that fails
+ * loses what it should have covered (sim_file_sync_failed()), and the next one answers 0. */
 void io_sim_fail(struct io *io, enum io_kind kind, uint64_t first, uint64_t last, int os_error);
 uint64_t io_sim_count(struct io *io, enum io_kind kind); // operations started so far
 

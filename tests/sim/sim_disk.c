@@ -422,11 +422,38 @@ void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequen
     file->size_durable = file->size;
 }
 
-void sim_file_sync_failed(struct sim_file *file, uint64_t sequence)
+/* What is read of this block: its newest version, or what is durable. */
+static void see_newest(struct sim_file *file, uint64_t block)
 {
+    const uint8_t *bytes = file->durable[block];
     for (uint32_t i = 0; i < file->version_count; i++)
-        if (file->versions[i].sequence != 0 && file->versions[i].sequence <= sequence)
-            file->versions[i].lost = true;
+        if (file->versions[i].block == block && file->versions[i].sequence != 0)
+            bytes = file->versions[i].bytes;
+    block_set(&file->seen[block], bytes);
+}
+
+static void version_drop(struct sim_file *file, uint32_t i)
+{
+    uint64_t block = file->versions[i].block;
+    free(file->versions[i].bytes);
+    memmove(&file->versions[i], &file->versions[i + 1],
+            (file->version_count - i - 1) * sizeof(*file->versions));
+    file->version_count--;
+    see_newest(file, block);
+}
+
+void sim_file_sync_failed(struct sim_disk *disk, struct sim_file *file, uint64_t sequence,
+                          bool direct)
+{
+    for (uint32_t i = file->version_count; i-- > 0;) {
+        struct sim_version *version = &file->versions[i];
+        if (version->sequence == 0 || version->sequence > sequence)
+            continue;
+        if (!direct)
+            version->lost = true;
+        else if (random_below(&disk->random, 2) == 0)
+            version_drop(file, i);
+    }
 }
 
 /* ---- the power goes ---- */

@@ -102,7 +102,11 @@ uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint
                                uint64_t len); // what a cache forgot would show
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence);
-void sim_file_sync_failed(struct sim_file *file, uint64_t sequence);
+/* Of what it should have covered. Through a page cache: all of it is lost, is read as if it were not, and the next sync
+ * says nothing of it. With O_DIRECT there is nothing between reader and device: the device has dropped a block, and then shows
+ * what it had before, or it still has it, and a later sync covers it. */
+void sim_file_sync_failed(struct sim_disk *disk, struct sim_file *file, uint64_t sequence,
+                          bool direct);
 /* A write in flight: it may or may not have reached the disk when the power goes. */
 void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
                           uint64_t sequence);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/errors.h"
+
 #define MESSAGES_MAX 128
 
 static const char *const names[ACTOR_KINDS] = {"plain", "worker",  "reader", "member",
@@ -81,6 +83,21 @@ static bool is_over(const struct stage *stage)
 static bool is_no_answer(int status)
 {
     return sluice_is_retriable(status) || status == SLUICE_E_CLOSED || status == SLUICE_E_FULL;
+}
+
+/* A broker that can't read a batch says so, and stops the partition until the consumer seeks: once more from the same place. */
+static void check_poll(const struct stage *stage, struct sluice_consumer *consumer, int got)
+{
+    if (got >= 0 || is_no_answer(got))
+        return;
+    const char *topic;
+    uint32_t partition;
+    uint64_t position, end;
+    if (got != SLUICE_E_BROKER - PE_STORAGE_ERROR || !stage->reads_may_fail)
+        must(got, "poll");
+    sluice_consumer_error(consumer, &topic, &partition);
+    if (sluice_consumer_position(consumer, topic, partition, &position, &end) == SLUICE_OK)
+        (void)sluice_consumer_seek(consumer, topic, partition, SLUICE_START_OFFSET, position);
 }
 
 /* ---- producers ---- */
@@ -241,9 +258,36 @@ static void worker(struct actor *actor)
 
 /* ---- readers ---- */
 
+static void read_some(struct stage *stage, struct sluice_consumer *consumer, uint32_t number)
+{
+    struct sluice_message messages[MESSAGES_MAX];
+    int got = sluice_consumer_poll(consumer, messages, 1 + (int)below(MESSAGES_MAX), 100);
+    check_poll(stage, consumer, got);
+    note_messages(stage->world, number, messages, got);
+}
+
 static void reader(struct actor *actor)
 {
-    read_all(actor->stage->world, actor->number);
+    struct stage *stage = actor->stage;
+    struct world *world = stage->world;
+    uint64_t ends[WORLD_PARTITIONS_MAX] = {0};
+    struct sluice_client *client = client_of(world);
+    struct sluice_consumer_options options = {.size = sizeof(options)};
+    struct sluice_consumer *consumer;
+    must(sluice_consumer_new(client, &options, &consumer), "consumer");
+    begin_reading(world, consumer, actor->number);
+    while (!atomic_load(&world->drain)) {
+        read_some(stage, consumer, actor->number);
+        if (below(5) == 0)
+            ask_ends(world, client, actor->number, NULL);
+    }
+    ask_ends(world, client, actor->number, ends);
+    double began_s = now_s(); // whoever is stuck says done all the same: the checker sees it
+    while (!has_read_to(world, actor->number, ends) && now_s() - began_s < 60)
+        read_some(stage, consumer, actor->number);
+    note_done(world, actor->number);
+    sluice_consumer_free(consumer);
+    sluice_client_free(client);
 }
 
 /* ---- members of groups ---- */
@@ -364,8 +408,7 @@ static void member(struct actor *actor)
     while (!asked_ends || !has_all(stage, group, world->topic_count, ends)) {
         struct sluice_message messages[MESSAGES_MAX];
         int got = sluice_consumer_poll(consumer, messages, 1 + (int)below(MESSAGES_MAX), 50);
-        if (got < 0 && !is_no_answer(got))
-            must(got, "poll in a group");
+        check_poll(stage, consumer, got);
         for (int i = 0; i < got; i++)
             process(stage, group, &messages[i], positions);
         if (below(3) == 0)
@@ -468,8 +511,7 @@ static void mover(struct actor *actor)
     while (!is_over(stage)) {
         struct sluice_message messages[MESSAGES_MAX];
         int got = sluice_consumer_poll(consumer, messages, 1 + (int)below(20), 100);
-        if (got < 0 && !is_no_answer(got))
-            must(got, "poll in a group");
+        check_poll(stage, consumer, got);
         if (got > 0)
             move_some(stage, producer, consumer, number, messages, got);
         pause_some(stage);

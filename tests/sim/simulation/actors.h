@@ -35,7 +35,7 @@ struct stage {             // what all actors share; the test's memory
     uint32_t pause_ms_max; // between what an actor does
     uint32_t record_bytes_max;
     uint32_t abort_percent;
-    bool is_calm; // no more faults: an answer must come
+    bool reads_may_fail; // of the broker's disk: then a consumer may be told so
     /* by group and partition */
     uint64_t processed[STAGE_GROUPS][WORLD_PARTITIONS_MAX]; // all below, by some member
     uint64_t moved[WORLD_PARTITIONS_MAX];                   // by movers: committed below

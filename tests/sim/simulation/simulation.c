@@ -31,6 +31,7 @@ static struct {
         int error;
     } faults[IO_TIMER + 1];
     uint64_t blocks_taken; // by somebody else
+    int64_t wall_jumped_ms;
     /* ---- what a shard had when its broker ended ---- */
     struct sim_state left[SHARDS_MAX];
     uint32_t left_count;
@@ -89,8 +90,9 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
     plan->actors[ACTOR_HOARDER] = (uint32_t)PICK(&random, 0, 0, 0, 1);
     for (int i = 0; i < TROUBLE_COUNT; i++)
         plan->troubles[i] = random_below(&random, 3) == 0;
-    if (plan->net.piece_bytes == 1) // each byte alone: patience has its limits
-        plan->storm_ns = min_u64(plan->storm_ns, 5 * NS_PER_S);
+    /* A link must carry what a consumer asks for within its session's time. */
+    if (plan->net.latency_ns_max > NS_PER_MS)
+        plan->net.window_bytes = (uint32_t)max_u64(plan->net.window_bytes, 256 * KIB);
 }
 
 void simulation_print_plan(const struct simulation_plan *plan, FILE *file)
@@ -173,6 +175,7 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
              SIM_BROKER_PORT);
     set_up_broker(plan);
     set_up_actors(plan);
+    run.stage.reads_may_fail = plan->troubles[TROUBLE_READ_ERROR];
     struct process *director = process_new("director", NULL);
     (void)thread_new(director, direct, NULL);
     if (!world_run(WORLD_END_NS))
@@ -231,6 +234,8 @@ static void clear_faults(void)
 /* Until it serves. Starts may fail as long as the disk does. */
 static void bring_up(bool power_goes)
 {
+    world_wall_jump(-run.wall_jumped_ms); // a start believes the clock
+    run.wall_jumped_ms = 0;
     for (int tries = 0;; tries++) {
         sim_broker_start(&run.broker);
         if (power_goes && tries < 3) {
@@ -317,6 +322,14 @@ static void free_disk(void)
     run.blocks_taken = 0;
 }
 
+static void jump_clock(void)
+{
+    int64_t days_200_ms = INT64_C(200) * 86400 * 1000;
+    int64_t by_ms = (int64_t)world_below(2 * (uint64_t)days_200_ms) - days_200_ms;
+    run.wall_jumped_ms += by_ms;
+    world_wall_jump(by_ms);
+}
+
 static void trouble(enum trouble what)
 {
     struct actor *actor = any_actor();
@@ -377,7 +390,7 @@ static void trouble(enum trouble what)
         world_set_disk_latency(run.plan->disk_latency_ns * (1 + world_below(20)));
         break;
     case TROUBLE_WALL_CLOCK:
-        world_wall_jump((int64_t)world_below(400 * 86400000ULL) - 200 * 86400000LL);
+        jump_clock();
         break;
     case TROUBLE_COUNT:
         break;
@@ -447,7 +460,6 @@ static void calm(void)
     thread_sleep(NS_PER_S);
     look_after_broker();
     clear_faults();
-    run.stage.is_calm = true;
     thread_sleep(world_below(2 * NS_PER_S));
     atomic_store(&run.stage.world->stop, true);
     wait_for(ACTOR_PLAIN, ACTOR_WORKER, "producers");
