@@ -78,12 +78,14 @@ if step build-gcc build release; then
     done
   done
   step main-job tests/integration/main_job.sh "$bin"
+  step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
 
 if [ "$full" = 1 ]; then
   echo "# bugs planted on purpose, which the checker of histories must see"
-  if step build-planted build planted sluiced sluice-txn-loop; then
+  if step build-planted build planted sluiced sluicectl sluice-txn-loop sluice-soak; then
     step planted bash tests/integration/plants.sh "$root/build/planted/bin"
+    step planted-soak bash tests/soak/plants.sh "$root/build/planted/bin"
   fi
 fi
 

@@ -232,10 +232,12 @@ static double step_memory(struct run *run, struct active *active)
         atomic_fetch_add(&run->totals->skipped, 1);
         return DONE;
     }
+    if (active->step > 0)
+        return DONE; // the limit stays until the end of the episode
     if (!cgroup_memory_limit(&run->cgroup, run->watch.bound_bytes / 10 * 11))
         fail("the memory can't be limited");
     count(run, active);
-    return DONE;
+    return seconds_of(active->plan->for_ms);
 }
 
 static double step_cpu(struct run *run, struct active *active)

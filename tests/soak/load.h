@@ -31,7 +31,7 @@
 #define END_MOVED (2 * PARTITIONS_PER_TOPIC) // group "move" b
 
 #define PRODUCERS 3
-#define TRANSACTORS 2
+#define TRANSACTORS 3
 #define MOVERS 2
 #define MEMBERS 2
 #define READERS 2

@@ -7,9 +7,10 @@
 
 static const struct {
     const char *name;
+    uint32_t weight;
     unsigned places;
 } kinds[] = {
-#define SOAK_FAULT(NAME, name, places, text) {name, places},
+#define SOAK_FAULT(NAME, name, weight, places, text) {name, weight, places},
 #include "tests/soak/faults.def"
 #undef SOAK_FAULT
 };
@@ -92,6 +93,7 @@ static void choose_extent(struct planned_fault *fault, struct random *random, bo
         break;
     case SOAK_MEMORY: // for the whole episode: pages stay with the group that they were first charged to
         fault->at_ms = 0;
+        fault->for_ms = between(random, 3000, 6000);
         break;
     case SOAK_DISK_FULL:
     case SOAK_CPU:
@@ -103,22 +105,31 @@ static void choose_extent(struct planned_fault *fault, struct random *random, bo
     }
 }
 
+/* One that is possible there and not chosen yet. */
+static enum fault_kind choose_kind(const struct plan *plan, struct random *random)
+{
+    uint32_t sum = 0, at = 0, weights[SOAK_FAULT_COUNT];
+    for (int i = 0; i < SOAK_FAULT_COUNT; i++) {
+        bool possible = fault_is_possible((enum fault_kind)i, plan->place) &&
+                        !plan_has(plan, (enum fault_kind)i);
+        weights[i] = possible ? kinds[i].weight : 0;
+        sum += weights[i];
+    }
+    uint32_t chosen = (uint32_t)random_below(random, sum);
+    while (chosen >= weights[at])
+        chosen -= weights[at++];
+    return (enum fault_kind)at;
+}
+
 static void choose_faults(struct plan *plan, struct random *random)
 {
-    enum fault_kind possible[SOAK_FAULT_COUNT];
-    uint32_t count = 0, wanted = between(random, 1, PLAN_FAULTS_MAX);
-    for (int i = 0; i < SOAK_FAULT_COUNT; i++) {
-        if (kinds[i].places & 1u << plan->place)
-            possible[count++] = (enum fault_kind)i;
-    }
+    uint32_t wanted = between(random, 1, PLAN_FAULTS_MAX);
     for (uint32_t i = 0; i < wanted; i++) {
-        uint32_t which = (uint32_t)random_below(random, count);
-        struct planned_fault *fault = &plan->faults[plan->fault_count++];
-        *fault = (struct planned_fault){.kind = possible[which],
-                                        .at_ms = between(random, 200, 2500),
-                                        .choice = random_u64(random)};
-        choose_extent(fault, random, wanted == 1);
-        possible[which] = possible[--count];
+        struct planned_fault fault = {.kind = choose_kind(plan, random),
+                                      .at_ms = between(random, 200, 2500),
+                                      .choice = random_u64(random)};
+        choose_extent(&fault, random, wanted == 1);
+        plan->faults[plan->fault_count++] = fault;
     }
 }
 

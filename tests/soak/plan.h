@@ -17,7 +17,7 @@ enum place_kind { PLACE_PLAIN, PLACE_EXT4, PLACE_XFS, PLACE_FUSE, PLACE_COUNT };
 #define ON_FUSE (1u << PLACE_FUSE)
 
 enum fault_kind {
-#define SOAK_FAULT(NAME, name, places, text) SOAK_##NAME,
+#define SOAK_FAULT(NAME, name, weight, places, text) SOAK_##NAME,
 #include "tests/soak/faults.def"
 #undef SOAK_FAULT
     SOAK_FAULT_COUNT

@@ -97,6 +97,7 @@ int run_round(const struct soak_options *options, struct totals *totals, const c
         run.kept[i] = world_share(sizeof(*run.kept[i]));
     for (uint32_t i = first; i <= last && now_s() < deadline_s && !is_enough(options, totals); i++)
         run_episode(&run, i);
+    atomic_fetch_add(&totals->archives, log_count(&run.broker, "archive.run_made"));
     if (run.place.fuse) {
         atomic_fetch_add(&totals->lost_blocks, atomic_load(&run.place.fuse->lost_blocks));
         atomic_fetch_add(&totals->torn_blocks, atomic_load(&run.place.fuse->torn_blocks));

@@ -31,7 +31,7 @@ struct totals {               // in memory that all processes share
     _Atomic uint64_t cuts[PLACE_COUNT];
     _Atomic uint64_t restarts, exits_on_error, errors_absorbed;
     _Atomic uint64_t sent, seen, acked, committed, aborted, undecided;
-    _Atomic uint64_t group_commits, processed, moved, audited, churned, refused;
+    _Atomic uint64_t group_commits, processed, moved, audited, churned, archives;
     _Atomic uint64_t txn_records;
     _Atomic uint64_t anomalies;
     _Atomic uint64_t rss_bytes, of_bound_permille, restart_ms, memcg_permille;

@@ -20,6 +20,7 @@
 
 #define FAILURES_MAX 3 // then there is enough to look at
 #define CYCLES_OF_EPISODE 25
+#define MINUTES 30 // when nothing else is said
 #define SKIPPED 77
 #define ROUND_PREFIX "soak-round-"
 
@@ -185,11 +186,17 @@ static void after_failure(const struct soak_options *o, struct totals *totals, c
     if (rename(dir, kept))
         snprintf(kept, sizeof(kept), "%s", dir);
     printf("FAIL  %u  seed %" PRIu64 "  store, log and history are kept in %s\n"
-           "      again: ./dev soak --seed %" PRIu64 " --episode %u%s%s%s%s\n",
-           episode, o->plan.seed, kept, o->plan.seed, episode, o->plan.only >= 0 ? " --only " : "",
-           o->plan.only >= 0 ? fault_name((enum fault_kind)o->plan.only) : "",
-           o->plan.forced != PLACE_COUNT ? " --place " : "",
-           o->plan.forced != PLACE_COUNT ? place_name(o->plan.forced) : "");
+           "      again: ./dev soak --seed %" PRIu64 " --episode %u",
+           episode, o->plan.seed, kept, o->plan.seed, episode);
+    if (o->plan.only >= 0)
+        printf(" --only %s", fault_name((enum fault_kind)o->plan.only));
+    if (o->plan.only_count)
+        printf(" --cycles %u", o->plan.only_count);
+    if (o->plan.forced != PLACE_COUNT)
+        printf(" --place %s", place_name(o->plan.forced));
+    if (o->plan.io)
+        printf(" --io %s", o->plan.io);
+    printf("\n");
 }
 
 /* Waits for a round's process; true when it ended well. Interrupted, it is killed, and the kernel with it whatever it had
@@ -273,9 +280,10 @@ static void print_totals(const struct soak_options *o, const struct totals *t, d
     printf("%" PRIu64 " records checked (%" PRIu64 " in transactions), %" PRIu64
            " read again an episode later or from the beginning; %" PRIu64
            " transactions committed, %" PRIu64 " aborted; %" PRIu64 " commits of groups, %" PRIu64
-           " records consumed and %" PRIu64 " moved by them; %" PRIu64 " topics came and went\n",
+           " records consumed and %" PRIu64 " moved by them; %" PRIu64
+           " topics came and went; %" PRIu64 " archive files made\n",
            t->seen, t->txn_records, t->audited, t->committed, t->aborted, t->group_commits,
-           t->processed, t->moved, t->churned);
+           t->processed, t->moved, t->churned, t->archives);
     uint64_t operations = t->acked + t->txn_records + t->processed + t->moved;
     if (operations)
         printf("shares: publishing %.0f %%, transactions %.0f %%, groups %.0f %%\n",
@@ -322,8 +330,10 @@ int main(int argc, char **argv)
     parse(&o, argc, argv, &plan_only);
     struct totals *totals = world_share(sizeof(*totals));
     look_around(&o, totals);
-    if (o.cycles || (o.plan.only >= 0 && o.episode >= 0))
-        o.plan.only_count = o.cycles && o.cycles < CYCLES_OF_EPISODE ? o.cycles : CYCLES_OF_EPISODE;
+    if (o.cycles)
+        o.plan.only_count = o.cycles < CYCLES_OF_EPISODE ? o.cycles : CYCLES_OF_EPISODE;
+    if (!o.episodes && !o.cycles && o.episode < 0 && o.minutes <= 0)
+        o.minutes = MINUTES;
     struct plan first;
     plan_make(&first, &o.plan, 0);
     if (!(o.plan.places & 1u << first.place) ||

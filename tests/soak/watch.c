@@ -43,6 +43,18 @@ bool log_last(const struct broker_process *broker, long from, char *line, int si
     return log_find(broker, from, any, line, size);
 }
 
+uint64_t log_count(const struct broker_process *broker, const char *word)
+{
+    static char line[8192];
+    uint64_t count = 0;
+    FILE *file = fopen(broker->log_path, "r");
+    while (file && fgets(line, sizeof(line), file))
+        count += strstr(line, word) != NULL;
+    if (file)
+        fclose(file);
+    return count;
+}
+
 bool watch_started(struct watch *watch, const struct broker_process *broker, long from)
 {
     static const char *const words[3] = {"memory_bytes=", "", ""};

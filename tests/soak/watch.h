@@ -30,5 +30,6 @@ long log_length(const struct broker_process *broker);
 bool log_find(const struct broker_process *broker, long from, const char *const words[3],
               char *line, int size);
 bool log_last(const struct broker_process *broker, long from, char *line, int size);
+uint64_t log_count(const struct broker_process *broker, const char *word); // lines that have it
 
 #endif
