@@ -40,6 +40,7 @@ static void add_rule(const struct rule *rule);
 static int hit(enum fault_point point);
 
 _Atomic bool fault_enabled;
+static _Atomic bool has_told; // of the first error that was injected
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct rule rules[FAULT_RULE_MAX]; // under lock
@@ -77,6 +78,9 @@ int fault_check_slow(enum fault_point point)
     pthread_mutex_lock(&lock);
     int os_error = hit(point);
     pthread_mutex_unlock(&lock);
+    if (os_error > FAULT_ON &&
+        !atomic_exchange(&has_told, true)) // when, for tests that measure what follows
+        LOG_WARN("fault.struck", LOG_U64("point", point), LOG_I64("errno", os_error));
     if (os_error == FAULT_CRASH)
         kill(getpid(), SIGKILL);
     return os_error;

@@ -270,8 +270,9 @@ static int wait_for_cores(struct process *process, enum core_state state)
             exit_now(EXIT_DRAINED);
         }
     }
-    const char *why = NULL;
-    return refuse(assembly_failure(broker, &why), why);
+    const char *why = "";
+    int status = assembly_failure(broker, &why);
+    return refuse(status, why);
 }
 
 static void tell_ready(struct broker *broker)

@@ -8,6 +8,7 @@
  * a retention's time, so that after a restart it is as old as its last sign of life. For an hour after a start (or a
  * retention's time, if that is less) nothing expires: members that were there may come back first. */
 #include "base/log.h"
+#include "base/plant.h"
 #include "base/status.h"
 #include "broker/groups_private.h"
 
@@ -90,6 +91,8 @@ static int sessions_turn(struct groups *groups, struct shard *shard)
     {
         struct group_member *member = CONTAINER_OF(node, struct group_member, shard_link);
         uint64_t deadline_ns = group_member_deadline_ns(member);
+        if (PLANTED(SESSION_FOREVER))
+            deadline_ns = UINT64_MAX;
         if (deadline_ns > shard->now_ns) {
             next_ns = min_u64(next_ns, deadline_ns);
             continue;

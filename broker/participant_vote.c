@@ -71,7 +71,8 @@ static enum handled on_prepare(struct shard *shard, struct request *mail)
     participants_prepared(shard, row);
     if (PLANTED(PREPARE_COMMITS) && m->is_explicit)
         (void)!store_append_commit(shard->store, &m->name, 0, &view);
-    shard_reply_when_durable(shard, mail, store_reserved_lsn(shard->store));
+    shard_reply_when_durable(shard, mail,
+                             PLANTED(VOTE_UNSYNCED) ? 0 : store_reserved_lsn(shard->store));
     return HANDLED;
 }
 

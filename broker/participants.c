@@ -81,7 +81,8 @@ int participants_rebuild(struct participants *participants, const char **why)
             continue;
         const struct disk_participant *disk = table_row(participants->table, row);
         struct disk_txn_name name = name_of(disk);
-        if (disk->state != TXN_PART_STAGING && disk->state != TXN_PART_PREPARED) {
+        bool is_possible = disk->state == TXN_PART_STAGING || disk->state == TXN_PART_PREPARED;
+        if (!is_possible && !PLANTED(STATE_UNCHECKED)) {
             *why = "a participant in an impossible state";
             return E_CORRUPT;
         }

@@ -157,14 +157,14 @@ enum producer_verdict producers_check(const struct producers *producers, uint32_
         return check_first(info, PE_UNKNOWN_PRODUCER, error);
     const struct disk_producer *row = table_row(producers->table, i);
     uint16_t epoch = le16_get(row->epoch);
-    if (info->producer_epoch < epoch)
+    if (info->producer_epoch < epoch && !PLANTED(ZOMBIE_TAKEN))
         return refuse(PE_FENCED_PRODUCER, error);
     if (info->producer_epoch > epoch)
         return check_first(info, PE_OUT_OF_ORDER_SEQUENCE, error);
     if (PLANTED(REFUSE_ONE))
         return refuse(PE_OVERLOADED, error);
     uint32_t last = sequence_last_of(info);
-    for (uint32_t k = 0; k < row->count; k++) {
+    for (uint32_t k = PLANTED(WINDOW_SHORT) ? 1 : 0; k < row->count; k++) {
         if (le32_get(row->batches[k].sequence_first) == info->base_sequence &&
             le32_get(row->batches[k].sequence_last) == last) {
             *base_offset = le64_get(row->batches[k].base_offset);

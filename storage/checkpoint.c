@@ -23,6 +23,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "storage/checkpoint_private.h"
 
 /* A table is read into at least this much room, so a piece may overhang: the rest opens the next
@@ -245,6 +246,10 @@ static void step_header(struct checkpoint_writer *writer)
 {
     if (writer->op.result < 0) {
         fail(writer, writer->op.result);
+        return;
+    }
+    if (PLANTED(CHECKPOINT_UNSYNCED)) {
+        writer->step = STEP_DURABLE;
         return;
     }
     writer->step = STEP_SYNC;

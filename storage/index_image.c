@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/plant.h"
 #include "base/status.h"
 
 static uint32_t count_by_partition(const struct index_open *index, struct partition **present,
@@ -117,7 +118,9 @@ uint32_t index_image_find(const struct index_image *image, const struct disk_ind
             high = middle;
     }
     struct index_entry entry = index_image_at(image, low);
-    return entry.base_offset + entry.record_count > offset ? low : low + 1;
+    if (entry.base_offset + entry.record_count <= offset || PLANTED(INDEX_NEXT))
+        low++;
+    return low;
 }
 
 uint32_t index_image_find_time(const struct index_image *image,

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 static const struct recover_case *decide(uint32_t facts);
 static int act(struct recover *recover, const struct recover_case *rule);
@@ -156,7 +157,7 @@ static int act(struct recover *recover, const struct recover_case *rule)
         return refuse(recover, rule);
     if (!recover->options->read_only)
         tell(recover, rule);
-    if (rule->action == RECOVER_GO_ON)
+    if (rule->action == RECOVER_GO_ON || PLANTED(TAIL_NOT_CUT))
         return 0;
     result->cut = true;
     return recover->options->read_only ? 0 : recover_cut(recover);

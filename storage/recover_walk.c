@@ -12,6 +12,8 @@
  * facts. */
 #include "storage/recover_private.h"
 
+#include "base/plant.h"
+
 static void place_start(struct recover *recover);
 static bool start_base(const struct recover *recover, const struct wal_file *file, uint64_t *base);
 static int walk_step(struct recover *recover);
@@ -60,7 +62,7 @@ static void conclude(struct recover *recover)
         else if (recover->facts == 0)
             (void)recover_file_is_usable(recover, NULL, number);
     }
-    if (place->lsn < recover->proven_lsn)
+    if (place->lsn < recover->proven_lsn && !PLANTED(PROOF_IGNORED))
         lost_blame(recover, number);
     bool went_on = recover->data_end_lsn > options->from.lsn || recover->facts & FACT_BEHIND;
     if (options->clean && went_on && recover->hole_count == 0)

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 
 #define BACKOFF_NS_MAX (4 * NS_PER_S) // service is back within 5 s of free space
 #define PACE_FACTOR 3                 // pause after a zero write, in lengths of that write
@@ -134,7 +135,7 @@ void spares_step_next(struct spares *spares, const struct spares_load *load)
         break;
     case SPARES_NAME:
         memcpy(segment->path, spares->path_to, SEGMENT_PATH_MAX);
-        spares->step = SPARES_NAME_SYNC;
+        spares->step = PLANTED(NAME_NOT_SYNCED) ? after_name_sync(spares) : SPARES_NAME_SYNC;
         break;
     case SPARES_NAME_SYNC:
         spares->step = after_name_sync(spares);

@@ -16,6 +16,7 @@
 #include "storage/upkeep.h"
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "base/status.h"
 #include "storage/store_private.h"
 
@@ -69,7 +70,8 @@ uint64_t upkeep_live_bytes(const struct store *store)
 
 static int recycle_turn(struct store *store)
 {
-    uint64_t needed = store->upkeep.kept[1].number ? store->upkeep.kept[1].wal_first_file : 0;
+    const struct checkpoint_head *older = &store->upkeep.kept[PLANTED(RECYCLED_EARLY) ? 0 : 1];
+    uint64_t needed = older->number ? older->wal_first_file : 0;
     uint32_t count = 0;
     while (count < RECYCLE_MAX && closed_count(store) > 0) {
         struct segment *oldest = wal_segment_at(store->wal, 0);
@@ -288,7 +290,7 @@ static void checkpoint_done(void *context, int status, const struct checkpoint_h
     struct wal_failure failure = {.status = status,
                                   .what = "checkpoint",
                                   .path = store->checkpoint_dir,
-                                  .lsn = head->position.lsn};
+                                  .lsn = wal_marks(store->wal).durable};
     store_on_failed(store, &failure);
 }
 

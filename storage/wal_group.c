@@ -13,6 +13,8 @@
  * the last. */
 #include "storage/wal_private.h"
 
+#include "base/plant.h"
+
 enum want { WANT_NOTHING, WANT_SLOT, WANT_SPARE, WANT_SUCCESSOR };
 
 static struct group_slots *slots_for(struct wal *wal, uint32_t need);
@@ -95,7 +97,8 @@ bool group_mark_lacks_file(const struct wal *wal)
 static enum want group_wants(const struct wal *wal, const struct group_slots *slots, uint32_t need)
 {
     const struct group *group = &slots->groups[slots->next];
-    if (group->state != GROUP_FREE || (group->tail_turn == wal->turn && group->total_bytes > 0))
+    bool is_read = group->tail_turn == wal->turn && group->total_bytes > 0;
+    if (group->state != GROUP_FREE || (is_read && !PLANTED(TAIL_REUSED)))
         return WANT_SLOT;
     if (must_roll(wal, need))
         return spares_can_enter(&wal->spares) ? WANT_NOTHING : WANT_SPARE;
@@ -259,15 +262,21 @@ static void group_submit(struct wal *wal)
     wal_marks_advance(wal, WAL_SUBMITTED, group->lsn + group->total_bytes);
     io_write(wal->options.io, &group->op, group->segment->fd, group->bytes, group->total_bytes,
              segment_offset(group->segment, group->lsn), group_write_done);
+    if (PLANTED(SYNC_BEFORE_WRITE)) {
+        group->state = GROUP_WRITTEN;
+        sync_written(wal);
+    }
 }
 
 static void group_write_done(struct io_op *op)
 {
     struct group *group = CONTAINER_OF(op, struct group, op);
     struct wal *wal = group->wal;
+    wal->writes_in_flight--;
+    if (PLANTED(SYNC_BEFORE_WRITE))
+        return;
     ASSERT(group->state == GROUP_WRITING);
     group->state = GROUP_WRITTEN;
-    wal->writes_in_flight--;
     if (op->result < 0)
         wal_fail(wal, op->result, op->os_error, "write", group->segment->path);
     else

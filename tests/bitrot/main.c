@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "tests/bitrot/bitrot.h"
 
@@ -41,6 +42,8 @@ int main(int argc, char **argv)
     (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     parse(&arguments, argc, argv);
+    if (fault_init(getenv("SLUICE_FAULT")) < 0) // of a build with planted bugs
+        return 2;
     return arguments.files ? run_files(&arguments) : run_bits(&arguments);
 }
 

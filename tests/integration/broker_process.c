@@ -81,6 +81,7 @@ static bool wait_ready(struct broker_process *broker, long from)
         int status;
         if (waitpid(broker->pid, &status, WNOHANG) == broker->pid) {
             broker->pid = 0;
+            broker->status = status;
             fprintf(stderr, "the broker ended before it was ready (status 0x%x), see %s\n", status,
                     broker->log_path);
             return false;

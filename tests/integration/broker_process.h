@@ -13,6 +13,7 @@ struct broker_process {
     const char *const *join; // files (cgroup.procs) that take its pid before it begins; may be NULL
     char address[64];        // where it listens, once started; later starts use the same
     pid_t pid;               // 0: not running
+    int status;              // as waitpid() gave it, when it ended before it was ready
     char log_path[4096];     // its standard error, appended
     double ready_s;          // seconds from start to the ready line, of the last start
 };

@@ -564,3 +564,38 @@ Test(participants, a_repeated_batch_is_known_also_when_no_more_may_be_staged)
         cr_assert_eq(txn_end(f, OP_TXN_ABORT, &client, NULL, 0), PE_NONE);
     }
 }
+
+/* ---- what a start loads ---- */
+
+static int rebuilt_with(uint8_t state, uint64_t open_lsn, uint64_t other_open_lsn)
+{
+    struct participants *participants = participants_new(8);
+    const uint64_t lsns[] = {open_lsn, other_open_lsn};
+    const char *why = NULL;
+    cr_assert_not_null(participants);
+    for (int i = 0; i < 2 && lsns[i] != 0; i++) {
+        uint32_t row;
+        struct disk_participant *disk = table_row_new(participants_table(participants), &row);
+        disk->open_lsn = le64_make(lsns[i]);
+        disk->state = i == 0 ? state : TXN_PART_STAGING;
+    }
+    int status = participants_rebuild(participants, &why);
+    cr_assert_eq(why != NULL, status < 0);
+    participants_free(participants);
+    return status;
+}
+
+Test(participants_table, a_state_that_can_not_be_is_refused_at_the_start)
+{
+    for (unsigned state = 0; state <= UINT8_MAX; state++) {
+        bool is_possible = state == TXN_PART_STAGING || state == TXN_PART_PREPARED;
+        cr_assert_eq(rebuilt_with((uint8_t)state, 4096, 0), is_possible ? 0 : E_CORRUPT,
+                     "state %u", state);
+    }
+}
+
+Test(participants_table, two_of_one_transaction_are_refused_at_the_start)
+{
+    cr_assert_eq(rebuilt_with(TXN_PART_PREPARED, 4096, 8192), 0);
+    cr_assert_eq(rebuilt_with(TXN_PART_PREPARED, 4096, 4096), E_CORRUPT);
+}
