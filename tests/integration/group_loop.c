@@ -29,6 +29,7 @@ struct shared {            // by all processes
     _Atomic bool is_sent, stop_sending;
     _Atomic uint64_t processed;
     _Atomic uint32_t rebalances;
+    _Atomic uint32_t observations; // of committed offsets
     _Atomic bool has_gone_back;
     _Atomic uint16_t seen[RECORDS_MAX];
 };
@@ -154,8 +155,14 @@ static void observe(void)
     uint64_t highest[PARTITIONS] = {0};
     struct sluice_client *client = connect_client();
     struct sluice_consumer *consumer;
-    struct sluice_consumer_options options = {.size = sizeof(options), .group = group};
+    struct sluice_consumer_options options = {
+        .size = sizeof(options), .group = group, .manual_commit = true};
     int status = sluice_consumer_new(client, &options, &consumer);
+    if (status == SLUICE_OK) // the library must know a partition to be asked for its offset
+        status =
+            sluice_consumer_subscribe(consumer, group, SLUICE_PARTITION_ANY, SLUICE_START_END, 0);
+    if (status == SLUICE_OK)
+        status = sluice_consumer_pause(consumer, group, SLUICE_PARTITION_ANY);
     if (status != SLUICE_OK)
         fail("observe", status);
     signal(SIGTERM, on_term);
@@ -166,6 +173,7 @@ static void observe(void)
             if (status != SLUICE_OK)
                 continue; // the broker is down
             bool is_lower = offset == SLUICE_OFFSET_UNKNOWN ? highest[p] > 0 : offset < highest[p];
+            atomic_fetch_add(&shared->observations, 1);
             if (is_lower)
                 atomic_store(&shared->has_gone_back, true);
             else if (offset != SLUICE_OFFSET_UNKNOWN)
@@ -247,11 +255,13 @@ static bool judge(const char *phase, bool exactly_once)
         missing += seen == 0;
         again += seen > 1;
     }
-    bool is_well = sent > 0 && missing == 0 && !(exactly_once && again > 0) &&
-                   !atomic_load(&shared->has_gone_back);
-    printf("%s: %s, %llu records, %llu never processed, %llu more than once, %u changes seen%s\n",
+    bool is_well = sent > 0 && missing == 0 && atomic_load(&shared->observations) > PARTITIONS &&
+                   !(exactly_once && again > 0) && !atomic_load(&shared->has_gone_back);
+    printf("%s: %s, %llu records, %llu never processed, %llu more than once, %u changes and %u "
+           "offsets seen%s\n",
            phase, is_well ? "well" : "BAD", (unsigned long long)sent, (unsigned long long)missing,
            (unsigned long long)again, atomic_load(&shared->rebalances),
+           atomic_load(&shared->observations),
            atomic_load(&shared->has_gone_back) ? ", AN OFFSET WENT BACK" : "");
     fflush(stdout); // or each child that is forked from now on has these words, too
     return is_well;
