@@ -62,6 +62,9 @@ static int32_t perform_write(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op);
 static bool is_socket_op(const struct io_op *op);
+static void observe_write(struct io_sim *sim, const struct io_op *op);
+static uint32_t outside(struct io_sim *sim);
+static void inside(struct io_sim *sim, uint32_t owner);
 static struct sim_file *file_of(struct io_sim *sim, int fd);
 static void leave_in_flight(struct io_sim *sim, struct io_op *op);
 static void end_in_flight(struct io_sim *sim, struct io_op *op);
@@ -287,8 +290,20 @@ static void sim_start(struct io *io, struct io_op *op)
         *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
         op->backend[OP_SEQUENCE] = sim->disk ? sim->disk->sequence : 0;
         op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_xxh3(op->buf, op->len) : 0;
+        if (op->kind == IO_WRITE && sim->disk && sim->disk->observe)
+            observe_write(sim, op);
         op->backend[OP_INJECTED] = (uint64_t)(int64_t)injected(sim, op);
     }
+}
+
+static void observe_write(struct io_sim *sim, const struct io_op *op)
+{
+    struct sim_file *file = file_of(sim, op->fd);
+    if (file == NULL || op->offset % SIM_BLOCK != 0 || op->len % SIM_BLOCK != 0)
+        return;
+    uint32_t owner = outside(sim);
+    (void)sim_file_write_start(sim->disk, file, op->buf, op->offset, op->len);
+    inside(sim, owner);
 }
 
 static bool is_socket_op(const struct io_op *op)
@@ -655,7 +670,7 @@ static int perform_allocate(struct io *io, int fd, uint64_t size_bytes)
         return E_INVALID;
     if (!sim_disk_allocate(sim->disk, file, 0, size_bytes))
         return E_NO_SPACE;
-    file->size = max_u64(file->size, size_bytes);
+    sim_file_extend(sim->disk, file, size_bytes);
     return 0;
 }
 

@@ -19,10 +19,15 @@ static bool dir_op_is_in(const struct sim_dir_op *op, const char *dir);
 static void file_free(struct sim_disk *disk, struct sim_file *file);
 static void file_reserve(struct sim_file *file, uint64_t block_count);
 static void block_set(uint8_t **place, const uint8_t *bytes);
+static void block_share(uint8_t **place, uint8_t *block);
+static void block_drop(uint8_t *block);
+static void observe(struct sim_disk *disk, struct sim_event event);
+static struct sim_file *file_new(struct sim_disk *disk, bool is_dir);
 static void file_crash(struct sim_disk *disk, struct sim_file *file);
 static void version_crash(struct sim_disk *disk, struct sim_file *file,
                           const struct sim_version *version);
 static void file_see_durable(struct sim_file *file);
+static void image_end(struct sim_disk *disk, struct sim_disk *image);
 
 struct sim_disk *sim_disk_new(uint64_t seed, uint64_t capacity_bytes)
 {
@@ -46,6 +51,7 @@ void sim_disk_free(struct sim_disk *disk)
     free(disk->seen.names);
     free(disk->durable.names);
     free(disk->dir_ops);
+    free(disk->files);
     free(disk);
 }
 
@@ -98,11 +104,28 @@ struct sim_file *sim_disk_find(struct sim_disk *disk, const char *path)
     return name ? name->file : NULL;
 }
 
-struct sim_file *sim_disk_create(struct sim_disk *disk, const char *path, bool is_dir)
+static void observe(struct sim_disk *disk, struct sim_event event)
+{
+    if (disk->observe)
+        disk->observe(disk->observe_context, &event);
+}
+
+static struct sim_file *file_new(struct sim_disk *disk, bool is_dir)
 {
     struct sim_file *file = calloc(1, sizeof(*file));
     ASSERT(file != NULL);
     file->is_dir = is_dir;
+    file->id = ++disk->file_count;
+    disk->files =
+        grow(disk->files, disk->files_alive, &disk->files_capacity, sizeof(struct sim_file *));
+    disk->files[disk->files_alive++] = file;
+    return file;
+}
+
+struct sim_file *sim_disk_create(struct sim_disk *disk, const char *path, bool is_dir)
+{
+    struct sim_file *file = file_new(disk, is_dir);
+    observe(disk, (struct sim_event){SIM_CREATE, .file = file->id, .path = path, .is_dir = is_dir});
     name_set(disk, &disk->seen, path, file);
     dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)path, file}},
                                           .change_count = 1});
@@ -114,6 +137,7 @@ int sim_disk_rename(struct sim_disk *disk, const char *from, const char *to)
     struct sim_file *file = sim_disk_find(disk, from);
     if (file == NULL)
         return ENOENT;
+    observe(disk, (struct sim_event){SIM_RENAME, .path = from, .path_to = to});
     dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)to, file},
                                                       {(char *)(uintptr_t)from, NULL}},
                                           .change_count = 2});
@@ -126,6 +150,7 @@ int sim_disk_unlink(struct sim_disk *disk, const char *path)
 {
     if (sim_disk_find(disk, path) == NULL)
         return ENOENT;
+    observe(disk, (struct sim_event){SIM_UNLINK, .path = path});
     dir_op_add(disk, &(struct sim_dir_op){.changes = {{(char *)(uintptr_t)path, NULL}},
                                           .change_count = 1});
     name_set(disk, &disk->seen, path, NULL);
@@ -172,6 +197,7 @@ static bool dir_op_is_in(const struct sim_dir_op *op, const char *dir)
 void sim_disk_sync_dir(struct sim_disk *disk, const char *path, uint64_t sequence)
 {
     uint32_t kept = 0;
+    observe(disk, (struct sim_event){SIM_SYNC_DIR, .path = path, .sequence = sequence});
     for (uint32_t i = 0; i < disk->dir_op_count; i++) {
         struct sim_dir_op op = disk->dir_ops[i];
         if (op.sequence > sequence || !dir_op_is_in(&op, path)) {
@@ -246,13 +272,19 @@ void sim_file_release(struct sim_disk *disk, struct sim_file *file)
 
 static void file_free(struct sim_disk *disk, struct sim_file *file)
 {
+    uint32_t at = 0;
+    while (disk->files[at] != file)
+        at++;
+    disk->files_alive--;
+    memmove(&disk->files[at], &disk->files[at + 1],
+            (disk->files_alive - at) * sizeof(*disk->files));
     for (uint64_t i = 0; i < file->block_count; i++) {
-        free(file->seen[i]);
-        free(file->durable[i]);
+        block_drop(file->seen[i]);
+        block_drop(file->durable[i]);
         disk->allocated_blocks -= file->allocated[i];
     }
     for (uint32_t i = 0; i < file->version_count; i++)
-        free(file->versions[i].bytes);
+        block_drop(file->versions[i].bytes);
     free(file->seen);
     free(file->durable);
     free(file->allocated);
@@ -281,6 +313,7 @@ bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t of
     uint64_t first = offset / SIM_BLOCK;
     uint64_t end = (offset + len + SIM_BLOCK - 1) / SIM_BLOCK;
     uint64_t missing = 0;
+    observe(disk, (struct sim_event){SIM_ALLOCATE, .file = file->id, .offset = offset, .len = len});
     file_reserve(file, end);
     for (uint64_t i = first; i < end; i++)
         missing += !file->allocated[i];
@@ -299,33 +332,72 @@ static bool is_zero(const uint8_t *bytes)
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, SIM_BLOCK - 1) == 0;
 }
 
-static void block_set(uint8_t **place, const uint8_t *bytes)
+/* The count of those who share a block lies in front of its bytes. */
+#define BLOCK_HEAD 64
+static uint32_t *block_shares(uint8_t *block)
 {
-    if (bytes == NULL || is_zero(bytes)) {
-        free(*place);
-        *place = NULL;
-        return;
-    }
-    if (*place == NULL)
-        *place = malloc(SIM_BLOCK);
-    ASSERT(*place != NULL);
-    memcpy(*place, bytes, SIM_BLOCK);
+    return (uint32_t *)(void *)(block - BLOCK_HEAD);
 }
 
-void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
-                          uint64_t sequence)
+static void block_drop(uint8_t *block)
+{
+    if (block && --*block_shares(block) == 0)
+        free(block - BLOCK_HEAD);
+}
+
+static void block_share(uint8_t **place, uint8_t *block)
+{
+    if (block)
+        ++*block_shares(block);
+    block_drop(*place);
+    *place = block;
+}
+
+/* A new one with these bytes; NULL: zeros. */
+static void block_set(uint8_t **place, const uint8_t *bytes)
+{
+    uint8_t *block = NULL;
+    if (bytes && !is_zero(bytes)) {
+        block = malloc(BLOCK_HEAD + SIM_BLOCK);
+        ASSERT(block != NULL);
+        block += BLOCK_HEAD;
+        *block_shares(block) = 1;
+        memcpy(block, bytes, SIM_BLOCK);
+    }
+    block_drop(*place);
+    *place = block;
+}
+
+static struct sim_version *version_new(struct sim_file *file, uint64_t block, uint64_t sequence)
 {
     file->versions =
         grow(file->versions, file->version_count, &file->version_capacity, sizeof(*file->versions));
     struct sim_version *version = &file->versions[file->version_count++];
     *version = (struct sim_version){.block = block, .sequence = sequence};
-    block_set(&version->bytes, bytes);
+    return version;
+}
+
+void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
+                          uint64_t sequence)
+{
+    block_set(&version_new(file, block, sequence)->bytes, bytes);
+}
+
+uint64_t sim_file_write_start(struct sim_disk *disk, const struct sim_file *file,
+                              const uint8_t *bytes, uint64_t offset, uint64_t len)
+{
+    uint64_t write = ++disk->write_count;
+    observe(disk, (struct sim_event){SIM_WRITE_START, .file = file->id, .offset = offset,
+                                     .len = len, .bytes = bytes, .write = write});
+    return write;
 }
 
 void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
                     uint64_t offset, uint64_t len)
 {
     uint64_t sequence = ++disk->sequence;
+    observe(disk, (struct sim_event){SIM_WRITE, .file = file->id, .offset = offset, .len = len,
+                                     .bytes = bytes});
     while (len > 0) {
         uint8_t block[SIM_BLOCK];
         uint64_t index = offset / SIM_BLOCK;
@@ -338,7 +410,7 @@ void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t 
             memset(block, 0, SIM_BLOCK);
         memcpy(block + at, bytes, piece);
         block_set(&file->seen[index], block);
-        sim_file_add_version(file, index, block, sequence);
+        block_share(&version_new(file, index, sequence)->bytes, file->seen[index]);
         offset += piece;
         bytes += piece;
         len -= piece;
@@ -377,14 +449,20 @@ uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint
     return read_blocks(file, file->durable, bytes, offset, len);
 }
 
+void sim_file_extend(struct sim_disk *disk, struct sim_file *file, uint64_t size)
+{
+    observe(disk, (struct sim_event){SIM_EXTEND, .file = file->id, .len = size});
+    file->size = max_u64(file->size, size);
+}
+
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size)
 {
-    static const uint8_t zeros[SIM_BLOCK];
+    observe(disk, (struct sim_event){SIM_TRUNCATE, .file = file->id, .len = size});
     file->size = size;
     file->size_durable = size;
     for (uint64_t i = (size + SIM_BLOCK - 1) / SIM_BLOCK; i < file->block_count; i++) {
-        block_set(&file->seen[i], zeros);
-        block_set(&file->durable[i], zeros);
+        block_share(&file->seen[i], NULL);
+        block_share(&file->durable[i], NULL);
         disk->allocated_blocks -= file->allocated[i];
         file->allocated[i] = false;
     }
@@ -404,19 +482,19 @@ static bool is_superseded(const struct sim_file *file, uint32_t i, uint64_t sequ
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence)
 {
     uint32_t kept = 0;
-    (void)disk;
+    observe(disk, (struct sim_event){SIM_SYNC, .file = file->id, .sequence = sequence});
     for (uint32_t i = 0; i < file->version_count; i++) {
         struct sim_version version = file->versions[i];
         if (is_superseded(file, i, sequence)) {
-            free(version.bytes);
+            block_drop(version.bytes);
             continue;
         }
         if (version.sequence == 0 || version.sequence > sequence || version.lost) {
             file->versions[kept++] = version;
             continue;
         }
-        block_set(&file->durable[version.block], version.bytes);
-        free(version.bytes);
+        block_share(&file->durable[version.block], version.bytes);
+        block_drop(version.bytes);
     }
     file->version_count = kept;
     file->size_durable = file->size;
@@ -425,17 +503,17 @@ void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequen
 /* What is read of this block: its newest version, or what is durable. */
 static void see_newest(struct sim_file *file, uint64_t block)
 {
-    const uint8_t *bytes = file->durable[block];
+    uint8_t *newest = file->durable[block];
     for (uint32_t i = 0; i < file->version_count; i++)
         if (file->versions[i].block == block && file->versions[i].sequence != 0)
-            bytes = file->versions[i].bytes;
-    block_set(&file->seen[block], bytes);
+            newest = file->versions[i].bytes;
+    block_share(&file->seen[block], newest);
 }
 
 static void version_drop(struct sim_file *file, uint32_t i)
 {
     uint64_t block = file->versions[i].block;
-    free(file->versions[i].bytes);
+    block_drop(file->versions[i].bytes);
     memmove(&file->versions[i], &file->versions[i + 1],
             (file->version_count - i - 1) * sizeof(*file->versions));
     file->version_count--;
@@ -489,7 +567,7 @@ static void file_crash(struct sim_disk *disk, struct sim_file *file)
             version_crash(disk, file, version);
             size = max_u64(size, (version->block + 1) * SIM_BLOCK);
         }
-        free(version->bytes);
+        block_drop(version->bytes);
     }
     file->version_count = 0;
     file->size = file->size_durable = min_u64(size, max_u64(file->size, file->size_durable));
@@ -523,7 +601,132 @@ static void version_crash(struct sim_disk *disk, struct sim_file *file,
 static void file_see_durable(struct sim_file *file)
 {
     for (uint64_t i = 0; i < file->block_count; i++)
-        block_set(&file->seen[i], file->durable[i]);
+        block_share(&file->seen[i], file->durable[i]);
+}
+
+/* ---- one chosen image ---- */
+
+uint32_t sim_disk_things(const struct sim_disk *disk)
+{
+    uint32_t count = disk->dir_op_count;
+    for (uint32_t i = 0; i < disk->files_alive; i++)
+        count += disk->files[i]->version_count;
+    return count;
+}
+
+static struct sim_file *image_of(struct sim_disk *image, struct sim_file *file)
+{
+    if (file->image)
+        return file->image;
+    struct sim_file *copy = file_new(image, file->is_dir);
+    file_reserve(copy, file->block_count);
+    for (uint64_t b = 0; b < file->block_count; b++) {
+        block_share(&copy->durable[b], file->durable[b]);
+        copy->allocated[b] = file->allocated[b];
+        image->allocated_blocks += file->allocated[b];
+    }
+    copy->size_durable = file->size_durable;
+    copy->size = file->size;
+    return file->image = copy;
+}
+
+static void fill_sector(uint8_t *to, struct random *random)
+{
+    for (uint32_t i = 0; i < 512; i += 8) {
+        uint64_t word = random_u64(random);
+        memcpy(to + i, &word, 8);
+    }
+}
+
+/* Sector by sector: what was there, what was written, or neither. */
+static void version_tear(struct sim_file *file, const struct sim_version *version,
+                         enum sim_fate fate, struct random *random)
+{
+    static const uint8_t zeros[SIM_BLOCK];
+    uint8_t block[SIM_BLOCK];
+    const uint8_t *old = file->durable[version->block] ? file->durable[version->block] : zeros;
+    const uint8_t *new = version->bytes ? version->bytes : zeros;
+    for (uint32_t sector = 0; sector < SIM_BLOCK / 512; sector++) {
+        bool left = sector < SIM_BLOCK / 512 / 2;
+        bool is_new = (fate == SIM_FATE_HALF_NEW && left) || (fate == SIM_FATE_HALF_OLD && !left) ||
+                      fate == SIM_FATE_GARBAGE_RIGHT ||
+                      (fate == SIM_FATE_MIXED && random_below(random, 2));
+        bool is_garbage = (fate == SIM_FATE_GARBAGE_LEFT && left) ||
+                          (fate == SIM_FATE_GARBAGE_RIGHT && !left) || fate == SIM_FATE_GARBAGE;
+        uint8_t *to = block + sector * 512;
+        if (is_garbage)
+            fill_sector(to, random);
+        else
+            memcpy(to, (is_new ? new : old) + sector * 512, 512);
+    }
+    block_set(&file->durable[version->block], block);
+}
+
+static void version_keep(struct sim_file *file, const struct sim_version *version,
+                         enum sim_fate fate, struct random *random)
+{
+    file_reserve(file, version->block + 1);
+    if (fate == SIM_FATE_KEPT)
+        block_share(&file->durable[version->block], version->bytes);
+    else
+        version_tear(file, version, fate, random);
+    uint64_t end = (version->block + 1) * SIM_BLOCK;
+    if (version->sequence == 0)
+        file->size = max_u64(file->size, end);
+    file->size_durable = max_u64(file->size_durable, min_u64(end, file->size));
+}
+
+static struct sim_disk *image_begin(struct sim_disk *disk, uint64_t seed)
+{
+    struct sim_disk *image = sim_disk_new(seed, disk->capacity_blocks * SIM_BLOCK);
+    image->crash_keep_percent = disk->crash_keep_percent;
+    image->is_memory = disk->is_memory;
+    image->no_direct = disk->no_direct;
+    for (uint32_t i = 0; i < disk->files_alive; i++)
+        disk->files[i]->image = NULL;
+    for (uint32_t i = 0; i < disk->durable.count; i++)
+        name_set(image, &image->durable, disk->durable.names[i].path,
+                 image_of(image, disk->durable.names[i].file));
+    return image;
+}
+
+struct sim_disk *sim_disk_image(struct sim_disk *disk, const uint8_t *fates, uint32_t count,
+                                uint64_t seed)
+{
+    struct sim_disk *image = image_begin(disk, seed);
+    uint32_t thing = 0;
+    for (uint32_t i = 0; i < disk->dir_op_count; i++, thing++) {
+        struct sim_dir_op op = disk->dir_ops[i];
+        for (uint32_t k = 0; k < op.change_count; k++)
+            op.changes[k].file = op.changes[k].file ? image_of(image, op.changes[k].file) : NULL;
+        if (thing < count && fates[thing] != SIM_FATE_LOST)
+            dir_op_apply(image, &op);
+    }
+    for (uint32_t i = 0; i < disk->files_alive; i++) {
+        struct sim_file *file = disk->files[i];
+        for (uint32_t k = 0; k < file->version_count; k++, thing++)
+            if (file->image && thing < count && fates[thing] != SIM_FATE_LOST)
+                version_keep(file->image, &file->versions[k], fates[thing], &image->random);
+    }
+    image_end(disk, image);
+    return image;
+}
+
+/* What no name leads to goes. */
+static void image_end(struct sim_disk *disk, struct sim_disk *image)
+{
+    for (uint32_t i = 0; i < image->durable.count; i++) {
+        struct sim_name *name = &image->durable.names[i];
+        name->file->size = name->file->size_durable;
+        file_see_durable(name->file);
+        name_set(image, &image->seen, name->path, name->file);
+    }
+    for (uint32_t i = 0; i < disk->files_alive; i++) {
+        struct sim_file *copy = disk->files[i]->image;
+        disk->files[i]->image = NULL;
+        if (copy && copy->references == 0)
+            file_free(image, copy);
+    }
 }
 
 void sim_disk_settle(struct sim_disk *disk)
@@ -545,8 +748,8 @@ struct sim_disk *sim_disk_copy(const struct sim_disk *disk, uint64_t seed)
         file_reserve(to, from->block_count);
         to->size = to->size_durable = from->size;
         for (uint64_t b = 0; b < from->block_count; b++) {
-            block_set(&to->seen[b], from->seen[b]);
-            block_set(&to->durable[b], from->seen[b]);
+            block_share(&to->seen[b], from->seen[b]);
+            block_share(&to->durable[b], from->seen[b]);
             to->allocated[b] = from->allocated[b];
             copy->allocated_blocks += from->allocated[b];
         }

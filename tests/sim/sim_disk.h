@@ -26,12 +26,16 @@
 struct sim_version { // of one block, not yet durable
     uint64_t block;
     uint64_t sequence; // of its delivery; 0: in flight
+    uint64_t write;    // in flight: which write, see sim_event
     uint8_t *bytes;    // SIM_BLOCK of them
     bool lost;         // an fdatasync failed on it: no later one makes it durable
 };
 
+/* The bytes of a block are shared by all that have the same (reader's view, stable storage, versions, copies of the disk), and
+ * never changed. */
 struct sim_file {
     uint32_t references; // names (seen and durable) and descriptors
+    uint32_t id;         // of its disk, in the order of creation, from 1
     uint64_t size;       // as seen
     uint64_t size_durable;
     uint64_t block_count; // of the arrays
@@ -40,7 +44,8 @@ struct sim_file {
     bool *allocated; // counts against the capacity
     struct sim_version *versions;
     uint32_t version_count, version_capacity;
-    const void *lock; // who holds it, or NULL
+    const void *lock;       // who holds it, or NULL
+    struct sim_file *image; // sim_disk_image()'s own
     bool is_dir;
 };
 
@@ -63,8 +68,37 @@ struct sim_names {
     uint32_t count, capacity;
 };
 
+/* All that happens to a disk, as it happens: the same calls in the same order make the same disk again. */
+enum sim_event_kind {
+    SIM_CREATE,      // path, file, is_dir
+    SIM_RENAME,      // path, path_to
+    SIM_UNLINK,      // path
+    SIM_SYNC_DIR,    // path, sequence
+    SIM_ALLOCATE,    // file, offset, len
+    SIM_EXTEND,      // file, len
+    SIM_TRUNCATE,    // file, len
+    SIM_WRITE_START, // file, offset, len, bytes, write: from here on it may be there
+    SIM_WRITE,       // file, offset, len, bytes
+    SIM_SYNC,        // file, sequence
+};
+struct sim_event {
+    enum sim_event_kind kind;
+    uint32_t file; // its id
+    bool is_dir;
+    const char *path, *path_to;
+    uint64_t offset, len, sequence, write;
+    const uint8_t *bytes;
+};
+typedef void (*sim_observe_fn)(void *context, const struct sim_event *event); // before it happens
+
 struct sim_disk {
     struct random random;
+    sim_observe_fn observe; // NULL: nobody
+    void *observe_context;
+    uint32_t file_count;     // ever
+    uint64_t write_count;    // that were in flight, ever
+    struct sim_file **files; // those there are, in the order of creation
+    uint32_t files_alive, files_capacity;
     struct sim_names seen, durable;
     struct sim_dir_op *dir_ops;
     uint32_t dir_op_count, dir_op_capacity;
@@ -100,6 +134,7 @@ void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t 
 uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len);
 uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint64_t offset,
                                uint64_t len); // what a cache forgot would show
+void sim_file_extend(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence);
 /* Of what it should have covered. Through a page cache: all of it is lost, is read as if it were not, and the next sync
@@ -107,6 +142,9 @@ void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequen
  * what it had before, or it still has it, and a later sync covers it. */
 void sim_file_sync_failed(struct sim_disk *disk, struct sim_file *file, uint64_t sequence,
                           bool direct);
+/* A write begins; sim_file_write() when it is delivered. Returns a name for it. */
+uint64_t sim_file_write_start(struct sim_disk *disk, const struct sim_file *file,
+                              const uint8_t *bytes, uint64_t offset, uint64_t len);
 /* A write in flight: it may or may not have reached the disk when the power goes. */
 void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
                           uint64_t sequence);
@@ -114,6 +152,26 @@ void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *
 /* ---- the power goes ---- */
 
 void sim_disk_crash(struct sim_disk *disk);
+
+/* The same with every choice the caller's: what becomes of each thing that is not durable. Things are numbered: first the pending
+ * directory operations, in order, then the versions, file by file. */
+enum sim_fate {
+    SIM_FATE_LOST,
+    SIM_FATE_KEPT,
+    /* of versions; of a directory operation they are KEPT */
+    SIM_FATE_HALF_NEW,      // the first half of the sectors
+    SIM_FATE_HALF_OLD,      // the second half
+    SIM_FATE_MIXED,         // each sector by chance
+    SIM_FATE_GARBAGE_LEFT,  // in the first half, the rest is old
+    SIM_FATE_GARBAGE_RIGHT, // in the second half, the rest is new
+    SIM_FATE_GARBAGE,       // everywhere
+    SIM_FATE_COUNT
+};
+uint32_t sim_disk_things(const struct sim_disk *disk);
+/* The image as a disk of its own; `disk` stays as it is, and the two share what is the same. Fates of things from `count`
+ * on: LOST. */
+struct sim_disk *sim_disk_image(struct sim_disk *disk, const uint8_t *fates, uint32_t count,
+                                uint64_t seed);
 /* Everything becomes durable as it is seen: for copies of a quiet disk. */
 void sim_disk_settle(struct sim_disk *disk);
 struct sim_disk *sim_disk_copy(const struct sim_disk *disk, uint64_t seed); // of a settled one
