@@ -103,7 +103,7 @@ static int names_list(struct inspect_shard *shard, struct names *names)
 {
     inspect_path(shard, "wal", "");
     int status = io_list(shard->place->io, shard->path, names_visit, names);
-    if (status == 0)
+    if (status == 0 && names->count > 0)
         qsort(names->items, names->count, sizeof(*names->items), names_order);
     return status;
 }

@@ -418,3 +418,23 @@ Test(inspect, a_batch_that_fails_its_own_checksum_is_damage_even_in_a_good_group
     cr_assert_eq(s.last_damage.lsn_from, s.f.entries[0].lsn);
     site_deinit(&s);
 }
+
+/* Found by fuzzing: an empty list has no memory, and qsort() wants some. */
+Test(inspect, a_log_without_any_file_is_damaged)
+{
+    struct site s;
+    site_init(&s, 90);
+    site_fill(&s, 4, 100);
+    for (uint32_t i = 0; i < s.f.disk->seen.count;) {
+        const struct sim_name *name = &s.f.disk->seen.names[i];
+        if (!name->file->is_dir && strstr(name->path, "/wal/")) {
+            sim_disk_remove(s.f.disk, name->path);
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+    cr_assert_eq(site_inspect(&s, true), E_CORRUPT);
+    cr_assert_eq(s.counts[INSPECT_SEGMENT], 0);
+    site_deinit(&s);
+}
