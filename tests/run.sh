@@ -110,6 +110,9 @@ if step build-tsan build tsan stress_programs sluiced sluicectl; then
   step txn-tsan env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/tsan/mixed"
 fi
 
+echo "# fuzzing: the corpora and five seconds of each target"
+step fuzz tests/fuzz/run.sh all --seconds 5 --fresh
+
 echo "# clang"
 step build-clang build clang
 

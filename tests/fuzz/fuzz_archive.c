@@ -13,9 +13,8 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "storage/archive.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/sim/io_sim.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FLAG_SEAL 1
 #define SHARD_ID 3

@@ -13,9 +13,8 @@
 #include "base/status.h"
 #include "proto/batch.h"
 #include "proto/lz4_frame.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/unit/proto/read_any.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FLAG_SEAL = 1, FLAG_STAGED = 2, FLAG_SMALL = 4, FLAG_RECORDS = 8, FLAG_LZ4 = 16 };
 
@@ -40,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t capacity = flags & FLAG_SMALL ? CONTENT_SMALL : CONTENT_MAX;
     uint8_t *batch = make_batch(data + 1, size - 1, flags, &len);
 
+    memory_bound_begin();
     uint16_t error = batch_check(batch, len, &limits, flags & FLAG_STAGED, &info, &why);
     ASSERT((error == PE_NONE) == (why == NULL));
     int64_t needed = batch_records_size(batch, len, capacity);
@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ASSERT(read_records(batch, len, (uint32_t)needed, &again) == E_OK);
         ASSERT(again == count);
     }
-    free(batch);
+    memory_bound_end(size, 0);
     return 0;
 }
 
@@ -64,8 +64,10 @@ static uint8_t *make_batch(const uint8_t *data, size_t size, uint8_t flags, size
 {
     size_t head = flags & FLAG_RECORDS ? BATCH_HEADER_SIZE : 0;
     *len = head + size;
-    uint8_t *batch = calloc(1, *len + !*len);
-    memcpy(batch + head, data, size);
+    uint8_t *batch = exact_block(0, *len);
+    memset(batch, 0, head);
+    if (size > 0)
+        memcpy(batch + head, data, size);
     struct batch_header *header = (struct batch_header *)batch;
     if (head > 0) {
         uint32_t count = size > 0 ? data[size - 1] : 1;
@@ -86,7 +88,7 @@ static int read_records(const uint8_t *batch, size_t len, uint32_t capacity, uin
 {
     struct batch_iterator it;
     struct record_view record;
-    uint8_t *buffer = malloc(capacity + !capacity);
+    uint8_t *buffer = exact_block(1, capacity);
     int status = batch_iterator_init(&it, batch, len, buffer, capacity);
     if (status == E_OK) {
         while ((status = batch_iterator_next(&it, &record)) == 1) {
@@ -96,7 +98,6 @@ static int read_records(const uint8_t *batch, size_t len, uint32_t capacity, uin
     }
     ASSERT(status == E_OK || status == E_CORRUPT || status == E_TOO_LARGE ||
            status == E_UNSUPPORTED);
-    free(buffer);
     return status;
 }
 

@@ -20,6 +20,7 @@
 #include "client/client_private.h"
 #include "client/consumer_private.h"
 #include "proto/messages_group.h"
+#include "tests/fuzz/fuzz.h"
 
 #define OPS_MAX 16
 #define FAKE_FD 1000000
@@ -71,7 +72,6 @@ static int open_fake(struct io **io)
     return SLUICE_OK;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     current = calloc(1, sizeof(*current));

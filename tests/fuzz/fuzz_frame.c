@@ -11,8 +11,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "proto/frame.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 #define LENGTH_MAX 4096
 
@@ -26,12 +25,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     uint8_t cut = data[0];
     size_t len = size - 1;
-    uint8_t *stream = malloc(len + !len);
-    memcpy(stream, data + 1, len);
+    uint8_t *stream = exact_copy(0, data + 1, len);
+    memory_bound_begin();
     if (cut & 1)
         seal_whole_frames(stream, len);
     ASSERT(split(stream, len, len) == split(stream, len, len * cut / 256));
-    free(stream);
+    memory_bound_end(size, 0);
     return 0;
 }
 

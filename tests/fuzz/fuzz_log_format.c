@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "base/log_format.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static void check_line(enum log_format format, const char *first, const char *second);
 static bool has_even_quotes(const char *text, size_t len);

@@ -4,10 +4,9 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "tests/fuzz/fuzz.h"
 
 #define TEXT_MAX 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void duration_reads_back(const char *text);
 static void time_reads_back(const char *text);

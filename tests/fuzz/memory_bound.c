@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "tests/fuzz/fuzz.h"
 
@@ -53,6 +54,15 @@ static void show_most(void)
                 "memory: at most %.0f %% of the bound, %zu bytes (%zu of them fixed) for an input "
                 "of %zu\n",
                 most_share * 100, most_bytes, most_fixed, most_input);
+}
+
+/* Of this process, whoever else keeps the machine busy: for run.sh, beside libFuzzer's own figures. */
+__attribute__((destructor)) static void show_cpu_time(void)
+{
+    struct timespec used;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    fprintf(stderr, "stat::cpu_ms:                   %lld\n",
+            (long long)used.tv_sec * 1000 + used.tv_nsec / 1000000);
 }
 
 static bool can_measure(void)
