@@ -207,7 +207,7 @@ static void carry_out(struct run *run)
         active->step++;
         active->is_done = wait < 0;
         active->next_s = now_s() + wait;
-        if (is_enough(run->options, run->totals))
+        if (active->plan->for_ms == 0 && is_enough(run->options, run->totals))
             active->is_done = true;
     }
 }

@@ -346,9 +346,9 @@ static void op_fsync(fuse_req_t request, fuse_ino_t inode, int only_data,
     if (hold(request, &image.control->hang_at_flush, 0))
         return;
     int error = fail_flush();
-    if (error)
-        forget_all();
-    else if (!write_out())
+    if (error && atomic_load(&image.control->flush_error))
+        forget_all(); // it gives up: no flush will ever succeed again
+    else if (!error && !write_out())
         error = EIO;
     fuse_reply_err(request, error);
 }

@@ -7,8 +7,9 @@
  *                                      what was not flushed lies here, in memory
  *
  * A write goes to memory, a flush from there to the image file: as with a disk that has a volatile cache. A power cut keeps,
- * of each block of 4 KiB that was not flushed, all, nothing, or some of its 512-byte sectors, as its seed says. After a flush
- * that was made to fail nothing that it covered reaches the image, as with a kernel that gives up such pages.
+ * of each block of 4 KiB that was not flushed, all, nothing, or some of its 512-byte sectors, as its seed says. When all flushes
+ * are made to fail, what is in memory is gone with the first. When one fails and the next succeeds, nothing is lost by that: on a
+ * disk that forgets what it has taken and says yes to the next who asks, another shard maybe, no broker can be safe.
  *
  * The server is a process of its own and ends with its parent. Its control is shared memory: every operation looks there. */
 #ifndef SLUICE_TESTS_SOAK_FUSE_IMAGE_H

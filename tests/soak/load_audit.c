@@ -8,7 +8,8 @@
 
 #define POLL_RECORDS 1024
 #define SILENCE_S 15
-#define RETAINED_BYTES (UINT64_C(1) << 20) // the least that retention_bytes can be
+/* The least that retention_bytes can be, less a quarter: keys and heads of batches count there, here only values do. */
+#define RETAINED_BYTES ((UINT64_C(1) << 20) / 4 * 3)
 
 struct reading_back {
     struct sluice_client *client;

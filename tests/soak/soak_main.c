@@ -124,7 +124,9 @@ static void parse(struct soak_options *o, int argc, char **argv, bool *plan_only
     if (argc - optind != 2 || !resolve(argv[optind], o->bin, sizeof(o->bin)) ||
         !resolve(argv[optind + 1], o->base, sizeof(o->base)))
         usage();
-    if (o->cycles && o->plan.only < 0)
+    bool comes_in_numbers = o->plan.only == SOAK_KILL || o->plan.only == SOAK_POWER_CUT ||
+                            o->plan.only == SOAK_CLIENT_KILL;
+    if (o->cycles && !comes_in_numbers)
         usage();
 }
 
@@ -210,6 +212,9 @@ static bool wait_round(pid_t pid)
         if (is_interrupted)
             kill(pid, SIGKILL);
     }
+    if (WIFSIGNALED(status) && !is_interrupted)
+        printf("FAILED: the round ended with signal %d%s\n", WTERMSIG(status),
+               WTERMSIG(status) == SIGALRM ? ": an episode was stuck" : "");
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
