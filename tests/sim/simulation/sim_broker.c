@@ -10,6 +10,7 @@
 static void *run(void *argument);
 static int load(struct sim_broker *b, struct config *config);
 static int start(struct sim_broker *b, struct broker *broker);
+static int exit_status_of(int status);
 static bool wait_for(struct broker *broker, enum core_state state, uint64_t until_ns);
 static int drain(struct broker *broker);
 static _Noreturn void end(struct sim_broker *b, int exit_status);
@@ -67,8 +68,11 @@ static void *run(void *argument)
     struct sim_broker *b = argument;
     struct broker *broker = calloc(1, sizeof(*broker));
     struct config *config = calloc(1, sizeof(*config));
-    if (!broker || !config)
+    if (!broker || !config) { // static data in a process of its own
+        b->start_status = E_NO_MEMORY;
+        snprintf(b->text, sizeof(b->text), "out of memory");
         end(b, EXIT_FAILED);
+    }
     b->broker = broker;
     broker->config = config;
     broker->started_ns = clock_mono_ns(clock_system());
@@ -77,10 +81,7 @@ static void *run(void *argument)
     broker->connections_max = (uint32_t)config->connections_max;
     b->start_status = start(b, broker);
     if (b->start_status != 0)
-        end(b, b->start_status == E_NO_MEMORY || b->start_status == E_IO ||
-                       b->start_status == E_NO_SPACE
-                   ? EXIT_FAILED
-                   : EXIT_REFUSED);
+        end(b, exit_status_of(b->start_status));
     b->state = SIM_BROKER_READY;
     b->ready_ns = world_now_ns();
     atomic_store(&broker->is_ready, true);
@@ -96,6 +97,22 @@ static _Noreturn void end(struct sim_broker *b, int exit_status)
     b->process = NULL; // it is gone when this thread has yielded
     b->broker = NULL;
     process_exit(exit_status);
+}
+
+/* As in broker.c. */
+static int exit_status_of(int status)
+{
+    switch (status) {
+    case E_CORRUPT:
+    case E_FOREIGN:
+    case E_NEWER:
+    case E_LOCKED:
+    case E_NO_DIRECT:
+    case E_TRUNCATED:
+        return EXIT_REFUSED;
+    default:
+        return EXIT_FAILED;
+    }
 }
 
 static int load(struct sim_broker *b, struct config *config)

@@ -38,6 +38,8 @@ struct held {
 static struct held *table;
 static uint64_t table_slots, table_used; // taken-out ones are used, too
 static uint32_t owner_now;
+static bool (*fault)(void);
+static bool shares_nothing;
 static struct {
     struct memory_use use;
     uint64_t fail_first, fail_last;
@@ -124,6 +126,8 @@ static bool fails(void)
     if (owner_now == 0)
         return false;
     uint64_t count = ++owners[owner_now].use.count;
+    if (fault && fault())
+        return true;
     return count >= owners[owner_now].fail_first && count <= owners[owner_now].fail_last;
 }
 
@@ -191,6 +195,8 @@ void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int fd
         errno = ENOMEM;
         return MAP_FAILED;
     }
+    if (shares_nothing && flags & MAP_SHARED && fd < 0)
+        flags = (flags & ~MAP_SHARED) | MAP_PRIVATE;
     void *memory = __real_mmap(address, bytes, protection, flags, fd, offset);
     if (memory != MAP_FAILED)
         (void)hold(memory, bytes, true);
@@ -296,4 +302,14 @@ void memory_fail(uint32_t owner, uint64_t first, uint64_t last)
     owners[owner].use.bytes_peak = owners[owner].use.bytes;
     owners[owner].fail_first = first;
     owners[owner].fail_last = first ? last : 0;
+}
+
+void memory_set_fault(bool (*fails_now)(void))
+{
+    fault = fails_now;
+}
+
+void memory_share_nothing(bool on)
+{
+    shares_nothing = on;
 }

@@ -41,5 +41,9 @@ struct memory_use memory_use(uint32_t owner);
 
 /* Allocations of that owner fail: the first-th from now (from 1) to the last-th. 0: none. Starts counting anew. */
 void memory_fail(uint32_t owner, uint64_t first, uint64_t last);
+/* From now on what is mapped to be shared with children is not: a child goes on with a copy. */
+void memory_share_nothing(bool on);
+/* Asked at each allocation of a simulated process: true, and it fails. NULL: nobody is asked. */
+void memory_set_fault(bool (*fault)(void));
 
 #endif

@@ -1,0 +1,39 @@
+/* A sweep: the scenario is run once; at each of its points (an operation on a file, an allocation) the process forks, the
+ * child is struck by a fault there and runs to the scenario's end, the parent goes on without. So point n has the same past in
+ * every run, and no run repeats that past.
+ *
+ * A child that fails (FAILED, an assertion, a signal, no end within 60 s) is told with the command that runs it alone.
+ *
+ * Thread: one. */
+#ifndef SLUICE_TESTS_SWEEP_H
+#define SLUICE_TESTS_SWEEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sweep_options {
+    uint64_t from, to; // points, from 1
+    uint64_t sample;   // about so many of them, evenly spread; 0: all
+    uint32_t jobs;
+    const char *fault; // only this one; NULL: each
+    bool is_loud;      // what the broker says
+    const char *program;
+};
+
+/* Each runs all, prints a summary, and returns how many points failed. */
+uint64_t sweep_io(const struct sweep_options *options);
+uint64_t sweep_memory(const struct sweep_options *options);
+
+/* ---- for the two ---- */
+
+void sweep_begin(const struct sweep_options *options, const char *kind);
+/* The next point; true: something is to be tried there. */
+bool sweep_point(void);
+uint64_t sweep_point_number(void);
+/* At a point, for each fault: true in the child that it is to strike. */
+bool sweep_fork(const char *fault, const char *what);
+bool sweep_is_child(void);
+/* After the scenario: a child ends here; the parent waits for its children, says what it found, and returns how many failed. */
+uint64_t sweep_end(void);
+
+#endif

@@ -1,0 +1,55 @@
+/* Each allocation of the broker and of its client, failed alone, and with all that follow. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/sweep/scenario.h"
+#include "tests/sim/sweep/sweep.h"
+#include "tests/sim/world/own_memory.h"
+
+static bool is_sticky;           // in the child
+static const struct process *of; // whose allocation it was, by role
+static bool of_client;
+
+static bool on_allocation(void);
+
+uint64_t sweep_memory(const struct sweep_options *options)
+{
+    sweep_begin(options, "memory");
+    memory_set_fault(on_allocation);
+    scenario_run(NULL, options->is_loud);
+    return sweep_end();
+}
+
+static bool strike(bool stays)
+{
+    is_sticky = stays;
+    scenario.strike = (struct scenario_strike){
+        .has_struck = true,
+        .is_sticky = stays,
+        .is_of_client = of_client,
+        .was_serving = scenario_serves(),
+        .at_ns = world_now_ns(),
+        .life = scenario.broker.lives,
+    };
+    return true;
+}
+
+static bool on_allocation(void)
+{
+    char what[64];
+    of = process_current();
+    bool client = of && of == scenario.client;
+    if (of == NULL || (!client && of != scenario.broker.process))
+        return false;
+    if (sweep_is_child())
+        return is_sticky && !scenario.strike.is_over && client == of_client;
+    if (!sweep_point())
+        return false;
+    of_client = client;
+    snprintf(what, sizeof(what), "an allocation of the %s", client ? "client" : "broker");
+    if (sweep_fork("once", what))
+        return strike(false);
+    if (sweep_fork("forever", what))
+        return strike(true);
+    return false;
+}
