@@ -77,6 +77,7 @@ int store_open(const struct store_options *options, struct recover_result *resul
         store_free(store);
         return status;
     }
+    store->stats.recovered_lsn = result->end_lsn;
     store->stats.recovery_ms = (clock_mono_ns(store->clock) - began_ns) / NS_PER_MS;
     *store_out = store;
     return 0;
