@@ -1,7 +1,7 @@
 /* sluice-sim: simulations of the broker and its clients, one for each seed.
  *
  *   sluice-sim [--seeds N] [--from S] [--jobs J] [--quiet]     seeds S .. S+N-1, each in a process of its own
- *   sluice-sim --seed S [--twice] [--log]                      one of them, in this process; what it was and did
+ *   sluice-sim --seed S [--twice] [--log] [--history FILE]     one of them, in this process; what it was and did
  *
  * Exit: 0 all passed; 1 at least one failed (its command to run it again is printed); 2 usage. */
 #include <inttypes.h>
@@ -36,13 +36,14 @@ static struct {
     uint64_t seeds, from, seed;
     uint32_t jobs;
     bool one, twice, log, quiet;
+    const char *history;
 } options = {.seeds = 100, .from = 1, .jobs = 1};
 static struct simulation_result *results; // by job, shared with the children
 static struct job jobs[JOBS_MAX];
 static struct totals totals;
 static const char *program;
 
-static void print_result(const struct simulation_result *r, uint64_t seeds)
+static void print_result(const struct simulation_result *r)
 {
     printf("%.2f simulated hours, %" PRIu64 " switches, %" PRIu64
            " events, %u lives of the broker, "
@@ -52,11 +53,10 @@ static void print_result(const struct simulation_result *r, uint64_t seeds)
            (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
            r->states_compared, r->acks, r->commits, r->aborts, r->prepares, r->group_commits,
            r->moves, r->topics, r->hoarded);
-    (void)seeds;
     for (int i = 0; i < TROUBLE_COUNT; i++)
         if (r->troubles[i])
             printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
-    printf("\n");
+    simulation_print_deeds(&r->deeds, stdout);
 }
 
 static void add(struct simulation_result *sum, const struct simulation_result *r)
@@ -76,11 +76,23 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     sum->moves += r->moves;
     sum->topics += r->topics;
     sum->hoarded += r->hoarded;
+    sum->was_detected += r->was_detected;
+    uint64_t *deeds = (uint64_t *)&sum->deeds;
+    const uint64_t *more = (const uint64_t *)&r->deeds;
+    for (size_t i = 0; i < sizeof(sum->deeds) / sizeof(uint64_t); i++)
+        deeds[i] += more[i];
     sum->trace = sum->trace * 31 + r->trace;
 }
 
 static void on_fail_print_log(void)
 {
+    if (options.history) {
+        FILE *file = fopen(options.history, "w");
+        if (file) {
+            history_print(simulation_history(), file);
+            fclose(file);
+        }
+    }
     printf("---- what the broker said last ----\n");
     system_print_log(stdout);
     fflush(stdout);
@@ -124,7 +136,7 @@ static int run_one(void)
         }
         trace = result.trace;
     }
-    print_result(&result, 1);
+    print_result(&result);
     printf("seed %" PRIu64 " passed, trace %016" PRIx64 "\n", options.seed, trace);
     return 0;
 }
@@ -217,7 +229,7 @@ static int run_many(void)
             fflush(stdout);
         }
     }
-    print_result(&totals.sum, totals.seeds);
+    print_result(&totals.sum);
     printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed, in %" PRId64 " s\n",
            totals.seeds, options.from, totals.failed, (int64_t)(time(NULL) - began));
     return totals.failed ? 1 : 0;
@@ -239,6 +251,8 @@ static bool parse(int argc, char **argv)
             options.seeds = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--from") == 0)
             options.from = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--history") == 0)
+            options.history = argv[++i];
         else if (strcmp(argv[i], "--jobs") == 0)
             options.jobs = (uint32_t)strtoul(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--seed") == 0)
@@ -255,7 +269,7 @@ int main(int argc, char **argv)
     if (!parse(argc, argv)) {
         fprintf(stderr,
                 "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--quiet]\n"
-                "       sluice-sim --seed S [--twice] [--log]\n",
+                "       sluice-sim --seed S [--twice] [--log] [--history FILE]\n",
                 JOBS_MAX);
         return 2;
     }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -93,6 +94,8 @@ static void check_poll(const struct stage *stage, struct sluice_consumer *consum
     const char *topic;
     uint32_t partition;
     uint64_t position, end;
+    if (got == SLUICE_E_BROKER - PE_STORAGE_ERROR && stage->on_storage_error)
+        stage->on_storage_error();
     if (got != SLUICE_E_BROKER - PE_STORAGE_ERROR || !stage->reads_may_fail)
         must(got, "poll");
     sluice_consumer_error(consumer, &topic, &partition);
@@ -203,6 +206,8 @@ static struct sluice_producer *transactional(struct stage *stage, struct sluice_
                                               .batch_bytes = 1024u << below(3),
                                               .buffer_bytes = 256u << 10,
                                               .send_waits = true,
+                                              .transaction_timeout_ms =
+                                                  1000 * below(2) * (1 + below(3)),
                                               .transactional_id = id};
     must(sluice_producer_new(client, &options, &producer), "producer");
     end_waiting(stage->world, producer, number, below(2));
@@ -431,27 +436,59 @@ struct move { // of one partition, in one transaction
     uint64_t first, next;
 };
 
-/* What is read next is what was committed last; unless nobody knows whether a transaction before was. */
-static void check_move(struct stage *stage, uint32_t p, uint64_t first)
-{
-    if (first != stage->moved[p] && first != stage->maybe_moved[p])
-        fail("movers, partition %u: offset %" PRIu64 " comes, committed is %" PRIu64 " or %" PRIu64,
-             p, first, stage->moved[p], stage->maybe_moved[p]);
-}
-
 static void forget_moves(struct stage *stage, struct sluice_consumer *consumer)
 {
     while (sluice_consumer_rewind(consumer, 5000) != SLUICE_OK && !is_over(stage))
         pause_some(stage);
 }
 
-static void settle(struct stage *stage, const struct move *moves, bool committed)
+static uint32_t note_moves(struct stage *stage, const struct move *moves)
 {
+    uint32_t first = stage->move_count;
     for (uint32_t p = 0; p < stage->world->partitions_per_topic; p++) {
         if (moves[p].next == 0)
             continue;
-        stage->moved[p] = stage->maybe_moved[p] = committed ? moves[p].next : moves[p].first;
-        stage->moves += committed;
+        if (stage->move_count == STAGE_MOVES_MAX)
+            fail("too many moves");
+        stage->moves[stage->move_count++] =
+            (struct stage_move){p, moves[p].first, moves[p].next, MOVE_UNKNOWN};
+    }
+    return first;
+}
+
+static int compare_moves(const void *a, const void *b)
+{
+    const struct stage_move *x = a, *y = b;
+    if (x->partition != y->partition)
+        return x->partition < y->partition ? -1 : 1;
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* A gap may be filled by transactions of which nobody knows the outcome, and by nothing else. */
+static uint64_t fill_gap(const struct stage *stage, uint32_t partition, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < stage->move_count && from < to; i++) {
+        const struct stage_move *move = &stage->moves[i];
+        if (move->outcome == MOVE_UNKNOWN && move->partition == partition && move->first == from)
+            from = move->next;
+    }
+    return from;
+}
+
+void stage_check_moves(struct stage *stage)
+{
+    uint64_t next[WORLD_PARTITIONS_MAX] = {0};
+    qsort(stage->moves, stage->move_count, sizeof(*stage->moves), compare_moves);
+    for (uint32_t i = 0; i < stage->move_count; i++) {
+        const struct stage_move *move = &stage->moves[i];
+        uint64_t *at = &next[move->partition];
+        if (move->outcome != MOVE_COMMITTED)
+            continue;
+        *at = fill_gap(stage, move->partition, *at, move->first);
+        if (move->first != *at)
+            fail("movers, partition %u: %" PRIu64 "..%" PRIu64 " were moved, behind %" PRIu64,
+                 move->partition, move->first, move->next, *at);
+        *at = move->next;
     }
 }
 
@@ -488,15 +525,10 @@ static void move_some(struct stage *stage, struct sluice_producer *producer,
         forget_moves(stage, consumer);
         return;
     }
-    for (uint32_t p = 0; p < world->partitions_per_topic; p++) {
-        if (moves[p].next == 0)
-            continue;
-        check_move(stage, p, moves[p].first);
-        stage->moved[p] = moves[p].first;
-        stage->maybe_moved[p] = moves[p].next; // until the answer
-    }
+    uint32_t first = note_moves(stage, moves), end = stage->move_count;
     bool committed = commit_sent(stage, producer, number, txn, &sent);
-    settle(stage, moves, committed);
+    for (uint32_t i = first; i < end; i++)
+        stage->moves[i].outcome = committed ? MOVE_COMMITTED : MOVE_ABORTED;
     if (!committed)
         forget_moves(stage, consumer);
 }

@@ -30,18 +30,26 @@ enum actor_kind {
     ACTOR_KINDS
 };
 
+#define STAGE_MOVES_MAX 65536
+struct stage_move { // of one partition, in one transaction: [first, next)
+    uint32_t partition;
+    uint64_t first, next;
+    enum { MOVE_UNKNOWN, MOVE_COMMITTED, MOVE_ABORTED } outcome;
+};
+
 struct stage {             // what all actors share; the test's memory
     struct world *world;   // of history_client.h
     uint32_t pause_ms_max; // between what an actor does
     uint32_t record_bytes_max;
     uint32_t abort_percent;
-    bool reads_may_fail; // of the broker's disk: then a consumer may be told so
+    void (*on_storage_error)(void); // a consumer was told; NULL: it tries again
+    bool reads_may_fail;            // of the broker's disk: then a consumer may be told so
     /* by group and partition */
     uint64_t processed[STAGE_GROUPS][WORLD_PARTITIONS_MAX]; // all below, by some member
-    uint64_t moved[WORLD_PARTITIONS_MAX];                   // by movers: committed below
-    uint64_t maybe_moved[WORLD_PARTITIONS_MAX];             // or as far as this
+    struct stage_move *moves;                               // whose commit was asked for
+    uint32_t move_count;
     /* what was done, so that a test can see that it tested something */
-    uint64_t plain_acks, commits, aborts, prepares, group_commits, moves, topics_made, hoarded;
+    uint64_t plain_acks, commits, aborts, prepares, group_commits, topics_made, hoarded;
 };
 
 struct actor {
@@ -54,6 +62,9 @@ struct actor {
 
 void actor_start(struct actor *actor);
 void actor_kill(struct actor *actor);
+
+/* What movers have moved is each offset once, from 0 on. Fails the test otherwise. */
+void stage_check_moves(struct stage *stage);
 const char *actor_name(enum actor_kind kind);
 
 /* Producer numbers of the history: workers first, then movers, then lives of plain producers. */

@@ -11,7 +11,7 @@
 
 struct sim_state { // of a shard
     uint64_t digest;
-    uint64_t end_lsn; // all that was appended, durable or not
+    uint64_t end_lsn; // all that was appended, durable or not; after a start: all that was found
 };
 
 #define SIM_BROKER_PORT 7650

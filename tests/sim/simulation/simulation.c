@@ -69,15 +69,15 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
         .seed = seed,
         .shards = (uint16_t)PICK(&random, 1, 1, 2, 3, 3),
         .cores = (uint16_t)PICK(&random, 1, 1, 2, 3),
-        .storm_ns = NS_PER_S * PICK(&random, 2, 5, 10, 20),
-        .trouble_every_ns = NS_PER_MS * PICK(&random, 300, 1000, 3000),
+        .storm_ns = NS_PER_S * PICK(&random, 1, 2, 4, 8),
+        .trouble_every_ns = NS_PER_MS * PICK(&random, 200, 500, 1500),
         .disk_latency_ns = NS_PER_US * PICK(&random, 50, 200, 200, 2000, 20000),
         .crash_keep_percent = (uint32_t)PICK(&random, 0, 20, 50, 80, 100),
         .disk_bytes = GIB,
         .wal_bytes_budget = MIB * PICK(&random, 64, 64, 256),
         .net = {.latency_ns = NS_PER_US * PICK(&random, 10, 50, 1000),
                 .window_bytes = (uint32_t)PICK(&random, 4096, 65536, 262144, 262144),
-                .piece_bytes = (uint32_t)PICK(&random, 0, 0, 100, 1000, 4096),
+                .piece_bytes = (uint32_t)PICK(&random, 0, 0, 0, 0, 0, 100, 1000, 4096),
                 .ghost_percent = (uint32_t)PICK(&random, 0, 0, 20)},
     };
     plan->net.latency_ns_max = plan->net.latency_ns * PICK(&random, 1, 4, 100);
@@ -90,6 +90,11 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
     plan->actors[ACTOR_HOARDER] = (uint32_t)PICK(&random, 0, 0, 0, 1);
     for (int i = 0; i < TROUBLE_COUNT; i++)
         plan->troubles[i] = random_below(&random, 3) == 0;
+    plan->must_detect = random_below(&random, 10) == 0;
+    plan->troubles[TROUBLE_STALE_READ] &= plan->must_detect;
+    plan->troubles[TROUBLE_MISDIRECTED] &= plan->must_detect;
+    if (plan->net.piece_bytes && plan->net.piece_bytes < 4096) // each piece costs a turn or two
+        plan->actors[ACTOR_HOARDER] = 0;
     /* A link must carry what a consumer asks for within its session's time. */
     if (plan->net.latency_ns_max > NS_PER_MS)
         plan->net.window_bytes = (uint32_t)max_u64(plan->net.window_bytes, 256 * KIB);
@@ -139,7 +144,7 @@ static void set_up_broker(const struct simulation_plan *plan)
 
 static void set_up_actors(const struct simulation_plan *plan)
 {
-    run.stage.pause_ms_max = (uint32_t)world_below(200);
+    run.stage.pause_ms_max = 10 + (uint32_t)world_below(world_below(4) ? 200 : 20);
     run.stage.record_bytes_max = world_below(4) ? 2000 : VALUE_BYTES_MAX - VALUE_BYTES_MIN;
     run.stage.abort_percent = 30;
     for (int kind = 0; kind < ACTOR_KINDS; kind++)
@@ -160,6 +165,31 @@ static int fault_of(struct process *process, const struct io_op *op)
     return run.faults[op->kind].error;
 }
 
+const struct history *simulation_history(void)
+{
+    return run.stage.world->history;
+}
+
+/* Of a history that was broken off: what is wrong at once, not what only the end shows. */
+static bool has_no_wrong_data(void)
+{
+    struct checker *checker = checker_new(&(struct checker_options){0});
+    for (uint64_t i = 0; i < history_count(run.stage.world->history); i++)
+        checker_add(checker, history_at(run.stage.world->history, i));
+    uint64_t count = checker_count_all(checker);
+    checker_free(checker);
+    return count == 0;
+}
+
+/* The broker has seen what its disk did: it may stop here. */
+static void detected(void)
+{
+    run.result->was_detected = true;
+    world_stop();
+    for (;;)
+        thread_sleep(NS_PER_S);
+}
+
 void simulation_run(const struct simulation_plan *plan, struct simulation_result *result)
 {
     memset(&run, 0, sizeof(run));
@@ -175,13 +205,17 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
              SIM_BROKER_PORT);
     set_up_broker(plan);
     set_up_actors(plan);
+    run.stage.moves = own_calloc(STAGE_MOVES_MAX, sizeof(*run.stage.moves));
     run.stage.reads_may_fail = plan->troubles[TROUBLE_READ_ERROR];
+    run.stage.on_storage_error = plan->must_detect ? detected : NULL;
     struct process *director = process_new("director", NULL);
     (void)thread_new(director, direct, NULL);
     if (!world_run(WORLD_END_NS))
         fail("the world stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
-    if (!history_check(run.stage.world->history))
+    if (!(result->was_detected ? has_no_wrong_data() : history_check(run.stage.world->history)))
         fail("the history has anomalies");
+    stage_check_moves(&run.stage);
+    own_free(run.stage.moves);
     result->trace = world_trace();
     result->simulated_ns = world_now_ns() - NS_PER_S;
     result->switches = world_switches();
@@ -192,7 +226,7 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     result->aborts = run.stage.aborts;
     result->prepares = run.stage.prepares;
     result->group_commits = run.stage.group_commits;
-    result->moves = run.stage.moves;
+    result->moves = run.stage.move_count;
     result->topics = run.stage.topics_made;
     result->hoarded = run.stage.hoarded;
     world_end();
@@ -201,12 +235,65 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
 
 /* ---- the broker's lives ---- */
 
+static void print_deed(FILE *file, const char *name, uint64_t count, int place)
+{
+    fprintf(file, "%s%-32s %12" PRIu64, place % 2 ? "   " : "\n  ", name, count);
+}
+
+static void note_deeds(void)
+{
+    struct simulation_deeds *sum = &run.result->deeds;
+    struct broker *broker = run.broker.broker;
+    uint32_t owner = memory_owner_set(run.broker.process->id);
+    for (uint16_t i = 0; i < broker->shard_count; i++) {
+        struct shard *shard = &broker->shards[i];
+        struct store_stats stats = store_stats(shard->store);
+#define SHARD_COUNTER(name, help) sum->name += counter_get(&shard->counters.name);
+#include "broker/shard_counters.def"
+#undef SHARD_COUNTER
+        uint64_t segments_beyond_first = stats.segments > 0 ? stats.segments - 1 : 0;
+#define STORE_DEED(name) sum->name += DEED_##name;
+#define DEED_segments_beyond_first segments_beyond_first
+#define DEED_checkpoints stats.checkpoints
+#define DEED_archives stats.archives
+#define DEED_unweaved_bytes stats.unweaved_bytes
+#define DEED_moved_batches stats.moved_batches
+#define DEED_reads_tail stats.reads_tail
+#define DEED_reads_segment stats.reads_segment
+#define DEED_reads_archive stats.reads_archive
+#include "tests/sim/simulation/store_deeds.def"
+#undef STORE_DEED
+    }
+    for (uint16_t i = 0; i < broker->core_count; i++) {
+#define CORE_COUNTER(name, help) sum->name += counter_get(&broker->cores[i].counters.name);
+#include "broker/core_counters.def"
+#undef CORE_COUNTER
+    }
+    memory_owner_set(owner);
+}
+
+void simulation_print_deeds(const struct simulation_deeds *deeds, FILE *file)
+{
+    int place = 0;
+#define SHARD_COUNTER(name, help) print_deed(file, #name, deeds->name, place++);
+#define CORE_COUNTER(name, help) print_deed(file, #name, deeds->name, place++);
+#define STORE_DEED(name) print_deed(file, #name, deeds->name, place++);
+#include "broker/core_counters.def"
+#include "broker/shard_counters.def"
+#include "tests/sim/simulation/store_deeds.def"
+#undef SHARD_COUNTER
+#undef CORE_COUNTER
+#undef STORE_DEED
+    fprintf(file, "\n");
+}
+
 /* What a later life makes of the log must be what this one had, wherever the logs end alike. */
 static void remember_states(void)
 {
     run.left_count = 0;
     if (run.broker.state != SIM_BROKER_READY && run.broker.state != SIM_BROKER_DRAINING)
         return;
+    note_deeds();
     run.left_count = run.plan->shards;
     for (uint16_t i = 0; i < run.left_count; i++)
         run.left[i] = sim_broker_state_of(&run.broker, i);
@@ -248,6 +335,8 @@ static void bring_up(bool power_goes)
         }
         if (sim_broker_wait_ready(&run.broker))
             break;
+        if (run.plan->must_detect)
+            detected();
         if (run.broker.exit_status == EXIT_REFUSED || tries > 10)
             fail("the broker refuses to start: %s: %s", status_name(run.broker.start_status),
                  run.broker.text);
@@ -275,6 +364,8 @@ static void look_after_broker(void)
 {
     if (run.broker.state != SIM_BROKER_ENDED)
         return;
+    if (run.plan->must_detect)
+        detected();
     if (run.broker.exit_status != EXIT_FAILED)
         fail("the broker ended with code %d", run.broker.exit_status);
     if (!run.plan->troubles[TROUBLE_WRITE_ERROR] && !run.plan->troubles[TROUBLE_SYNC_ERROR] &&
@@ -391,6 +482,12 @@ static void trouble(enum trouble what)
         break;
     case TROUBLE_WALL_CLOCK:
         jump_clock();
+        break;
+    case TROUBLE_STALE_READ:
+        fail_next(IO_READ, IO_SIM_STALE, 1);
+        break;
+    case TROUBLE_MISDIRECTED:
+        fail_next(world_below(2) ? IO_READ : IO_WRITE, IO_SIM_MISDIRECTED, 1);
         break;
     case TROUBLE_COUNT:
         break;

@@ -34,9 +34,26 @@ struct simulation_plan { // what the seed decides first
     uint32_t crash_keep_percent;
     uint64_t disk_bytes;
     uint64_t wal_bytes_budget;
+    /* The disk lies about what was durable: the broker need not survive that, but it must see it. No wrong data, nothing acked
+     * that is silently gone. */
+    bool must_detect;
 };
 void simulation_plan(struct simulation_plan *plan, uint64_t seed);
 void simulation_print_plan(const struct simulation_plan *plan, FILE *file);
+
+/* What brokers did in all their lives: their own counters, so that what a generator never reaches shows as a zero. */
+struct simulation_deeds {
+#define SHARD_COUNTER(name, help) uint64_t name;
+#include "broker/shard_counters.def"
+#undef SHARD_COUNTER
+#define CORE_COUNTER(name, help) uint64_t name;
+#include "broker/core_counters.def"
+#undef CORE_COUNTER
+#define STORE_DEED(name) uint64_t name;
+#include "tests/sim/simulation/store_deeds.def"
+#undef STORE_DEED
+};
+void simulation_print_deeds(const struct simulation_deeds *deeds, FILE *file);
 
 struct simulation_result {
     uint64_t trace;
@@ -46,8 +63,11 @@ struct simulation_result {
     uint32_t broker_lives;
     uint32_t troubles[TROUBLE_COUNT];
     uint32_t states_compared; // a shard's live state with what its log gave at the next start
+    struct simulation_deeds deeds;
+    bool was_detected; // of a run that must detect: the broker refused to go on, or to start
     uint64_t acks, commits, aborts, prepares, group_commits, moves, topics, hoarded;
 };
+const struct history *simulation_history(void); // of the one that runs
 void simulation_run(const struct simulation_plan *plan, struct simulation_result *result);
 
 #endif

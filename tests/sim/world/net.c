@@ -469,7 +469,7 @@ static int32_t try_readable(struct socket *socket)
 static uint32_t take(struct net *net, struct socket *socket, uint8_t *bytes, uint32_t length)
 {
     uint32_t done = 0;
-    if (net->options.piece_bytes)
+    if (net->options.piece_bytes && random_below(&net->random, 4) == 0)
         length =
             (uint32_t)min_u64(length, 1 + random_below(&net->random, net->options.piece_bytes));
     while (done < length && !list_is_empty(&socket->pieces)) {

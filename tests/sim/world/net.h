@@ -24,7 +24,7 @@ struct net_options {
     uint64_t latency_ns;     // at least; 0: 20 us
     uint64_t latency_ns_max; // at most; 0: 200 us
     uint32_t window_bytes;   // 0: 256 KiB
-    uint32_t piece_bytes;    // what one receive gives at most; 0: all there is
+    uint32_t piece_bytes;    // what one receive of four gives at most; 0: all there is
     uint32_t ghost_percent;  // of connections
 };
 
