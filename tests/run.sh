@@ -78,6 +78,8 @@ if step build-gcc build release; then
     done
   done
   step main-job tests/integration/main_job.sh "$bin"
+  step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
+  step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice
   step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
 
@@ -95,6 +97,7 @@ if step build-sanitizers build sanitizers; then
   suite sanitizers build/sanitizers -LE stress
   step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/sanitizers/bin"
   step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/sanitizers/bin"
+  step sim-sanitizers build/sanitizers/bin/sluice-sim --seeds 10 --from 800001 --jobs "$jobs"
   step hostile-sanitizers env SLUICE_TEST_IO=uring bash tests/integration/hostile_test.sh "$root/build/sanitizers/bin"
 fi
 

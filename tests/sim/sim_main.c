@@ -1,6 +1,6 @@
 /* sluice-sim: simulations of the broker and its clients, one for each seed.
  *
- *   sluice-sim [--seeds N] [--from S] [--jobs J] [--quiet]     seeds S .. S+N-1, each in a process of its own
+ *   sluice-sim [--seeds N] [--from S] [--jobs J] [--twice] [--quiet]     seeds S .. S+N-1, each in a process of its own
  *   sluice-sim --seed S [--twice] [--log] [--history FILE]     one of them, in this process; what it was and did
  *
  * Exit: 0 all passed; 1 at least one failed (its command to run it again is printed); 2 usage. */
@@ -161,8 +161,13 @@ static void begin(uint32_t i, uint64_t seed)
     dup2(fileno(job->output), STDOUT_FILENO);
     dup2(fileno(job->output), STDERR_FILENO);
     run_seed(seed, &results[i]);
+    uint64_t trace = results[i].trace;
+    if (options.twice)
+        run_seed(seed, &results[i]);
+    if (results[i].trace != trace)
+        printf("FAILED: the same seed ran in two ways\n");
     fflush(stdout);
-    _exit(0);
+    _exit(results[i].trace != trace);
 }
 
 static void show_output(FILE *output)
@@ -268,7 +273,7 @@ int main(int argc, char **argv)
     program = argv[0];
     if (!parse(argc, argv)) {
         fprintf(stderr,
-                "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--quiet]\n"
+                "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--twice] [--quiet]\n"
                 "       sluice-sim --seed S [--twice] [--log] [--history FILE]\n",
                 JOBS_MAX);
         return 2;
