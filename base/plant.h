@@ -1,6 +1,6 @@
 /* Bugs planted on purpose, to see that a test notices them. In a build with -DSLUICE_PLANTS=ON each is a point of fault.def
  * (PLANT_ and its name; armed by SLUICE_FAULT with the action ON, at the hits that are wanted); in every other build there
- * is nothing of it. Which test sees which: tests/checker/README.md.
+ * is nothing of it. Which check sees which: tests/plants/plants.txt.
  *
  *     if (PLANTED(LOSE_BATCH))
  *         return ITEM_DONE; */

@@ -70,8 +70,9 @@ step lint-format format_check
 
 echo "# gcc, release"
 if step build-gcc build release; then
-  suite unit build/release -LE 'stress|fuzz'
+  suite unit build/release -LE 'stress|fuzz|bitrot'
   suite stress build/release -L stress
+  suite bitrot build/release -L bitrot
   for script in tests/integration/*_test.sh; do
     for io in uring epoll; do
       step "$(basename "$script" .sh)-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full bash "$script" "$bin"
@@ -83,18 +84,19 @@ if step build-gcc build release; then
   step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
 
-if [ "$full" = 1 ]; then
-  echo "# bugs planted on purpose, which the checker of histories must see"
-  if step build-planted build planted sluiced sluicectl sluice-txn-loop sluice-soak; then
-    step planted bash tests/integration/plants.sh "$root/build/planted/bin"
-    step planted-soak bash tests/soak/plants.sh "$root/build/planted/bin"
-  fi
+echo "# bugs planted on purpose, each of which its check must catch"
+planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice_test_storage sluice_test_broker"
+[ "$full" = 1 ] && planted="$planted sluicectl sluice-soak"
+# shellcheck disable=SC2086
+if step build-planted build planted $planted; then
+  step planted tests/plants/run.sh "$root/build/planted/bin"
+  [ "$full" = 1 ] && step planted-soak bash tests/soak/plants.sh "$root/build/planted/bin"
 fi
 
 echo "# address and undefined behaviour sanitizers"
 if step build-sanitizers build sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
-  suite sanitizers build/sanitizers -LE stress
+  suite sanitizers build/sanitizers -LE 'stress|bitrot'
   step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/sanitizers/bin"
   step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/sanitizers/bin"
   step sim-sanitizers build/sanitizers/bin/sluice-sim --seeds 10 --from 800001 --jobs "$jobs"

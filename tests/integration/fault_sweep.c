@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +41,10 @@
 #define CHILDREN (WORKERS + 2)
 #define TRACE_FLUSHES 500 // --indices all, for fdatasyncs
 #define MISSES_MAX 3      // in a row: the trace ends before; for other points
+#define SAMPLED_SPAN 64   // of a trace whose end nobody knows
 #define PARTITIONS_PER_TOPIC 4
 #define STRIKE_S 15
+#define GOES_ON_S 0.7 // behind a fault that ends nothing
 
 struct sweep_totals { // in shared memory
     uint32_t runs, ended, went_on, refused, missed, wiped;
@@ -55,6 +58,7 @@ struct sweep {
     uint32_t first, last;
     double seconds_max;
     bool sticky, verbose;
+    char planted[512]; // besides, from SLUICE_FAULT: to see that the sweep notices a bug
     struct sweep_totals *totals;
 };
 
@@ -86,6 +90,10 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     parse(&sweep, argc, argv);
     sweep.totals = world_share(sizeof(*sweep.totals));
+    const char *planted = getenv("SLUICE_FAULT");
+    snprintf(sweep.planted, sizeof(sweep.planted), "%s%s", planted && *planted ? "," : "",
+             planted ? planted : "");
+    unsetenv("SLUICE_FAULT");
     return sweep_all(&sweep);
 }
 
@@ -134,6 +142,41 @@ static void parse(struct sweep *sweep, int argc, char **argv)
 
 /* ---- which ---- */
 
+/* A sample lies thicker where a start is: each index is the one before times a factor. */
+static uint32_t index_after(const struct sweep *sweep, uint32_t index, uint32_t last)
+{
+    double span = last == UINT32_MAX ? SAMPLED_SPAN : last;
+    if (sweep->sample == 0)
+        return index + 1;
+    if (sweep->sample == 1)
+        return UINT32_MAX;
+    double next = index * pow(span / sweep->first, 1.0 / (sweep->sample - 1));
+    return next < index + 1 ? index + 1 : (uint32_t)(next + 0.5);
+}
+
+/* False: something was not as it must be. */
+static bool sweep_action(struct sweep *sweep, const char *action, uint32_t last)
+{
+    uint32_t misses = 0, tried = 0;
+    for (uint32_t index = sweep->first; index <= last && misses < MISSES_MAX;
+         index = index_after(sweep, index, last)) {
+        uint32_t missed = sweep->totals->missed;
+        if (sweep->sample > 0 && (tried++ == sweep->sample || misses > 0))
+            break;
+        if (!one_run(sweep, index, action)) {
+            printf("FAILED; again: sluice-fault-sweep %s %s --point %s --actions %s --first %u "
+                   "--last %u --io %s%s --verbose\n",
+                   sweep->bin_dir, sweep->dir, sweep->point, action, index, index, sweep->io,
+                   sweep->sticky ? " --sticky" : "");
+            return false;
+        }
+        misses = sweep->totals->missed > missed ? misses + 1 : 0;
+        if (index == UINT32_MAX)
+            break;
+    }
+    return true;
+}
+
 static int sweep_all(struct sweep *sweep)
 {
     bool is_flush = strcmp(sweep->point, "io_fdatasync") == 0;
@@ -141,26 +184,9 @@ static int sweep_all(struct sweep *sweep)
     double started = now_s();
     char actions[128];
     snprintf(actions, sizeof(actions), "%s", sweep->actions);
-    for (char *rest = actions, *action; (action = strsep(&rest, ","));) {
-        uint32_t misses = 0, missed = sweep->totals->missed;
-        /* A sample: all of the first ones, where a start is, then further and further apart. */
-        double index = sweep->first, step = 1;
-        uint32_t span = last == UINT32_MAX ? 400 : last;
-        double growth = sweep->sample > 8 ? 1 + 5.2 / sweep->sample * (span / 500.0 + 0.4) : 1;
-        while ((uint32_t)index <= last && misses < MISSES_MAX) {
-            if (!one_run(sweep, (uint32_t)index, action)) {
-                printf("FAILED; again: sluice-fault-sweep %s %s --point %s --actions %s --first %u "
-                       "--last %u --io %s%s --verbose\n",
-                       sweep->bin_dir, sweep->dir, sweep->point, action, (uint32_t)index,
-                       (uint32_t)index, sweep->io, sweep->sticky ? " --sticky" : "");
-                return 1;
-            }
-            misses = sweep->totals->missed > missed ? misses + 1 : 0;
-            missed = sweep->totals->missed;
-            step = sweep->sample ? step * growth : 1;
-            index += step;
-        }
-    }
+    for (char *rest = actions, *action; (action = strsep(&rest, ","));)
+        if (!sweep_action(sweep, action, last))
+            return 1;
     const struct sweep_totals *t = sweep->totals;
     printf(
         "%s (%s%s, %s): %u runs: %u ended, %u went on, %u refused to start, %u beyond the trace; "
@@ -169,7 +195,8 @@ static int sweep_all(struct sweep *sweep)
         sweep->point, sweep->actions, sweep->sticky ? ", sticky" : "", sweep->io, t->runs, t->ended,
         t->went_on, t->refused, t->missed, t->wiped, t->wiped_bytes / 1024, t->commits, t->acks,
         t->exit_ms_max, now_s() - started);
-    return t->ended + t->went_on + t->refused > 0 ? 0 : 1;
+    bool is_whole = !is_flush || t->missed == 0; // each index of the trace was met
+    return is_whole && t->ended + t->went_on + t->refused > 0 ? 0 : 1;
 }
 
 /* Each run is a process: what it maps and starts goes with it. */
@@ -426,8 +453,11 @@ static void wait_for_strike(struct run *run)
         log_read(run);
         if (struck == 0 && log_line(run, " fault.struck "))
             struck = now_s();
-        if (struck > 0 && now_s() - struck > run->sweep->seconds_max + 0.2)
-            break; // it goes on
+        double goes_on_s = struck > 0 ? now_s() - struck : 0;
+        if (goes_on_s > GOES_ON_S && !log_line(run, " shard.failed "))
+            break;
+        if (goes_on_s > run->sweep->seconds_max + GOES_ON_S)
+            break; // it has said that it ends, and does not
         if (struck == 0 && atomic_load(&run->world->commits) > 600)
             break; // the trace is over
     }
@@ -487,6 +517,8 @@ static void judge_going_on(struct run *run)
     bool is_harmless = strcmp(run->sweep->point, "io_short_write") == 0; // the rest is written
     if (!struck) {
         run->sweep->totals->missed++;
+    } else if (log_line(run, " shard.failed ")) {
+        wrong(run, "it went on for too long");
     } else {
         if (!is_harmless && !says_what_failed(run, struck))
             wrong(run, "it went on without a word");
@@ -586,15 +618,15 @@ static void run_in_child(const struct sweep *sweep, uint32_t index, const char *
         "--set", "segment_bytes=4MiB",     "--set",   "shards=3", "--set", "batch_bytes_max=1MiB",
         "--set", "wal_bytes_budget=48MiB", "--cores", "2",        NULL};
     static char program[4096];
-    char fault[128];
+    char fault[768];
     struct run run = {.sweep = sweep, .index = index, .action = action, .code = -1};
     run.wipes = (index + (action[1] == 'N')) % 2 == 0;
     snprintf(program, sizeof(program), "%s/sluiced", sweep->bin_dir);
     snprintf(run.data_dir, sizeof(run.data_dir), "%s/run", sweep->dir);
     run.broker = (struct broker_process){
         .program = program, .data_dir = run.data_dir, .io = sweep->io, .extra = extra};
-    snprintf(fault, sizeof(fault), "%s@%u%s=%s", sweep->point, index, sweep->sticky ? "+" : "",
-             action);
+    snprintf(fault, sizeof(fault), "%s@%u%s=%s%s", sweep->point, index, sweep->sticky ? "+" : "",
+             action, sweep->planted);
     (void)nftw(run.data_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); // of a run that was interrupted
     (void)snprintf(run.broker.log_path, sizeof(run.broker.log_path), "%s.log", run.data_dir);
     (void)unlink(run.broker.log_path);

@@ -42,6 +42,10 @@ check() {
     return $status
     ;;
   bitrot) SLUICE_FAULT=$fault timeout --kill-after=5 60 "$bin/sluice-bitrot" --jobs 1 "$@" >"$dir/out" 2>&1 ;;
+  sweep)
+    SLUICE_FAULT=$fault timeout --kill-after=5 60 "$bin/sluice-fault-sweep" "$bin" "$dir" --io "$io" --seconds-max 5 "$@" \
+      >"$dir/out" 2>&1
+    ;;
   history)
     SLUICE_FAULT=$fault timeout --kill-after=5 120 "$bin/sluice-txn-loop" "$bin" "$dir/data" --cycles "$2" --io "$io" \
       ${fault:+--expect "$1"} >"$dir/out" 2>&1
@@ -66,7 +70,7 @@ one() { # one NUMBER FAULT CHECK PATTERN
     echo "SURVIVED  $fault: $3 (exit $status), expected /$pattern/"
     tail -n 15 "$dir/out"
   fi
-  rm -rf "$dir/data"*
+  rm -rf "$dir/data"* "$dir/run"*
 }
 
 baseline() { # baseline NUMBER CHECK
