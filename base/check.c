@@ -30,6 +30,18 @@ void check_failed(const char *file, int line, const char *expression)
     abort();
 }
 
+void end_without_memory(const char *what)
+{
+    const struct iovec pieces[] = {
+        piece("out of memory: "),
+        piece(what),
+        piece("; the process ends, its next start recovers\n"),
+    };
+    ssize_t ignored = writev(STDERR_FILENO, pieces, ARRAY_COUNT(pieces));
+    (void)ignored;
+    _exit(1);
+}
+
 static struct iovec piece(const char *text)
 {
     return (struct iovec){.iov_base = (void *)(uintptr_t)text, .iov_len = strlen(text)};

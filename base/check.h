@@ -42,6 +42,10 @@ _Noreturn void check_failed(const char *file, int line, const char *expression)
 
 #define ASSERT(x) (LIKELY(x) ? (void)0 : check_failed(__FILE__, __LINE__, #x))
 
+/* For the few places where memory is needed and there is no way back, as when an entry is in the log already: one line, and
+ * the process ends with code 1. */
+_Noreturn void end_without_memory(const char *what) __attribute__((cold));
+
 /* Costly checks: on in debug and sanitizer builds. */
 #ifdef SLUICE_SLOW_CHECKS
 #define ASSERT_SLOW(x) ASSERT(x)

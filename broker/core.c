@@ -61,11 +61,11 @@ static void *core_main(void *argument)
     pthread_setname_np(pthread_self(), name);
     pin(core);
     core->start_status = core_init(core, core->broker, core->index);
-    if (core->start_status != 0)
-        snprintf(core->start_text, sizeof(core->start_text), "core %u: %s", core->index,
-                 status_text(core->start_status));
     if (core->start_status == 0)
         core->start_status = open_all(core);
+    if (core->start_status != 0 && core->start_text[0] == '\0') // as without memory
+        snprintf(core->start_text, sizeof(core->start_text), "core %u: %s", core->index,
+                 status_text(core->start_status));
     if (core->start_status != 0) {
         set_state(core, CORE_FAILED);
         return NULL;

@@ -62,9 +62,9 @@ void connection_deinit(struct connection *connection)
 {
     ASSERT(connection->state == CONNECTION_DOWN);
     publishes_deinit(&connection->publishes);
-    free(connection->control);
-    free(connection->out);
-    free(connection->in);
+    free(TAKE(connection->control));
+    free(TAKE(connection->out));
+    free(TAKE(connection->in));
 }
 
 void connection_turn(struct sluice_client *client)

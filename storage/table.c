@@ -60,6 +60,8 @@ static const char *load_rows(struct table *table, const uint8_t *rows, uint32_t 
 static void table_clear(struct table *table);
 static bool bytes_are_zero(const uint8_t *bytes, size_t len);
 
+static const char out_of_memory[] = "out of memory";
+
 struct table *table_new(const struct table_options *options)
 {
     ASSERT(options->row_bytes >= 16 && options->row_bytes <= 4096 && options->row_bytes % 8 == 0);
@@ -101,8 +103,10 @@ void table_free(struct table *table)
 void *table_row_new(struct table *table, uint32_t *index)
 {
     uint32_t row = free_row_find(table);
-    if (row == TABLE_ROW_NONE || !page_take(table, row >> table->page_shift))
+    if (row == TABLE_ROW_NONE)
         return NULL;
+    if (UNLIKELY(!page_take(table, row >> table->page_shift)))
+        end_without_memory("state table");
     page_will_change(table, row >> table->page_shift);
     used_set(table, row);
     if (row >= table->row_count)
@@ -221,7 +225,7 @@ int64_t table_load(struct table *table, const uint8_t *bytes, uint64_t len, cons
     uint32_t row_count = (uint32_t)le64_get(header.row_count);
     if ((*why = load_rows(table, bytes + sizeof(header), row_count))) {
         table_clear(table);
-        return E_CORRUPT;
+        return *why == out_of_memory ? E_NO_MEMORY : E_CORRUPT;
     }
     return (int64_t)(sizeof(header) + (uint64_t)row_count * table->row_bytes);
 }
@@ -370,7 +374,7 @@ static const char *load_rows(struct table *table, const uint8_t *rows, uint32_t 
     table->row_count = row_count;
     for (uint32_t row = 0; row < row_count; row++) {
         if (!page_take(table, row >> table->page_shift))
-            return "out of memory";
+            return out_of_memory;
         const uint8_t *bytes = rows + (uint64_t)row * table->row_bytes;
         memcpy(row_at(table, row), bytes, table->row_bytes);
         if (!bytes_are_zero(bytes, 8))

@@ -11,7 +11,8 @@
  * byte for byte (state digest).
  *
  * Thread: the shard's core. Memory: pages from the heap up to row_count_max, taken one page at a time at
- * the moment a new row needs it; table_row_new() answers NULL at the limit. */
+ * the moment a new row needs it; table_row_new() answers NULL at the limit. Without memory for a page it ends the process:
+ * what asks for a row is in the log already, so there is no way on, and the next start recovers. */
 #ifndef SLUICE_STORAGE_TABLE_H
 #define SLUICE_STORAGE_TABLE_H
 
@@ -65,8 +66,8 @@ uint64_t table_snapshot_bytes(const struct table *table); // disk_table header, 
 uint32_t table_snapshot_read(struct table *table, uint8_t *bytes, uint32_t capacity);
 void table_snapshot_end(struct table *table); // also to give up half-way
 
-/* Fills an empty table from an image (header included). Returns bytes consumed, or CORRUPT / TOO_LARGE
- * with *why. */
+/* Fills an empty table from an image (header included). Returns bytes consumed, or CORRUPT /
+ * TOO_LARGE / NO_MEMORY with *why. */
 int64_t table_load(struct table *table, const uint8_t *bytes, uint64_t len, const char **why);
 
 #endif

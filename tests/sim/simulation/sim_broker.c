@@ -14,6 +14,7 @@ static int exit_status_of(int status);
 static bool wait_for(struct broker *broker, enum core_state state, uint64_t until_ns);
 static int drain(struct broker *broker);
 static _Noreturn void end(struct sim_broker *b, int exit_status);
+static void ended(void *context, int status);
 
 /* The linker puts it in broker_notify()'s place: main sleeps in poll() there, in the scheduler here. */
 void __wrap_broker_notify(struct broker *broker);
@@ -29,7 +30,11 @@ void sim_broker_start(struct sim_broker *b)
     b->lives++;
     b->started_ns = world_now_ns();
     b->broker = NULL;
+    b->start_status = 0;
+    b->text[0] = '\0';
     b->process = process_new("broker", b->disk);
+    b->process->on_exit = ended;
+    b->process->on_exit_context = b;
     (void)thread_new(b->process, run, b);
 }
 
@@ -92,11 +97,22 @@ static void *run(void *argument)
 
 static _Noreturn void end(struct sim_broker *b, int exit_status)
 {
+    (void)b; // is told by ended()
+    process_exit(exit_status);
+}
+
+/* Any of its threads may end it, as one without memory does. */
+static void ended(void *context, int status)
+{
+    struct sim_broker *b = context;
+    if (b->state == SIM_BROKER_STARTING && b->text[0] == '\0') {
+        b->start_status = E_NO_MEMORY;
+        snprintf(b->text, sizeof(b->text), "ended by itself; its log says why");
+    }
     b->state = SIM_BROKER_ENDED;
-    b->exit_status = exit_status;
+    b->exit_status = status;
     b->process = NULL; // it is gone when this thread has yielded
     b->broker = NULL;
-    process_exit(exit_status);
 }
 
 /* As in broker.c. */

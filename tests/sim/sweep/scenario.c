@@ -73,6 +73,10 @@ static void on_log(const char *line)
 {
     if (is_loud)
         fprintf(stderr, "%12.6f %s", (double)world_now_ns() / 1e9, line);
+    if (strstr(line, "assertion failed")) {
+        printf("%s", line);
+        fflush(stdout);
+    }
     /* When all of them fail, it may be another shard's that was first. */
     const char *path = scenario.strike.is_sticky ? " file=/data/shard-" : scenario.strike.path;
     if (is_log_failure() && strstr(line, "shard.failed") && strstr(line, " lsn=") &&
@@ -113,6 +117,8 @@ static void check_failed_start(uint32_t failed)
              status_name(b->start_status), b->text);
     if (b->exit_status != EXIT_FAILED && b->exit_status != EXIT_REFUSED)
         fail("a start that failed ends with code %d", b->exit_status);
+    if (scenario.strike.is_of_memory && b->exit_status != EXIT_FAILED)
+        fail("a start without memory ends with code %d: %s", b->exit_status, b->text);
     if (b->text[0] == '\0')
         fail("a start failed (%s) without a word", status_name(b->start_status));
     scenario.starts_failed++;
@@ -121,8 +127,6 @@ static void check_failed_start(uint32_t failed)
 static void bring_up(void)
 {
     for (uint32_t failed = 1;; failed++) {
-        scenario.broker.text[0] = '\0';
-        scenario.broker.start_status = 0;
         sim_broker_start(&scenario.broker);
         bool is_ready = sim_broker_wait_ready(&scenario.broker);
         if (is_ready && is_log_failure() && !scenario.strike.was_serving)

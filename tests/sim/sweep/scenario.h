@@ -30,7 +30,8 @@ struct scenario_strike { // told by the sweep
     bool has_struck;
     bool is_over;      // it asks each time; set by the scenario
     bool is_sticky;    // from then on, until it is over
-    bool is_of_client; // an allocation of the client; else of the broker
+    bool is_of_memory; // an allocation, else an operation on a file
+    bool is_of_client; // that was an allocation of the client
     bool is_of_log;    // a write or fdatasync of a log's file
     bool was_serving;  // the broker
     uint64_t at_ns;    // the operation ends then, at the earliest

@@ -26,6 +26,7 @@ static bool strike(bool stays)
     scenario.strike = (struct scenario_strike){
         .has_struck = true,
         .is_sticky = stays,
+        .is_of_memory = true,
         .is_of_client = of_client,
         .was_serving = scenario_serves(),
         .at_ns = world_now_ns(),

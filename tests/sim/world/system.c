@@ -284,6 +284,18 @@ WRAP(ssize_t, writev, int fd, const struct iovec *pieces, int count)
     return all;
 }
 
+_Noreturn void __real_end_without_memory(const char *what);
+_Noreturn void __wrap_end_without_memory(const char *what);
+_Noreturn void __wrap_end_without_memory(const char *what)
+{
+    char line[128];
+    if (process_current() == NULL)
+        __real_end_without_memory(what);
+    struct iovec piece = {line, (size_t)snprintf(line, sizeof(line), "out of memory: %s\n", what)};
+    (void)__wrap_writev(STDERR_FILENO, &piece, 1);
+    process_exit(1);
+}
+
 void system_on_log(void (*on_line)(const char *line))
 {
     on_log_line = on_line;

@@ -218,6 +218,8 @@ void process_exit(int status)
     struct process *process = world.current->process;
     process->wants_to_end = true;
     process->exit_status = status;
+    if (process->on_exit)
+        process->on_exit(process->on_exit_context, status);
     fiber_yield();
     __builtin_unreachable();
 }

@@ -35,6 +35,8 @@ struct process {
     bool may_have_ghosts;     // see net.h
     bool wants_to_end;        // by itself; it is gone at its next wait
     int exit_status;          // of one that ended by itself
+    void (*on_exit)(void *context, int status); // then; NULL: nobody minds
+    void *on_exit_context;
     uint64_t paused_until_ns; // SIGSTOP
     struct list threads, ios;
     struct io_sim_files files; // its open descriptors, sockets as well
