@@ -9,7 +9,7 @@
 #              another, each on all CPUs. May be interrupted and called again; with --seconds, so long for each target
 #   --fresh    begin with the repository's corpus and keep nothing: for the test command
 #   --merge    minimise build/fuzz/corpus/TARGET into the repository's corpus; files named by people stay
-# Each run is a line of build/fuzz/runs.tsv. Exit: 0 nothing found; 1 something was, or the corpora are too large; 2 usage; 77 no
+# Each run is a line of build/fuzz/runs.tsv: when, commit, target, runs, seconds, ms of CPU, new files, peak MiB, how it ended. Exit: 0 nothing found; 1 something was, or the corpora are too large; 2 usage; 77 no
 # clang with libFuzzer.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -108,11 +108,11 @@ run_one() {
   *) status=FAIL ;;
   esac
   printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date +%FT%T)" "$(git rev-parse --short HEAD)" "$name" \
-    "$(stat_of "$log" number_of_executed_units)" $((SECONDS - started)) "$(stat_of "$log" average_exec_per_sec)" \
+    "$(stat_of "$log" number_of_executed_units)" $((SECONDS - started)) "$(stat_of "$log" cpu_ms)" \
     $(($(files_in "$corpus") - before)) "$(stat_of "$log" peak_rss_mb)" $status | tee -a "$table" >>"$results"
   [ $fresh = 0 ] || rm -rf "$corpus"
   if [ $status != FAIL ]; then
-    tail -n 1 "$results" | awk -F'\t' '{ printf "%-5s %-10s %10d runs %7d /s  %4d new  %4d MiB  %d s\n", $9, $3, $4, $6, $7, $8, $5 }'
+    tail -n 1 "$results" | awk -F'\t' '{ printf "%-5s %-10s %10d runs  %4d new  %4d MiB  %d s\n", $9, $3, $4, $7, $8, $5 }'
   else
     echo "FAIL  $name ($log)"
     grep -vE '^#[0-9]' "$log" | tail -n 25 | sed 's/^/      /'
@@ -153,10 +153,10 @@ run_all() {
 summary() {
   sort -t "$(printf '\t')" -k3,3 "$results" | awk -F'\t' '
     { if (!($3 in runs)) names[++count] = $3
-      runs[$3] += $4; rate[$3] += $6; new[$3] += $7; if ($8 > rss[$3]) rss[$3] = $8; if ($9 != "ok") bad[$3] = "  " $9 }
-    END { printf "%-10s %12s %10s %6s %9s\n", "target", "runs", "runs/s", "new", "peak MiB"
+      runs[$3] += $4; cpu_ms[$3] += $6; new[$3] += $7; if ($8 > rss[$3]) rss[$3] = $8; if ($9 != "ok") bad[$3] = "  " $9 }
+    END { printf "%-10s %12s %10s %6s %9s\n", "target", "runs", "/s of CPU", "new", "peak MiB"
       for (i = 1; i <= count; i++) { n = names[i]
-        printf "%-10s %12d %10d %6d %9d%s\n", n, runs[n], rate[n], new[n], rss[n], bad[n] } }'
+        printf "%-10s %12d %10d %6d %9d%s\n", n, runs[n], runs[n] * 1000 / (cpu_ms[n] + 1), new[n], rss[n], bad[n] } }'
 }
 
 # ---- the repository's corpora ----

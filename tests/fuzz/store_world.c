@@ -13,6 +13,7 @@
 #include "broker/participants.h"
 #include "broker/shard_state.h"
 #include "broker/transactions.h"
+#include "storage/inspect.h"
 #include "storage/store_private.h"
 
 #define DISK_BYTES (256 * MIB)
@@ -404,6 +405,27 @@ static void idle(struct life *life)
         turn(life);
 }
 
+/* A group below what is proven goes bad; what recovery then names is given up. */
+static void make_hole(struct sim_disk *disk)
+{
+    struct life life;
+    struct recover_result result;
+    char text[512];
+    sim_disk_flip(disk, WORLD_WAL "/0000000000000001.wal", DISK_SEGMENT_DATA + 2 * DISK_BLOCK + 200,
+                  1);
+    ASSERT(life_begin(&life, disk, 3) == E_CORRUPT);
+    uint64_t from = life.result.lsn_from, to = life.result.lsn_to;
+    life_end(&life);
+    life_io(&life, disk, 4);
+    if (inspect_salvage(life.io, WORLD_DIR, 0, from, to, false, &result, text) != 0) {
+        fprintf(stderr, "%s\n", text);
+        ASSERT(!"salvage refuses what recovery named");
+    }
+    io_sim_kill(life.io);
+    io_free(life.io);
+    sim_disk_settle(disk);
+}
+
 static struct sim_disk *image_make(enum store_image image)
 {
     struct sim_disk *disk = disk_make();
@@ -424,6 +446,12 @@ static struct sim_disk *image_make(enum store_image image)
         end(&life);
         sim_disk_flip(disk, WORLD_WAL "/0000000000000001.wal", DISK_SEGMENT_DATA + lsn - 64, 1);
         begin(&life, disk, 3);
+    }
+    if (image == IMAGE_HOLE) {
+        idle(&life);
+        end(&life);
+        make_hole(disk);
+        begin(&life, disk, 5);
     }
     fill_second(&life);
     idle(&life);

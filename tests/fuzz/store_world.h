@@ -37,6 +37,7 @@ enum store_image {
     IMAGE_CLEAN,      // closed clean
     IMAGE_CUT,        // a tail was torn off: a closed segment with index, a CUT, and more behind it
     IMAGE_EMPTY,      // never written to
+    IMAGE_HOLE,       // a group was damaged, and salvage gave it up
     IMAGE_COUNT
 };
 
