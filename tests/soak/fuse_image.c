@@ -15,18 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/random.h"
+#include "tests/soak/disk_cache.h"
 
 #define DISK_INODE 2
-#define BLOCK 4096u
-#define SECTOR 512u
-#define CACHE_BLOCKS_MAX 65536u // 256 MiB: then the disk flushes by itself, as disks do
-
-struct block {
-    uint64_t number;
-    uint8_t dirty; // a bit for each sector
-    uint8_t bytes[BLOCK];
-};
+#define READ_MAX (1u << 20)
 
 #define HELD_MAX 64
 #define HELD_NS_MAX 3000000000u
@@ -38,11 +30,7 @@ struct held { // a request that is not answered yet
 
 struct image {
     struct fuse_control *control;
-    int fd;
-    uint64_t bytes;
-    struct block **blocks; // by number; NULL: as in the file
-    struct block **dirty;  // those that are not flushed
-    uint32_t dirty_count;
+    struct disk_cache cache;
     uint32_t cuts_seen;
     struct held held[HELD_MAX];
     uint32_t held_count;
@@ -56,92 +44,7 @@ static int fail_write(void);
 static int fail_flush(void);
 static void let_go(void);
 
-/* ---- the cache ---- */
-
-static bool read_block(uint64_t number, uint8_t *bytes)
-{
-    struct block *block = image.blocks[number];
-    if (block) {
-        memcpy(bytes, block->bytes, BLOCK);
-        return true;
-    }
-    return pread(image.fd, bytes, BLOCK, (off_t)(number * BLOCK)) == BLOCK;
-}
-
-static struct block *dirty_block(uint64_t number)
-{
-    if (image.blocks[number])
-        return image.blocks[number];
-    struct block *block = malloc(sizeof(*block));
-    if (!block || !read_block(number, block->bytes)) {
-        free(block);
-        return NULL;
-    }
-    block->number = number;
-    block->dirty = 0;
-    image.blocks[number] = block;
-    image.dirty[image.dirty_count++] = block;
-    return block;
-}
-
-static void write_part(struct block *block, uint32_t from, const void *bytes, uint32_t length)
-{
-    memcpy(block->bytes + from, bytes, length);
-    for (uint32_t sector = from / SECTOR; sector <= (from + length - 1) / SECTOR; sector++)
-        block->dirty |= (uint8_t)(1u << sector);
-}
-
-static void forget_all(void)
-{
-    for (uint32_t i = 0; i < image.dirty_count; i++) {
-        image.blocks[image.dirty[i]->number] = NULL;
-        free(image.dirty[i]);
-    }
-    image.dirty_count = 0;
-}
-
-static bool write_out(void)
-{
-    for (uint32_t i = 0; i < image.dirty_count; i++) {
-        const struct block *block = image.dirty[i];
-        if (pwrite(image.fd, block->bytes, BLOCK, (off_t)(block->number * BLOCK)) != BLOCK)
-            return false;
-    }
-    forget_all();
-    return true;
-}
-
 /* ---- power ---- */
-
-static void keep_some(const struct block *block, uint8_t sectors)
-{
-    for (uint32_t i = 0; i < BLOCK / SECTOR; i++) {
-        off_t at = (off_t)(block->number * BLOCK + i * SECTOR);
-        if (sectors & block->dirty & 1u << i &&
-            pwrite(image.fd, block->bytes + i * SECTOR, SECTOR, at) != SECTOR)
-            perror("fuse image");
-    }
-}
-
-static void lose_power(void)
-{
-    struct random random;
-    struct fuse_control *control = image.control;
-    random_init(&random, atomic_load(&control->cut_seed));
-    uint64_t keeps_of_4 = random_below(&random, 5); // each cut has a leaning of its own
-    for (uint32_t i = 0; i < image.dirty_count; i++) {
-        if (random_below(&random, 16) == 0) {
-            keep_some(image.dirty[i], (uint8_t)random_u32(&random));
-            atomic_fetch_add(&control->torn_blocks, 1);
-        } else if (random_below(&random, 4) < keeps_of_4) {
-            keep_some(image.dirty[i], 0xff);
-            atomic_fetch_add(&control->kept_blocks, 1);
-        } else {
-            atomic_fetch_add(&control->lost_blocks, 1);
-        }
-    }
-    forget_all();
-}
 
 /* At the begin of each operation. False: it was answered. */
 static bool look(fuse_req_t request)
@@ -149,7 +52,10 @@ static bool look(fuse_req_t request)
     struct fuse_control *control = image.control;
     uint32_t cuts = atomic_load(&control->cuts);
     if (cuts != image.cuts_seen) {
-        lose_power();
+        disk_cache_cut(&image.cache, atomic_load(&control->cut_seed));
+        atomic_store(&control->lost_blocks, image.cache.lost_blocks);
+        atomic_store(&control->torn_blocks, image.cache.torn_blocks);
+        atomic_store(&control->kept_blocks, image.cache.kept_blocks);
         image.cuts_seen = cuts;
     }
     if (!atomic_load(&control->is_dead))
@@ -201,7 +107,7 @@ static void let_go(void)
     bool is_dead = atomic_load(&image.control->is_dead);
     if (image.held_count == 0 || (!is_dead && now_ns() - image.held_since_ns < HELD_NS_MAX))
         return;
-    bool flushed = !is_dead && write_out();
+    bool flushed = !is_dead && disk_cache_flush(&image.cache);
     for (uint32_t i = 0; i < image.held_count; i++) {
         const struct held *held = &image.held[i];
         if (!flushed)
@@ -251,7 +157,7 @@ static struct stat stat_of(fuse_ino_t inode)
     struct stat st = {.st_ino = inode, .st_nlink = 1};
     if (inode == DISK_INODE) {
         st.st_mode = S_IFREG | 0600;
-        st.st_size = (off_t)image.bytes;
+        st.st_size = (off_t)image.cache.bytes;
     } else {
         st.st_mode = S_IFDIR | 0700;
         st.st_nlink = 2;
@@ -289,22 +195,21 @@ static void op_open(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info 
 static void op_read(fuse_req_t request, fuse_ino_t inode, size_t size, off_t offset,
                     struct fuse_file_info *file)
 {
-    static uint8_t bytes[(1u << 20) + 2 * BLOCK];
+    static uint8_t bytes[READ_MAX + 2 * DISK_BLOCK];
     if (!look(request))
         return;
-    uint64_t at = (uint64_t)offset, end = at + size;
-    end = end < image.bytes ? end : image.bytes;
-    if (at >= end || end - at > 1u << 20) {
-        fuse_reply_err(request, at >= end ? 0 : EINVAL);
+    uint64_t at = (uint64_t)offset, end = at + size, first = at / DISK_BLOCK;
+    if (end > image.cache.bytes || size > READ_MAX) {
+        fuse_reply_err(request, EINVAL);
         return;
     }
-    for (uint64_t block = at / BLOCK; block * BLOCK < end; block++) {
-        if (!read_block(block, bytes + (block - at / BLOCK) * BLOCK)) {
+    for (uint64_t block = first; block * DISK_BLOCK < end; block++) {
+        if (!disk_cache_read(&image.cache, block, bytes + (block - first) * DISK_BLOCK)) {
             fuse_reply_err(request, EIO);
             return;
         }
     }
-    fuse_reply_buf(request, (const char *)bytes + at % BLOCK, end - at);
+    fuse_reply_buf(request, (const char *)bytes + at % DISK_BLOCK, size);
 }
 
 static void op_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, size_t size,
@@ -314,21 +219,9 @@ static void op_write(fuse_req_t request, fuse_ino_t inode, const char *bytes, si
         return;
     take_time();
     int error = fail_write();
-    uint64_t at = (uint64_t)offset, end = at + size;
-    if (!error && (end > image.bytes ||
-                   (image.dirty_count + size / BLOCK + 2 > CACHE_BLOCKS_MAX && !write_out())))
+    uint64_t at = (uint64_t)offset, bytes_max = image.cache.bytes;
+    if (!error && (at + size > bytes_max || !disk_cache_write(&image.cache, at, bytes, size)))
         error = EIO;
-    while (!error && at < end) {
-        uint32_t from = (uint32_t)(at % BLOCK), length = BLOCK - from;
-        if (length > end - at)
-            length = (uint32_t)(end - at);
-        struct block *block = dirty_block(at / BLOCK);
-        if (block)
-            write_part(block, from, bytes + (at - (uint64_t)offset), length);
-        else
-            error = EIO;
-        at += length;
-    }
     atomic_fetch_add(&image.control->writes, 1);
     if (error)
         fuse_reply_err(request, error);
@@ -347,8 +240,8 @@ static void op_fsync(fuse_req_t request, fuse_ino_t inode, int only_data,
         return;
     int error = fail_flush();
     if (error && atomic_load(&image.control->flush_error))
-        forget_all(); // it gives up: no flush will ever succeed again
-    else if (!error && !write_out())
+        disk_cache_forget(&image.cache); // it gives up: no flush will ever succeed again
+    else if (!error && !disk_cache_flush(&image.cache))
         error = EIO;
     fuse_reply_err(request, error);
 }
@@ -376,20 +269,6 @@ static const struct fuse_lowlevel_ops operations = {
 
 /* ---- the server ---- */
 
-static bool open_image(const char *path)
-{
-    struct stat st;
-    image.fd = open(path, O_RDWR | O_CLOEXEC);
-    if (image.fd < 0 || fstat(image.fd, &st)) {
-        perror(path);
-        return false;
-    }
-    image.bytes = (uint64_t)st.st_size / BLOCK * BLOCK;
-    image.blocks = calloc(image.bytes / BLOCK, sizeof(*image.blocks));
-    image.dirty = calloc(CACHE_BLOCKS_MAX, sizeof(*image.dirty));
-    return image.blocks && image.dirty;
-}
-
 static void serve_requests(struct fuse_session *session)
 {
     struct fuse_buf buffer = {.mem = NULL};
@@ -413,7 +292,7 @@ static int serve(const char *image_path, const char *mount_point)
 {
     char *arguments[] = {(char *)"soak-disk", NULL};
     struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
-    if (!open_image(image_path))
+    if (!disk_cache_open(&image.cache, image_path))
         return 1;
     struct fuse_session *session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
     if (!session || fuse_session_mount(session, mount_point))

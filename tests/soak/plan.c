@@ -63,7 +63,7 @@ static uint32_t between(struct random *random, uint32_t low, uint32_t high)
     return low + (uint32_t)random_below(random, high - low + 1);
 }
 
-/* The durations: long enough to be felt, short enough for two hundred episodes in two hours. */
+/* The durations: long enough to be felt, short enough for a thousand episodes in two hours. */
 static void choose_extent(struct planned_fault *fault, struct random *random, bool alone)
 {
     fault->count = 1;
