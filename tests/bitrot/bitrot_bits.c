@@ -224,6 +224,22 @@ static int recover_again(struct bitrot_flips *flips, struct replay *replay, stru
     return recover_run(&flips->wal, &recover, flips->result, log);
 }
 
+/* Copies of a disk share their blocks: what is flipped in the one would be flipped in the other. */
+static void blocks_own(struct sim_disk *disk, const struct sim_disk *other, const char *path)
+{
+    struct sim_file *file = sim_disk_find(disk, path);
+    const struct sim_file *shared = sim_disk_find((struct sim_disk *)(uintptr_t)other, path);
+    uint8_t bytes[SIM_BLOCK];
+    for (uint64_t b = 0; b < file->block_count; b++) {
+        if (!file->seen[b])
+            continue;
+        (void)sim_file_read(file, bytes, b * SIM_BLOCK, SIM_BLOCK);
+        sim_disk_put(disk, path, bytes, b * SIM_BLOCK, SIM_BLOCK);
+        if (file->seen[b] == shared->seen[b])
+            bitrot_fail("two disks share a block");
+    }
+}
+
 static void baseline(struct bitrot_flips *flips)
 {
     struct bitrot *rot = flips->rot;
@@ -233,6 +249,9 @@ static void baseline(struct bitrot_flips *flips)
         bitrot_fail("an intact log is not recovered: %s", flips->result->text);
     flips->replayed_hash = replay.hash;
     flips->reader_disk = sim_disk_copy(rot->disk, 7);
+    for (uint32_t i = 0; i < flips->span_count; i++)
+        if (flips->spans[i].place == BITROT_HEADER)
+            blocks_own(flips->reader_disk, rot->disk, flips->spans[i].path);
     if (bitrot_open(&flips->reader, rot, flips->reader_disk) < 0)
         bitrot_fail("an intact store does not open: %s", flips->reader.text);
     rot->digest = store_digest(flips->reader.store);
@@ -267,10 +286,14 @@ static void poke(struct sim_disk *disk, const char *path, uint64_t offset, uint8
 {
     struct sim_file *file = sim_disk_find(disk, path);
     uint8_t *block = file->seen[offset / SIM_BLOCK];
-    if (block)
-        block[offset % SIM_BLOCK] ^= mask;
-    else
+    uint8_t *durable = file->durable[offset / SIM_BLOCK];
+    if (!block || !durable) {
         sim_disk_flip(disk, path, offset, mask);
+        return;
+    }
+    block[offset % SIM_BLOCK] ^= mask;
+    if (durable != block) // mostly they are shared
+        durable[offset % SIM_BLOCK] ^= mask;
 }
 
 static const struct bitrot_group *group_at(const struct bitrot *rot, uint64_t lsn)
@@ -497,6 +520,9 @@ static void read_before(struct flip *flip)
     int status = bitrot_read(&flips->reader, batch, &is_same, &damage);
     poke(flips->reader_disk, flip->span->path, flip->offset, flip->mask);
     expect(flip, is_same || status == E_CORRUPT, "a read gave wrong bytes");
+    /* Bit 63 of the base offset alone makes no other batch: the index says where it belongs. */
+    bool is_inside = batch->lsn <= flip->lsn && flip->lsn != batch->lsn;
+    expect(flip, !is_inside || !is_same, "a read took a damaged batch for a good one");
     flips->totals->reads_same += is_same;
     flips->totals->reads_failed += !is_same;
     if (is_same)
