@@ -3,6 +3,8 @@
  *   sluice-sim [--seeds N] [--from S] [--jobs J] [--twice] [--quiet]     seeds S .. S+N-1, each in a process of its own
  *   sluice-sim --seed S [--twice] [--log] [--history FILE]     one of them, in this process; what it was and did
  *
+ * --fault SPEC arms injection points (base/fault.h); in a build with SLUICE_PLANTS also planted bugs (base/plant.def).
+ *
  * Exit: 0 all passed; 1 at least one failed (its command to run it again is printed); 2 usage. */
 #include <inttypes.h>
 #include <malloc.h>
@@ -13,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "tests/sim/simulation/simulation.h"
 #include "tests/sim/world/system.h"
 
@@ -25,20 +28,30 @@ struct totals {
     uint64_t seeds, failed;
 };
 
+/* A child runs some seeds one after the other: a new process's first touch of its memory costs as much as a short run. That
+ * a run does not depend on those before it is what --twice shows. */
+#define SEEDS_PER_CHILD 16
+
 struct job {
     pid_t pid;
-    uint64_t seed;
+    uint64_t end_seed;
     FILE *output;
     time_t began;
+};
+
+struct report { // written by the child
+    struct simulation_result sum;
+    uint64_t seed; // that runs now
+    uint64_t passed;
 };
 
 static struct {
     uint64_t seeds, from, seed;
     uint32_t jobs;
     bool one, twice, log, quiet;
-    const char *history;
+    const char *history, *fault;
 } options = {.seeds = 100, .from = 1, .jobs = 1};
-static struct simulation_result *results; // by job, shared with the children
+static struct report *reports; // by job, shared with the children
 static struct job jobs[JOBS_MAX];
 static struct totals totals;
 static const char *program;
@@ -81,7 +94,7 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     const uint64_t *more = (const uint64_t *)&r->deeds;
     for (size_t i = 0; i < sizeof(sum->deeds) / sizeof(uint64_t); i++)
         deeds[i] += more[i];
-    sum->trace = sum->trace * 31 + r->trace;
+    sum->trace += r->trace; // in whatever order they end
 }
 
 static void on_fail_print_log(void)
@@ -114,6 +127,9 @@ static void keep_memory(void)
 static void run_seed(uint64_t seed, struct simulation_result *result)
 {
     struct simulation_plan plan;
+    fault_disarm_all();
+    if (fault_init(options.fault) != 0)
+        exit(2);
     simulation_plan(&plan, seed);
     simulation_run(&plan, result);
 }
@@ -143,31 +159,48 @@ static int run_one(void)
 
 /* ---- many ---- */
 
-static void begin(uint32_t i, uint64_t seed)
+/* True: the same in both ways. */
+static bool run_checked(uint64_t seed, struct simulation_result *result)
+{
+    run_seed(seed, result);
+    uint64_t trace = result->trace;
+    if (options.twice)
+        run_seed(seed, result);
+    if (result->trace != trace)
+        printf("FAILED: the same seed ran in two ways\n");
+    return result->trace == trace;
+}
+
+static _Noreturn void run_child(const struct job *job, struct report *report)
+{
+    dup2(fileno(job->output), STDOUT_FILENO);
+    dup2(fileno(job->output), STDERR_FILENO);
+    for (; report->seed < job->end_seed; report->seed++) {
+        struct simulation_result result;
+        rewind(stdout); // what the last one said is of no interest
+        if (ftruncate(fileno(job->output), 0) != 0 || !run_checked(report->seed, &result))
+            _exit(1);
+        add(&report->sum, &result);
+        report->passed++;
+    }
+    _exit(0);
+}
+
+static void begin(uint32_t i, uint64_t seed, uint64_t end_seed)
 {
     struct job *job = &jobs[i];
-    job->seed = seed;
+    job->end_seed = end_seed;
     job->output = tmpfile();
     job->began = time(NULL);
-    results[i] = (struct simulation_result){0};
+    reports[i] = (struct report){.seed = seed};
     fflush(stdout);
     job->pid = job->output ? fork() : -1;
     if (job->pid < 0) {
         perror("sluice-sim");
         exit(1);
     }
-    if (job->pid > 0)
-        return;
-    dup2(fileno(job->output), STDOUT_FILENO);
-    dup2(fileno(job->output), STDERR_FILENO);
-    run_seed(seed, &results[i]);
-    uint64_t trace = results[i].trace;
-    if (options.twice)
-        run_seed(seed, &results[i]);
-    if (results[i].trace != trace)
-        printf("FAILED: the same seed ran in two ways\n");
-    fflush(stdout);
-    _exit(results[i].trace != trace);
+    if (job->pid == 0)
+        run_child(job, &reports[i]);
 }
 
 static void show_output(FILE *output)
@@ -178,27 +211,35 @@ static void show_output(FILE *output)
         printf("    %s", line);
 }
 
-static void end(uint32_t i, int status)
+/* True: seeds of this job are left, and it goes on with them. */
+static bool end(uint32_t i, int status)
 {
     struct job *job = &jobs[i];
-    totals.seeds++;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        add(&totals.sum, &results[i]);
-    } else {
+    uint64_t seed = reports[i].seed;
+    totals.seeds += reports[i].passed;
+    add(&totals.sum, &reports[i].sum);
+    job->pid = 0;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        totals.seeds++;
         totals.failed++;
-        printf("FAILED: seed %" PRIu64 " (%s %d); again: %s --seed %" PRIu64 " --log\n", job->seed,
+        printf("FAILED: seed %" PRIu64 " (%s %d); again: %s --seed %" PRIu64 " --log\n", seed,
                WIFSIGNALED(status) ? "signal" : "exit",
-               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), program, job->seed);
+               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), program, seed);
         show_output(job->output);
+        seed++;
     }
     fclose(job->output);
-    job->pid = 0;
+    if (seed >= job->end_seed)
+        return false;
+    begin(i, seed, job->end_seed);
+    return true;
 }
 
 static void kill_hanging(void)
 {
     for (uint32_t i = 0; i < options.jobs; i++)
-        if (jobs[i].pid > 0 && time(NULL) - jobs[i].began > SEED_S_MAX)
+        if (jobs[i].pid > 0 &&
+            time(NULL) - jobs[i].began > (time_t)(SEED_S_MAX * (1 + reports[i].passed)))
             kill(jobs[i].pid, SIGKILL);
 }
 
@@ -207,25 +248,26 @@ static int run_many(void)
     uint64_t next = options.from, end_seed = options.from + options.seeds;
     uint32_t running = 0;
     time_t began = time(NULL), told = began;
-    results = mmap(NULL, JOBS_MAX * sizeof(*results), PROT_READ | PROT_WRITE,
+    reports = mmap(NULL, JOBS_MAX * sizeof(*reports), PROT_READ | PROT_WRITE,
                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     while (next < end_seed || running > 0) {
         for (uint32_t i = 0; i < options.jobs && next < end_seed; i++) {
             if (jobs[i].pid != 0)
                 continue;
-            begin(i, next++);
+            uint64_t end_of_child = min_u64(next + SEEDS_PER_CHILD, end_seed);
+            begin(i, next, end_of_child);
+            next = end_of_child;
             running++;
         }
         int status;
-        pid_t pid = waitpid(-1, &status, next % 64 ? 0 : WNOHANG);
+        pid_t pid = waitpid(-1, &status, WNOHANG);
         for (uint32_t i = 0; i < options.jobs && pid > 0; i++) {
             if (jobs[i].pid != pid)
                 continue;
-            end(i, status);
-            running--;
+            running -= !end(i, status);
         }
         if (pid <= 0)
-            usleep(2000);
+            usleep(5000);
         kill_hanging();
         if (!options.quiet && time(NULL) - told >= 60) {
             told = time(NULL);
@@ -235,8 +277,10 @@ static int run_many(void)
         }
     }
     print_result(&totals.sum);
-    printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed, in %" PRId64 " s\n",
-           totals.seeds, options.from, totals.failed, (int64_t)(time(NULL) - began));
+    printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed, in %" PRId64
+           " s; traces %016" PRIx64 "\n",
+           totals.seeds, options.from, totals.failed, (int64_t)(time(NULL) - began),
+           totals.sum.trace);
     return totals.failed ? 1 : 0;
 }
 
@@ -256,6 +300,8 @@ static bool parse(int argc, char **argv)
             options.seeds = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--from") == 0)
             options.from = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--fault") == 0)
+            options.fault = argv[++i];
         else if (strcmp(argv[i], "--history") == 0)
             options.history = argv[++i];
         else if (strcmp(argv[i], "--jobs") == 0)
