@@ -60,22 +60,19 @@ int io_poll(struct io *io, uint64_t timeout_ns)
 void io_wake(struct io *io, struct io *from)
 {
     /* Who comes after this needs not wake it a second time. */
+#ifdef IO_FENCE_UNKNOWN // see below
+    (void)atomic_exchange_explicit(&io->sleeping, 0, memory_order_acq_rel);
+#else
     atomic_store_explicit(&io->sleeping, 0, memory_order_release);
+#endif
     io->ops->wake(io, from);
 }
-
-#if defined(__SANITIZE_THREAD__)
-#define IO_FENCE_UNKNOWN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define IO_FENCE_UNKNOWN 1
-#endif
-#endif
 
 /* A full barrier on both sides. W1: `sleeping` is set before the owner's last look at its rings;
  * W2: the producer's publication comes before its look at `sleeping`. So one of them sees the
  * other. ThreadSanitizer does not know fences; there, read-modify-writes of the one word do it,
- * which would cost every producer a contended cache line. */
+ * which would cost every producer a contended cache line. There no plain store may come between two of
+ * them, or the later one would not see what came before the earlier. */
 #ifdef IO_FENCE_UNKNOWN
 void io_prepare_wait(struct io *io)
 {

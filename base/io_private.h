@@ -113,10 +113,22 @@ static inline bool io_accept_again(int32_t raw)
 
 /* ---- sleep ---- */
 
+#if defined(__SANITIZE_THREAD__)
+#define IO_FENCE_UNKNOWN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IO_FENCE_UNKNOWN 1
+#endif
+#endif
+
 /* The wait is over, or there was none: producers need not wake. */
 static inline void io_awake(struct io *io)
 {
+#ifdef IO_FENCE_UNKNOWN // io.c says why
+    (void)atomic_exchange_explicit(&io->sleeping, 0, memory_order_acq_rel);
+#else
     atomic_store_explicit(&io->sleeping, 0, memory_order_relaxed);
+#endif
 }
 
 #endif

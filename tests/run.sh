@@ -84,6 +84,11 @@ if step build-gcc build release; then
   step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
 
+echo "# models: rings, sleep and mailboxes under weak memory; two-phase commit with crashes"
+form=$([ "$full" = 1 ] && echo --full)
+step model-rings tests/model/run.sh ${form:+"$form"}
+step model-txn tests/model/txn.sh ${form:+"$form"}
+
 echo "# bugs planted on purpose, each of which its check must catch"
 planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice_test_storage sluice_test_broker"
 [ "$full" = 1 ] && planted="$planted sluicectl sluice-soak"

@@ -32,8 +32,10 @@ mutation(wake_looks_before_it_says base/io.c
     atomic_store_explicit(&io->sleeping, 1, memory_order_relaxed);")
 mutation(wake_clears_after_waking base/io.c
          "    atomic_store_explicit(&io->sleeping, 0, memory_order_release);
+#endif
     io->ops->wake(io, from);"
-         "    io->ops->wake(io, from);
+         "#endif
+    io->ops->wake(io, from);
     atomic_store_explicit(&io->sleeping, 0, memory_order_release);")
 mutation(mailbox_reply_wakes_nobody broker/mailbox.c "    mailbox->touched |= (uint64_t)1 << home;
 " "")

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Checks txn.pml with spin: every state of some configurations, then every mutation, which has to be found.
+#   txn.sh [--full]     exit 0 as expected, 1 not, 77 without spin or a compiler
+set -euo pipefail
+cd "$(dirname "$0")"
+full=0
+[ "${1:-}" = --full ] && full=1
+for tool in spin gcc; do
+  command -v "$tool" >/dev/null || { echo "no $tool here"; exit 77; }
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+model=$PWD/txn.pml
+
+# check NAME OPTIMIZATION DEFINITION...: runs the verifier in a directory of its own; its output is in $work/NAME/out.
+check() {
+  local name=$1 optimization=$2
+  shift 2
+  cd "$work/$name"
+  cp "$model" .
+  spin -a "$@" txn.pml >spin.log 2>&1 || { cat spin.log; return 1; }
+  gcc "$optimization" -w -DSAFETY -DCOLLAPSE -DVECTORSZ=512 -DMEMLIM=7500 -o pan pan.c
+  ./pan -m5000000 -w22 >out 2>&1 || true
+}
+states() { sed -nE 's/^ *([0-9.e+]+) states, stored.*/\1/p' out | head -n 1; }
+seconds() { sed -nE 's/^pan: elapsed time ([0-9.e+-]+).*/\1/p' out | head -n 1; }
+saw_all() { grep -q 'errors: 0' out && ! grep -qE 'max search depth|out of memory|memory limit|truncated' out; }
+
+# job KIND NAME DEFINITION...: two at a time; results are shown at the end, in order.
+names=()
+job() {
+  local kind=$1 name=$2
+  shift 2
+  mkdir "$work/$name"
+  names+=("$name")
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  ("$kind" "$name" "$@") >"$work/$name.result" 2>&1 &
+}
+
+# No state breaks the protocol, and all of them were seen.
+holds() {
+  local name=$1
+  check "$name" "${optimize:--O0}" "${@:2}"
+  if saw_all; then
+    echo "ok    $name: $(states) states, $(seconds) s   (${*:2})"
+    return
+  fi
+  echo "FAIL  $name   (${*:2})"
+  grep -E '^pan:|errors:|depth|memory' out || true
+  [ ! -f txn.pml.trail ] || spin -t -p "${@:2}" txn.pml 2>/dev/null | tail -n 60 || true
+}
+# The mistake shows.
+finds() {
+  check "$1" -O0 "-D$1" "${@:2}"
+  if grep -q 'errors: [1-9]' out; then
+    echo "ok    $1 is found after $(states) states: $(grep -m 1 '^pan:1' out | cut -c 1-110)"
+  else
+    echo "FAIL  $1 was not found   (${*:2})"; tail -n 5 out
+  fi
+}
+# It does not, for the reason in README.md.
+survives() {
+  check "$1" -O0 "-D$1" "${@:2}"
+  if saw_all; then
+    echo "ok    $1 survives $(states) states"
+  else
+    echo "FAIL  $1 is found, README.md says that it is not   (${*:2})"
+  fi
+}
+
+one=-DTRANSACTIONS=1
+job holds all_well $one
+job holds prepares $one -DPREPARES -DFEW
+job holds careless $one -DCARELESS -DFEW
+job holds stop $one -DSTOPS=1 -DFEW -DLOG_ENTRIES=1
+job holds loss $one -DLOSSES=1 -DFEW
+job holds two -DFEW
+if [ "$full" = 1 ]; then
+  optimize=-O2
+  job holds prepares_full $one -DPREPARES
+  job holds careless_full $one -DCARELESS
+  job holds duplicate $one -DDUPLICATES=1
+  job holds crash $one -DCRASHES=1
+  job holds stop_full $one -DSTOPS=1
+  job holds stop_twice $one -DSTOPS=2 -DFEW -DLOG_ENTRIES=1
+  job holds prepares_stop $one -DPREPARES -DSTOPS=1 -DFEW -DLOG_ENTRIES=1
+  job holds crash_loss_duplicate $one -DCRASHES=1 -DLOSSES=1 -DDUPLICATES=1 -DFEW -DLOG_ENTRIES=1
+  job holds two_full -DTRANSACTIONS=2
+  job holds two_duplicate -DFEW -DDUPLICATES=1
+  job holds two_stop -DFEW -DSTOPS=1 -DLOG_ENTRIES=1
+fi
+
+job finds M_VOTE_BEFORE_DURABLE $one -DSTOPS=1
+job finds M_TOLD_BEFORE_DURABLE $one -DSTOPS=1
+job finds M_DONE_BEFORE_DURABLE $one -DSTOPS=1
+job finds M_ANSWERED_AT_DECISION $one -DSTOPS=1
+job finds M_LAST_EARLY $one -DSTOPS=1
+job finds M_END_EARLY $one -DSTOPS=1
+job finds M_PRESUMES_UNDECIDED $one -DSTOPS=1
+job finds M_COMMITS_ALONE $one -DSTOPS=1
+job finds M_ABORTS_ALONE $one -DSTOPS=1
+job finds M_VOTES_MISSING $one
+job finds M_NO_IS_YES $one -DCARELESS
+job finds M_UNNAMED_SHARD $one -DCARELESS
+job finds M_ACK_BEFORE_JOIN $one -DSTOPS=1
+job finds M_JOIN_UNKNOWN $one -DSTOPS=1
+job finds M_NO_NAME -DFEW -DDUPLICATES=1
+job finds M_DEADLINE_OF_DECIDED $one
+job finds M_DEADLINE_OF_PREPARED $one -DPREPARES
+job survives M_COMMITS_UNVOTED $one -DCARELESS -DFEW
+wait
+for name in "${names[@]}"; do cat "$work/$name.result"; done
+wrong=$(cat "$work"/*.result | grep -c '^FAIL' || true)
+right=$(cat "$work"/*.result | grep -c '^ok' || true)
+echo "$right right, $wrong wrong"
+[ "$wrong" -eq 0 ] && [ "$right" -eq "${#names[@]}" ]
