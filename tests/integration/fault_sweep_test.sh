@@ -7,7 +7,7 @@ flushes=6 others=1
 [ "$full" = 1 ] && flushes=60 others=8
 sweep --point io_fdatasync --indices $((flushes / 3)) --last 20
 sweep --point io_fdatasync --indices $flushes --first 24
-sweep --point io_write --indices $((others + 1)) --actions EIO --first 20
+sweep --point io_write --indices $((others + 1)) --actions EIO --first 300 --last 600 # behind the zeros of the spares
 sweep --point io_rename --indices $((others + 1)) --actions EIO --first 4 --last 30
 for point in io_short_write segment_prepare checkpoint_rename io_read io_open; do
   sweep --point $point --indices $others --actions EIO --first 6 --last 30
