@@ -368,6 +368,16 @@ static void block_set(uint8_t **place, const uint8_t *bytes)
     *place = block;
 }
 
+/* Some bytes of it. */
+static void block_change(uint8_t **place, const uint8_t *bytes, uint64_t at, uint64_t len)
+{
+    uint8_t block[SIM_BLOCK] = {0};
+    if (*place)
+        memcpy(block, *place, SIM_BLOCK);
+    memcpy(block + at, bytes, len);
+    block_set(place, block);
+}
+
 static struct sim_version *version_new(struct sim_file *file, uint64_t block, uint64_t sequence)
 {
     file->versions =
@@ -381,6 +391,19 @@ void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *
                           uint64_t sequence)
 {
     block_set(&version_new(file, block, sequence)->bytes, bytes);
+}
+
+void sim_file_forget(struct sim_file *file, uint64_t write)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < file->version_count; i++) {
+        struct sim_version version = file->versions[i];
+        if (version.sequence == 0 && (write == 0 || version.write == write))
+            block_drop(version.bytes);
+        else
+            file->versions[kept++] = version;
+    }
+    file->version_count = kept;
 }
 
 uint64_t sim_file_write_start(struct sim_disk *disk, const struct sim_file *file,
@@ -399,17 +422,14 @@ void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t 
     observe(disk, (struct sim_event){SIM_WRITE, .file = file->id, .offset = offset, .len = len,
                                      .bytes = bytes});
     while (len > 0) {
-        uint8_t block[SIM_BLOCK];
         uint64_t index = offset / SIM_BLOCK;
         uint64_t at = offset % SIM_BLOCK;
         uint64_t piece = min_u64(SIM_BLOCK - at, len);
         file_reserve(file, index + 1);
-        if (file->seen[index])
-            memcpy(block, file->seen[index], SIM_BLOCK);
+        if (piece == SIM_BLOCK)
+            block_set(&file->seen[index], bytes);
         else
-            memset(block, 0, SIM_BLOCK);
-        memcpy(block + at, bytes, piece);
-        block_set(&file->seen[index], block);
+            block_change(&file->seen[index], bytes, at, piece);
         block_share(&version_new(file, index, sequence)->bytes, file->seen[index]);
         offset += piece;
         bytes += piece;

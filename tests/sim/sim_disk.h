@@ -80,6 +80,7 @@ enum sim_event_kind {
     SIM_WRITE_START, // file, offset, len, bytes, write: from here on it may be there
     SIM_WRITE,       // file, offset, len, bytes
     SIM_SYNC,        // file, sequence
+    SIM_LIFE_ENDS,   // of the process: what is in flight now never comes. Said by whoever ends it
 };
 struct sim_event {
     enum sim_event_kind kind;
@@ -145,6 +146,8 @@ void sim_file_sync_failed(struct sim_disk *disk, struct sim_file *file, uint64_t
 /* A write begins; sim_file_write() when it is delivered. Returns a name for it. */
 uint64_t sim_file_write_start(struct sim_disk *disk, const struct sim_file *file,
                               const uint8_t *bytes, uint64_t offset, uint64_t len);
+/* Drops the versions of that write in flight; 0: of all that are. */
+void sim_file_forget(struct sim_file *file, uint64_t write);
 /* A write in flight: it may or may not have reached the disk when the power goes. */
 void sim_file_add_version(struct sim_file *file, uint64_t block, const uint8_t *bytes,
                           uint64_t sequence);

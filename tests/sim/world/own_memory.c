@@ -27,12 +27,15 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 void __real_free(void *memory);
 void *__real_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *address, size_t bytes);
+int __real_madvise(void *address, size_t bytes,
+                   int advice); // system.c keeps it from simulated threads
 
 struct held {
     uintptr_t address; // 0: empty, 1: was taken out
     uint64_t bytes;
     uint32_t owner;
     bool is_map;
+    bool is_large; // see large_take()
 };
 
 static struct held *table;
@@ -131,6 +134,66 @@ static bool fails(void)
     return count >= owners[owner_now].fail_first && count <= owners[owner_now].fail_last;
 }
 
+/* ---- large zeros ---- */
+
+/* Tables that are zeros at their start and are hardly touched in a short life: a broker has 20 MiB of them a shard. Filling
+ * them anew took half of a start's time. What was touched is given back to the kernel, the rest is zeros still.
+ * Sanitizers want to see each allocation. */
+#if defined(__SANITIZE_ADDRESS__)
+#define LARGE_BYTES SIZE_MAX
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LARGE_BYTES SIZE_MAX
+#endif
+#endif
+#ifndef LARGE_BYTES
+#define LARGE_BYTES ((size_t)256 << 10)
+#endif
+#define LARGE_KINDS_MAX 64
+#define LARGE_SPARE_MAX 64 // of a kind
+
+static struct large_kind {
+    size_t bytes; // whole pages
+    uint32_t spare_count;
+    void *spare[LARGE_SPARE_MAX];
+} large_kinds[LARGE_KINDS_MAX];
+
+static size_t large_size(size_t bytes)
+{
+    return (bytes + 4095) & ~(size_t)4095;
+}
+
+static struct large_kind *large_kind_of(size_t bytes)
+{
+    uint32_t i = 0;
+    while (i < LARGE_KINDS_MAX && large_kinds[i].bytes != bytes && large_kinds[i].bytes != 0)
+        i++;
+    if (i == LARGE_KINDS_MAX)
+        return NULL;
+    large_kinds[i].bytes = bytes;
+    return &large_kinds[i];
+}
+
+static void *large_take(size_t bytes)
+{
+    struct large_kind *kind = large_kind_of(large_size(bytes));
+    if (kind && kind->spare_count > 0)
+        return kind->spare[--kind->spare_count];
+    void *memory = __real_mmap(NULL, large_size(bytes), PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void large_give(void *memory, size_t bytes)
+{
+    struct large_kind *kind = large_kind_of(large_size(bytes));
+    if (kind && kind->spare_count < LARGE_SPARE_MAX &&
+        __real_madvise(memory, large_size(bytes), MADV_DONTNEED) == 0)
+        kind->spare[kind->spare_count++] = memory;
+    else
+        ASSERT(__real_munmap(memory, large_size(bytes)) == 0);
+}
+
 /* ---- what programs call ---- */
 
 static void *refuse(void)
@@ -146,7 +209,15 @@ void *__wrap_malloc(size_t size)
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return fails() ? refuse() : hold(__real_calloc(count, size), count * size, false);
+    size_t bytes;
+    if (fails())
+        return refuse();
+    if (owner_now == 0 || __builtin_mul_overflow(count, size, &bytes) || bytes < LARGE_BYTES)
+        return hold(__real_calloc(count, size), count * size, false);
+    void *memory = hold(large_take(bytes), bytes, false);
+    if (memory)
+        find(memory)->is_large = true;
+    return memory;
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
@@ -164,10 +235,14 @@ void *__wrap_realloc(void *memory, size_t size)
     if (fails())
         return refuse();
     struct held before = *held;
-    void *moved = __real_realloc(memory, size);
+    void *moved = before.is_large ? __real_malloc(size) : __real_realloc(memory, size);
     if (moved == NULL)
         return NULL;
     let_go(held);
+    if (before.is_large) {
+        memcpy(moved, memory, before.bytes < size ? before.bytes : size);
+        large_give(memory, before.bytes);
+    }
     uint32_t owner = memory_owner_set(before.owner);
     (void)hold(moved, size, false);
     memory_owner_set(owner);
@@ -177,6 +252,11 @@ void *__wrap_realloc(void *memory, size_t size)
 void __wrap_free(void *memory)
 {
     struct held *held = memory ? find(memory) : NULL;
+    if (held && held->is_large) {
+        let_go(held);
+        large_give(memory, held->bytes);
+        return;
+    }
     if (held)
         let_go(held);
     __real_free(memory);
@@ -283,6 +363,8 @@ void memory_release(uint32_t owner)
         if (held.is_map) {
             unpoison((void *)held.address, held.bytes); // arenas poison; the addresses come again
             ASSERT(__real_munmap((void *)held.address, held.bytes) == 0);
+        } else if (held.is_large) {
+            large_give((void *)held.address, held.bytes);
         } else {
             __real_free((void *)held.address);
         }

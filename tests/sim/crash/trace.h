@@ -1,0 +1,90 @@
+/* What happened to the disk of a broker under load, with what the world outside knew at each moment: the material of crash
+ * points.
+ *
+ *     trace_record()   the real broker and real clients in the simulated world, from a seed
+ *     replay_to()      the disk as it was before event n, with all that was not durable then
+ *
+ * What was known is written down before each event, at the strictest places there are: how far each shard's log was
+ * called committed (the mark that answers are released by), and how long the clients' history was (what their libraries
+ * had told them; the network is faster than the disk).
+ *
+ * The live state is written down with each entry that is appended to a log: what the shard's tables were just before it. So
+ * for every end that a recovered log can have, it is known what the state must be.
+ *
+ * Thread: one. */
+#ifndef SLUICE_TESTS_CRASH_TRACE_H
+#define SLUICE_TESTS_CRASH_TRACE_H
+
+#include "tests/sim/simulation/actors.h"
+#include "tests/sim/simulation/sim_broker.h"
+
+#define TRACE_SHARDS_MAX 3
+#define TRACE_EVENTS_MAX 6000
+#define TRACE_GROUPS STAGE_GROUPS
+
+enum trace_mix {        // what the clients do
+    TRACE_PLAIN,        // one shard, idempotent producers
+    TRACE_TRANSACTIONS, // three shards, transactions over all of them
+    TRACE_GROUPS_MIX,   // members commit offsets, movers commit them in transactions
+    TRACE_FILES,        // the log rolls, is recycled, checkpoints are written; topics come and go
+    TRACE_BIRTH,        // from the first byte of a new store
+    TRACE_MIX_COUNT
+};
+
+struct trace_known {                      // before an event
+    uint64_t history;                     // events
+    uint64_t committed[TRACE_SHARDS_MAX]; // by shard
+    bool two_phase; // a transaction over several shards is being ended, or prepared
+};
+struct trace_event {
+    struct sim_event event; // its bytes and paths are the trace's
+    struct trace_known known;
+};
+struct trace_entry { // of a log
+    uint64_t lsn;
+    uint64_t digest; // of the shard's state before it
+};
+struct trace_log {
+    struct trace_entry *entries;
+    uint32_t count, capacity;
+    uint64_t end_digest; // behind the last entry
+};
+
+struct trace {
+    uint64_t seed;
+    enum trace_mix mix;
+    uint16_t shards, cores;
+    uint64_t wal_bytes_budget;
+    struct trace_event *events;
+    uint32_t count;
+    uint32_t first;          // crash points begin here
+    struct trace_known last; // behind all events
+    struct trace_log logs[TRACE_SHARDS_MAX];
+    struct world *world; // its history
+    struct stage stage;
+    uint32_t rolls, checkpoints, kills; // that there were
+};
+
+void trace_record(struct trace *trace, uint64_t seed);
+const struct trace_known *trace_known_at(const struct trace *trace, uint32_t event);
+const char *trace_mix_name(enum trace_mix mix);
+/* The settings that all brokers on these disks have. `values` is where their texts lie. */
+void trace_settings(const struct trace *trace, struct sim_broker *broker, uint16_t cores,
+                    char values[SIM_BROKER_SETTINGS_MAX][32]);
+/* What the shard's state was when its log ended at this LSN. */
+uint64_t trace_digest_at(const struct trace *trace, uint16_t shard, uint64_t end_lsn);
+
+/* ---- the disk, event by event ---- */
+
+struct replay {
+    const struct trace *trace;
+    struct sim_disk *disk;
+    struct sim_file **files; // by id, each held
+    uint32_t file_count;
+    uint32_t at; // events that have happened
+};
+void replay_begin(struct replay *replay, const struct trace *trace);
+void replay_to(struct replay *replay, uint32_t event);
+void replay_end(struct replay *replay);
+
+#endif
