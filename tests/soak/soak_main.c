@@ -312,6 +312,15 @@ static void print_totals(const struct soak_options *o, const struct totals *t, d
            t->restarts, t->restart_ms, t->rss_bytes, t->of_bound_permille);
 }
 
+static bool is_possible(const struct soak_options *o)
+{
+    struct plan first;
+    plan_make(&first, &o->plan, 0);
+    bool wants_cgroup = o->plan.only == SOAK_MEMORY || o->plan.only == SOAK_CPU;
+    return o->plan.places & 1u << first.place && !(wants_cgroup && cgroup_missing()) &&
+           (o->plan.only < 0 || fault_is_possible((enum fault_kind)o->plan.only, first.place));
+}
+
 static void print_plans(const struct soak_options *o)
 {
     struct plan plan;
@@ -339,11 +348,8 @@ int main(int argc, char **argv)
         o.plan.only_count = o.cycles < CYCLES_OF_EPISODE ? o.cycles : CYCLES_OF_EPISODE;
     if (!o.episodes && !o.cycles && o.episode < 0 && o.minutes <= 0)
         o.minutes = MINUTES;
-    struct plan first;
-    plan_make(&first, &o.plan, 0);
-    if (!(o.plan.places & 1u << first.place) ||
-        (o.plan.only >= 0 && !fault_is_possible((enum fault_kind)o.plan.only, first.place))) {
-        printf("skipped: the place for this fault is missing here\n");
+    if (!is_possible(&o)) {
+        printf("skipped: what this fault needs is missing here\n");
         return SKIPPED;
     }
     if (plan_only) {
