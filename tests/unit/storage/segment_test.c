@@ -38,8 +38,11 @@ Test(segment, one_copy_is_enough_whatever_byte_of_the_other_is_wrong)
         blocks[i] ^= 0x20;
         cr_assert_eq(segment_head_parse(blocks, &head), 0, "byte %u", i);
         cr_assert_eq(head.generation, sample.generation);
+        cr_assert_eq(head.bad_copies, i < DISK_BLOCK ? 1 : 2, "byte %u", i);
         blocks[i] ^= 0x20;
     }
+    cr_assert_eq(segment_head_parse(blocks, &head), 0);
+    cr_assert_eq(head.bad_copies, 0);
 }
 
 Test(segment, two_bad_copies_are_damage)

@@ -502,6 +502,12 @@ Test(store, damaged_data_is_reported_and_never_skipped)
     cr_assert_eq(store_fixture_open(&f), 0);
     cr_assert_eq(sf_verify_from(&f, p, 0, 256 * KIB), E_CORRUPT);
     cr_assert_eq(sf_verify_from(&f, p, bad->base_offset, 256 * KIB), E_CORRUPT);
+    struct partition *partition = store_partition(f.store, p->topic_id, p->partition);
+    uint32_t hint = INDEX_NONE;
+    struct store_damage damage = sf_read(&f, partition, bad->base_offset, 256 * KIB, &hint).damage;
+    cr_assert_eq(damage.file_number, 1);
+    cr_assert_eq(damage.lsn, bad->lsn + ENTRY_HEADER_BYTES);
+    cr_assert_eq(damage.file_offset, DISK_SEGMENT_DATA + damage.lsn);
     cr_assert_eq(sf_verify_from(&f, p, bad->base_offset + bad->record_count, 256 * KIB), 0);
     cr_assert_eq(sf_verify_from(&f, &f.partitions[0], 0, 256 * KIB), 0, "others go on");
     cr_assert_eq(sf_verify_from(&f, &f.partitions[2], 0, 256 * KIB), 0);
