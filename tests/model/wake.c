@@ -215,7 +215,7 @@ const struct model wake_models[] = {
     {"wake_mpsc_2", "an owner, a producer with 2 messages", 2, two_setup, mpsc_threads, NULL, NULL,
      SIGHTS},
     {"wake_mpsc_pair", "an owner, two producers with 1 message each", 3, pair_setup, mpsc_threads,
-     NULL, NULL, SIGHTS},
+     NULL, NULL, SIGHTS, true},
     {"wake_client", "the client's wake_pending, two senders", 3, pair_setup, client_threads, NULL,
      NULL, SIGHTS, true},
     {0},

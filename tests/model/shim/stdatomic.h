@@ -13,6 +13,7 @@
 #ifdef __clang__ // base/io.c asks for the sanitizer, whose instrumentation is all that is used of it
 #pragma clang diagnostic ignored "-Wbuiltin-macro-redefined"
 #undef __has_feature
+#define __has_feature(name) 0
 #endif
 
 /* Memory of the harness, always at the same place. */
