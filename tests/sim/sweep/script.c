@@ -449,7 +449,7 @@ static uint32_t note_asked(const uint64_t *positions, uint64_t txn)
 {
     uint32_t count = 0;
     for (uint32_t p = 0; p < scenario.world->partitions_per_topic; p++) {
-        if (positions[p] == 0)
+        if (positions[p] == 0 && txn != 0)
             continue;
         note((struct history_event){HISTORY_OFFSET_COMMIT_ASKED, .group = GROUP, .partition = p,
                                     .offset = positions[p], .txn = txn});

@@ -9,6 +9,7 @@
 #include "tests/sim/world/net.h"
 #include "tests/sim/world/own_memory.h"
 
+#define TEST_ID 1u // of the test's own process, the first of a world
 #define TURN_NS_MAX (4 * NS_PER_US)
 #define WALL_START_MS UINT64_C(1700000000000)
 
@@ -102,7 +103,7 @@ static void run_thread(struct thread *thread)
     thread->due_ns = WORLD_FOREVER;
     world.switches++;
     world.current = thread;
-    memory_owner_set(process->id == world.test->id ? 0 : process->id);
+    memory_owner_set(process->id == TEST_ID ? 0 : process->id);
     fiber_resume(thread->fiber);
     memory_owner_set(0);
     world.current = NULL;
@@ -110,7 +111,7 @@ static void run_thread(struct thread *thread)
         bury(process, PROCESS_KILLED);
     else if (fiber_has_ended(thread->fiber)) {
         thread_wake(thread, true);
-        if (thread->is_detached || process->id == world.test->id)
+        if (thread->is_detached || process->id == TEST_ID)
             thread_free(thread);
     }
 }
@@ -207,7 +208,7 @@ static void bury(struct process *process, enum process_end how)
     while (!list_is_empty(&process->ios))
         io_sim_discard(io_sim_of_sibling(process->ios.next));
     list_remove(&process->link);
-    if (process->id != world.test->id)
+    if (process->id != TEST_ID)
         memory_release(process->id);
     own_free(process);
     memory_inside(owner);
