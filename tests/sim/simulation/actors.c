@@ -346,6 +346,22 @@ static void commit_positions(struct stage *stage, struct sluice_consumer *consum
                                            .partition = numbers[i], .offset = offsets[i].offset});
 }
 
+/* Somebody commits what is long past: the answer is what stands, and nothing goes back. */
+static void commit_past(struct stage *stage, struct sluice_consumer *consumer, uint32_t group,
+                        const struct position *positions)
+{
+    struct world *world = stage->world;
+    uint32_t p = below(world_partitions(world));
+    if (positions[p].next == 0)
+        return;
+    struct sluice_partition_offset past = {world->topics[p / world->partitions_per_topic],
+                                           p % world->partitions_per_topic,
+                                           world_below(positions[p].next)};
+    note(stage, (struct history_event){HISTORY_OFFSET_COMMIT_ASKED, .group = group, .partition = p,
+                                       .offset = past.offset});
+    (void)sluice_consumer_commit_offsets(consumer, &past, 1, 5000);
+}
+
 static void ask_committed(struct stage *stage, struct sluice_consumer *consumer, uint32_t group,
                           uint32_t asker)
 {
@@ -418,6 +434,8 @@ static void member(struct actor *actor)
             process(stage, group, &messages[i], positions);
         if (below(3) == 0)
             commit_positions(stage, consumer, group, positions);
+        if (below(20) == 0)
+            commit_past(stage, consumer, group, positions);
         if (below(10) == 0)
             ask_committed(stage, consumer, group, asker);
         if (!asked_ends && atomic_load(&world->drain)) {

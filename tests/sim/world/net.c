@@ -71,6 +71,7 @@ static uint64_t arrival(struct net *net, struct socket *from, struct socket *to)
 static void kill_both(struct net *net, struct socket *socket, uint64_t at_ns, int error);
 static void poke(struct io_op *op, struct io *io, uint64_t at_ns);
 static void ghost_begin(struct net *net, struct socket *client);
+static uint64_t retransmission(struct net *net);
 static int32_t try_accept(struct net *net, struct io *io, struct io_op *op);
 static int32_t try_connect(struct net *net, struct io *io, struct io_op *op);
 static int32_t try_readable(struct socket *socket);
@@ -525,8 +526,7 @@ static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op
     if (left == 0)
         return 0;
     if (peer == NULL) { // closed: this is thrown away, and a reset comes back
-        if (!socket->is_dark)
-            kill_one(socket, now + latency(net), ECONNRESET);
+        kill_one(socket, now + (socket->is_dark ? retransmission(net) : latency(net)), ECONNRESET);
         return (int32_t)op->len;
     }
     uint64_t window = net->options.window_bytes;
@@ -619,16 +619,24 @@ static void ghost_begin(struct net *net, struct socket *client)
     poke(listener->accept, listener->accept_io, there->backlog_ns);
 }
 
+static uint64_t retransmission(struct net *net)
+{
+    return 200 * NS_PER_MS + random_below(&net->random, 3 * NS_PER_S);
+}
+
 static void lose_power(struct net *net, struct socket *socket)
 {
     struct socket *peer = socket->peer;
     socket->process = NULL;
     list_remove(&socket->backlog_link);
     if (peer) {
-        /* It hears when it sends to the machine that is up again, or by the keepalive; in between nothing. */
-        uint64_t wait = random_below(&net->random, 4) ? 3 * NS_PER_S : USER_TIMEOUT_NS;
+        /* Whoever has sent something sends it again, until the machine is up and knows nothing of it; others hear by their
+         * keepalive, and nothing in between. */
+        uint64_t wait = list_is_empty(&socket->pieces)
+                            ? NS_PER_MS + random_below(&net->random, USER_TIMEOUT_NS)
+                            : retransmission(net);
         peer->is_dark = true;
-        kill_one(peer, world_now_ns() + NS_PER_MS + random_below(&net->random, wait), ECONNRESET);
+        kill_one(peer, world_now_ns() + wait, ECONNRESET);
         part(socket);
     }
     socket_unref(socket);
