@@ -508,14 +508,28 @@ static void held(struct sluice_client *client, char *text, size_t size)
         fail("the broker's status lacks a figure about transactions");
 }
 
+static void print_transactions(struct sluice_client *client)
+{
+    struct sluice_txn *txns;
+    uint32_t count;
+    if (sluice_txn_list(client, &txns, &count) != SLUICE_OK)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        printf("transaction of %s at LSN %" PRIu64 ", state %d, %" PRIu64 " ms old\n",
+               txns[i].name.id, txns[i].name.open_lsn, (int)txns[i].state, txns[i].age_ms);
+    sluice_txns_free(txns, count);
+}
+
 void check_nothing_left(struct world *world)
 {
     struct sluice_client *client = client_of(world);
     double deadline = now_s() + 5;
     char text[200];
     for (held(client, text, sizeof(text)); text[0]; held(client, text, sizeof(text))) {
-        if (now_s() > deadline)
+        if (now_s() > deadline) {
+            print_transactions(client);
             fail("5 s after the last transaction has ended the broker still holds:%s", text);
+        }
         usleep(10000);
     }
     sluice_client_free(client);
