@@ -54,7 +54,10 @@ int recover_scan_groups(struct io *io, const struct segment *segment, uint64_t s
     int status = file_reader_init(&scan.reader, io, recover_group_bytes_max(segment_bytes));
     if (status < 0)
         return status;
-    file_reader_open(&scan.reader, segment->fd, segment_bytes);
+    uint64_t bytes = segment_bytes; // what lies behind to_lsn is not read
+    if (to_lsn != UINT64_MAX)
+        bytes = min_u64(bytes, segment_offset(segment, to_lsn));
+    file_reader_open(&scan.reader, segment->fd, bytes);
     status = scan_all(&scan, to_lsn);
     *at_lsn = scan.lsn;
     file_reader_deinit(&scan.reader);
