@@ -1,7 +1,7 @@
 /* Runs a fuzz target without libFuzzer: PROGRAM CORPUS_DIR...
  *
- * Each file is fed as it is, and for a second at most cut at a few hundred places and with a few hundred seeded mutations, so
- * that every compiler and sanitizer sees the parsers with bad input and a crash can be had again by
+ * Each file is fed as it is, and for a second at most (fifteen for all of them) cut at a few hundred places
+ * and with a few hundred seeded mutations, so that every compiler and sanitizer sees the parsers with bad input and a crash can be had again by
  * running the same command. The input lies in a heap block of exactly its size: one byte read too
  * far is found by ASan. Exit: 0 all fed; 1 nothing to feed (a target without corpus tests nothing). */
 #include <dirent.h>
@@ -18,6 +18,9 @@
 #define MUTATIONS_PER_FILE 256
 #define EDITS_PER_MUTATION_MAX 4
 #define SPOILING_NS_PER_FILE 1000000000ll // some targets wait for real
+#define SPOILING_NS_PER_DIRECTORY (15 * SPOILING_NS_PER_FILE)
+
+static int64_t spoiling_ns = SPOILING_NS_PER_FILE; // of one file
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -47,8 +50,13 @@ static unsigned feed_directory(const char *path)
         perror(path);
         return 0;
     }
-    unsigned files = 0;
+    unsigned files = 0, count = 0;
     struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL)
+        count++;
+    if (count * SPOILING_NS_PER_FILE > SPOILING_NS_PER_DIRECTORY)
+        spoiling_ns = SPOILING_NS_PER_DIRECTORY / count;
+    rewinddir(directory);
     while ((entry = readdir(directory)) != NULL) {
         if (entry->d_name[0] == '.')
             continue;
@@ -79,7 +87,7 @@ static void feed_file(const char *directory, const char *name)
     uint8_t *data = read_file(file, &size);
     fclose(file);
     feed(data, size);
-    int64_t until_ns = now_ns() + SPOILING_NS_PER_FILE;
+    int64_t until_ns = now_ns() + spoiling_ns;
     feed_cut(data, size, until_ns);
     feed_mutated(data, size, until_ns);
     free(data);
