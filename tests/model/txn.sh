@@ -26,14 +26,16 @@ states() { sed -nE 's/^ *([0-9.e+]+) states, stored.*/\1/p' out | head -n 1; }
 seconds() { sed -nE 's/^pan: elapsed time ([0-9.e+-]+).*/\1/p' out | head -n 1; }
 saw_all() { grep -q 'errors: 0' out && ! grep -qE 'max search depth|out of memory|memory limit|truncated' out; }
 
-# job KIND NAME DEFINITION...: two at a time; results are shown at the end, in order.
+# job KIND NAME DEFINITION...: one on each processor, large ones alone; results are shown at the end, in order.
 names=()
+at_once=$(nproc)
+[ "$full" = 1 ] && at_once=1 # each may take 8 GiB
 job() {
   local kind=$1 name=$2
   shift 2
   mkdir "$work/$name"
   names+=("$name")
-  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n || true; done
   ("$kind" "$name" "$@") >"$work/$name.result" 2>&1 &
 }
 
@@ -84,7 +86,8 @@ if [ "$full" = 1 ]; then
   job holds stop_full $one -DSTOPS=1
   job holds stop_twice $one -DSTOPS=2 -DFEW -DLOG_ENTRIES=1
   job holds prepares_stop $one -DPREPARES -DSTOPS=1 -DFEW -DLOG_ENTRIES=1
-  job holds crash_loss_duplicate $one -DCRASHES=1 -DLOSSES=1 -DDUPLICATES=1 -DFEW -DLOG_ENTRIES=1
+  job holds crash_loss $one -DCRASHES=1 -DLOSSES=1 -DFEW -DLOG_ENTRIES=1
+  job holds crash_duplicate $one -DCRASHES=1 -DDUPLICATES=1 -DFEW -DLOG_ENTRIES=1
   job holds two_full -DTRANSACTIONS=2
   job holds two_duplicate -DFEW -DDUPLICATES=1
   job holds two_stop -DFEW -DSTOPS=1 -DLOG_ENTRIES=1
