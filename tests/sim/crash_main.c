@@ -151,9 +151,10 @@ static int run_one_image(void)
     now.seed = options.seed;
     trace_record(&trace, options.seed);
     contents_begin(&trace);
-    printf("trace %" PRIu64 ": %s, %u shards, %u events, %" PRIu64 " of history\n", trace.seed,
-           trace_mix_name(trace.mix), trace.shards, trace.count,
-           history_count(trace.world->history));
+    printf("trace %" PRIu64 ": %s, %u shards, %u events, %" PRIu64
+           " of history, %u rolls, %u checkpoints, %u kills\n",
+           trace.seed, trace_mix_name(trace.mix), trace.shards, trace.count,
+           history_count(trace.world->history), trace.rolls, trace.checkpoints, trace.kills);
     if (options.prefix > trace.count) {
         fprintf(stderr, "sluice-crash: the trace has %u events\n", trace.count);
         return 2;
@@ -249,6 +250,7 @@ static pid_t begin(uint32_t job, uint64_t seed, uint64_t wanted)
 static int run_many(void)
 {
     pid_t pids[JOBS_MAX] = {0};
+    uint64_t seeds[JOBS_MAX];
     uint64_t wanted = options.images / TRACES_MIN < IMAGES_OF_TRACE_MAX
                           ? (options.images + TRACES_MIN - 1) / TRACES_MIN
                           : IMAGES_OF_TRACE_MAX;
@@ -262,7 +264,8 @@ static int run_many(void)
         for (uint32_t i = 0; i < options.jobs && failed == 0; i++) {
             if (pids[i] != 0 || totals.images + promised >= options.images)
                 continue;
-            pids[i] = begin(i, seed++, wanted);
+            seeds[i] = seed++;
+            pids[i] = begin(i, seeds[i], wanted);
             promised += wanted;
             running++;
         }
@@ -276,6 +279,10 @@ static int run_many(void)
             promised -= wanted;
             add(&totals, &shares[i]);
             failed += status != 0;
+            if (WIFSIGNALED(status))
+                printf("FAILED: signal %d; again: %s --trace-seed %" PRIu64 " --images %" PRIu64
+                       "\n",
+                       WTERMSIG(status), now.program, seeds[i], wanted);
             if (!options.quiet)
                 printf("%8.1f s: %" PRIu64 " traces, %" PRIu64 " images\n", seconds() - began,
                        totals.traces, totals.images);

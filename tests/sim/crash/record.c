@@ -8,6 +8,7 @@
 #include "broker/participants.h"
 #include "broker/txn_job.h"
 #include "storage/store_private.h"
+#include "storage/upkeep.h"
 #include "tests/sim/crash/trace.h"
 #include "tests/sim/world/net.h"
 #include "tests/sim/world/own_memory.h"
@@ -27,6 +28,7 @@ static struct {
     struct actor actors[ACTORS_MAX];
     uint32_t actor_count;
     uint32_t events_wanted;
+    struct trace_known known;
 } rec;
 
 static void plan(struct trace *trace, uint64_t seed);
@@ -110,9 +112,10 @@ static void plan(struct trace *trace, uint64_t seed)
     *trace = (struct trace){.seed = seed, .mix = mixes[seed % ARRAY_COUNT(mixes)]};
     trace->shards = trace->mix == TRACE_PLAIN ? 1 : TRACE_SHARDS_MAX;
     trace->cores = (uint16_t)(1 + random_below(&random, trace->shards));
-    trace->wal_bytes_budget = 16 * MIB * trace->shards;
+    trace->wal_bytes_budget = 24 * MIB * trace->shards;
     trace->events = calloc(TRACE_EVENTS_MAX, sizeof(*trace->events));
-    ASSERT(trace->events != NULL);
+    trace->stage.moves = calloc(STAGE_MOVES_MAX, sizeof(*trace->stage.moves));
+    ASSERT(trace->events != NULL && trace->stage.moves != NULL);
     trace->stage.pause_ms_max = 1 + (uint32_t)random_below(&random, 5);
     trace->stage.record_bytes_max = 2000;
     trace->stage.abort_percent = 30;
@@ -179,16 +182,19 @@ static bool is_in_two_phases(const struct shard *shard)
            participants_prepared_count(shard->participants) > 0;
 }
 
+/* What was acked stays acked while the broker is down. */
 static struct trace_known known_now(void)
 {
-    struct trace_known known = {.history = history_count(rec.trace->world->history)};
-    bool serves = rec.broker.state == SIM_BROKER_READY;
-    for (uint16_t i = 0; serves && i < rec.trace->shards; i++) {
-        const struct shard *shard = &rec.broker.broker->shards[i];
-        known.committed[i] = store_committed_lsn(shard->store);
-        known.two_phase |= is_in_two_phases(shard);
+    struct broker *broker = rec.broker.state == SIM_BROKER_READY ? rec.broker.broker : NULL;
+    if (broker)
+        rec.known.two_phase = false;
+    for (uint16_t i = 0; broker && i < rec.trace->shards; i++) {
+        const struct shard *shard = &broker->shards[i];
+        rec.known.committed[i] = max_u64(rec.known.committed[i], store_committed_lsn(shard->store));
+        rec.known.two_phase |= is_in_two_phases(shard);
     }
-    return known;
+    rec.known.history = history_count(rec.trace->world->history);
+    return rec.known;
 }
 
 const struct trace_known *trace_known_at(const struct trace *trace, uint32_t event)
@@ -271,12 +277,17 @@ static void do_as_client(void *(*what)(void *done))
         thread_sleep(NS_PER_MS / 4);
 }
 
-/* The log's next file is entered, in place of 4 MiB of records. */
+/* The log's next file is entered, in place of 4 MiB of records; only where files are left for what has to be copied forward,
+ * as records would have left them. */
 static void roll_all(void)
 {
-    for (uint16_t i = 0; i < rec.trace->shards; i++)
-        wal_roll(rec.broker.broker->shards[i].store->wal);
-    rec.trace->rolls++;
+    for (uint16_t i = 0; i < rec.trace->shards; i++) {
+        struct store *store = rec.broker.broker->shards[i].store;
+        if (upkeep_spares(store) < 3 || wal_spare_count(store->wal) < 2)
+            continue;
+        wal_roll(store->wal);
+        rec.trace->rolls++;
+    }
 }
 
 static void checkpoint_all(void)
