@@ -342,7 +342,6 @@ static void wait_for_events(struct sluice_client *client, uint64_t wake_ns)
         uint64_t timeout_ns = wake_ns == UINT64_MAX ? UINT64_MAX : wake_ns - client->now_ns;
         io_poll(client->io, timeout_ns);
     }
-    atomic_store(&client->io->sleeping, 0);
     atomic_store_explicit(&client->wake_pending, 0, memory_order_relaxed);
     read_clock(client);
 }

@@ -366,6 +366,7 @@ static int sim_poll(struct io *io, uint64_t timeout_ns)
     struct io_op *op;
     pass_time(sim, timeout_ns > UINT64_MAX - *sim->now ? UINT64_MAX : *sim->now + timeout_ns);
     sim->woken = false;
+    io_awake(io);
     while ((op = earliest(sim)) != NULL && (sim->dead || *io_sim_due(op) <= *sim->now)) {
         deliver(sim, op);
         count++;
