@@ -16,18 +16,43 @@ step_seconds_max=600
 [ "$full" = 1 ] && step_seconds_max=3600
 bin=$root/build/release/bin
 
-# step NAME COMMAND...: exit status 0 passes, 77 skips, anything else fails.
-step() {
-  local name=$1 started=$SECONDS status=0 run=()
+# logged NAME COMMAND...: its output goes to its log; nothing hangs for ever.
+logged() {
+  local name=$1 run=()
   shift
-  [ "$(type -t "$1")" = file ] && run=(timeout --kill-after=30 "$step_seconds_max") # nothing hangs for ever
-  "${run[@]}" "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
-  case $status in
-  0) passed=$((passed + 1)); echo "ok    $name ($((SECONDS - started)) s)" ;;
-  77) skipped=$((skipped + 1)); echo "skip  $name: $(tail -n 1 "$logs/$name.log")" ;;
-  *) failed=$((failed + 1)); echo "FAIL  $name (exit $status, $logs/$name.log)"; tail -n 40 "$logs/$name.log" | sed 's/^/      /' ;;
+  [ "$(type -t "$1")" = file ] && run=(timeout --kill-after=30 "$step_seconds_max")
+  "${run[@]}" "$@" >"$logs/$name.log" 2>&1 </dev/null
+}
+
+# report NAME STATUS SECONDS: exit status 0 passes, 77 skips, anything else fails.
+report() {
+  case $2 in
+  0) passed=$((passed + 1)); echo "ok    $1 ($3 s)" ;;
+  77) skipped=$((skipped + 1)); echo "skip  $1: $(tail -n 1 "$logs/$1.log")" ;;
+  *) failed=$((failed + 1)); echo "FAIL  $1 (exit $2, $logs/$1.log)"; tail -n 40 "$logs/$1.log" | sed 's/^/      /' ;;
   esac
-  return $status
+  return "$2"
+}
+
+step() { # step NAME COMMAND...
+  local name=$1 started=$SECONDS status=0
+  logged "$@" || status=$?
+  report "$name" "$status" $((SECONDS - started))
+}
+
+# on_both NAME COMMAND...: with each I/O backend, at the same time: most of these tests wait more than they work.
+on_both() {
+  local name=$1 started=$SECONDS io status pids=()
+  shift
+  for io in uring epoll; do
+    logged "$name-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full "$@" &
+    pids+=("$io:$!")
+  done
+  for io in "${pids[@]}"; do
+    status=0
+    wait "${io#*:}" || status=$?
+    report "$name-${io%:*}" "$status" $((SECONDS - started))
+  done
 }
 
 # suite NAME BUILD_DIR [CTEST ARGUMENT...]: every test of a build counts by itself.
@@ -74,9 +99,7 @@ if step build-gcc build release; then
   suite stress build/release -L stress
   suite bitrot build/release -L bitrot
   for script in tests/integration/*_test.sh; do
-    for io in uring epoll; do
-      step "$(basename "$script" .sh)-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full bash "$script" "$bin"
-    done
+    on_both "$(basename "$script" .sh)" bash "$script" "$bin"
   done
   step main-job tests/integration/main_job.sh "$bin"
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
