@@ -163,9 +163,12 @@ static int start(struct sim_broker *b, struct broker *broker)
     }
     if (status == 0)
         status = assembly_check_store(broker, text);
-    for (uint16_t i = 0; i < broker->shard_count && status == 0; i++)
+    for (uint16_t i = 0; i < broker->shard_count && status == 0; i++) {
         b->opened[i] = (struct sim_state){shard_digest(&broker->shards[i]),
                                           store_stats(broker->shards[i].store).recovered_lsn};
+        if (b->on_opened)
+            b->on_opened(b, i);
+    }
     if (status == 0) {
         assembly_post(broker, INBOX_START, 0);
         (void)wait_for(broker, CORE_SERVING, WORLD_FOREVER);

@@ -29,6 +29,8 @@ struct sim_broker {
     /* ---- set by the caller before the first start ---- */
     struct sim_disk *disk;
     const char *settings[SIM_BROKER_SETTINGS_MAX][2]; // key and value, as in --set
+    void (*on_opened)(struct sim_broker *b,
+                      uint16_t shard); // recovered, nothing served yet; or NULL
     /* ---- read by the caller ---- */
     enum sim_broker_state state;
     struct process *process; // NULL: down
