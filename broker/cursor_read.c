@@ -211,6 +211,8 @@ uint16_t error_of_read(int status)
         return PE_OFFSET_OUT_OF_RANGE;
     case E_CANCELED:
         return PE_UNKNOWN_PARTITION;
+    case E_NO_MEMORY: // nothing is wrong with what is stored
+        return PE_OVERLOADED;
     default:
         return PE_STORAGE_ERROR;
     }

@@ -313,7 +313,9 @@ static void loader_scan_end(struct index_job *job, int status)
         status = index_builder_finish(job->builder, &identity, &image);
     }
     index_builder_free(TAKE(job->builder));
-    if (status < 0)
+    if (status == E_NO_MEMORY)
+        LOG_WARN("index.not_made", LOG_STR("path", segment->path), LOG_STATUS(status));
+    else if (status < 0)
         LOG_ERROR("index.segment_damaged", LOG_STR("path", segment->path),
                   LOG_U64("offset", segment_offset(segment, job->scan.lsn)),
                   LOG_U64("lsn", job->scan.lsn), LOG_STATUS(status));

@@ -279,7 +279,8 @@ SLUICE_API void sluice_producer_free(struct sluice_producer *producer);
  *   -------------------------+-------------------------------------------------------------------
  *   commit returns SLUICE_OK | everything is on stable storage and visible, in all partitions
  *   commit returns an error  | nothing of it is visible, and never will be; except that nobody can
- *                            | tell yet with TIMED_OUT and CONNECT: call commit again, or abort
+ *                            | tell yet with TIMED_OUT, CONNECT and NO_MEMORY: call commit again,
+ *                            | or abort
  *   a report with SLUICE_OK  | the record is durable as a part of the transaction; its offset is
  *                            | SLUICE_OFFSET_STAGED (sluice_txn_offset() tells after the commit)
  *   order, duplicates        | as without transactions
@@ -309,7 +310,8 @@ SLUICE_API int sluice_txn_begin(struct sluice_producer *producer);
 
 /* Flushes, then makes the transaction visible. Returns
  *   SLUICE_OK
- *   TIMED_OUT, CONNECT    not decided in time: call it again, or abort. Until then nothing is sent
+ *   TIMED_OUT, CONNECT    not decided in time: call it again, or abort. Until then nothing is sent.
+ *                         NO_MEMORY, too: maybe it was asked already
  *   TRANSACTION_ABORTED   its timeout has passed, an operator or the next life of this id aborted
  *                         it, or the connection's loss did: begin the next one
  *   UNKNOWN_MEMBER, STALE_GENERATION, NOT_OWNER   offsets were sent for partitions that another

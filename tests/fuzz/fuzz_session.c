@@ -31,6 +31,13 @@ static uint32_t restarts;
 static void play(void);
 static void command(void);
 
+/* A start poisons 100 MiB of arenas: their shadow is overwritten, not mapped anew page by page. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "clear_shadow_mmap_threshold=1073741824";
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input = (struct input_reader){exact_copy(0, data, size), size};

@@ -111,6 +111,8 @@ static void part_failed(const char *name, int status, uint32_t tries)
     if (is_wrong(status) || !is_expected || tries >= PART_TRIES_MAX)
         fail("%s, try %u: %s (%s)", name, tries, sluice_name(status), sluice_last_error());
     scenario.parts_failed++;
+    if (scenario.strike.is_sticky && !scenario.strike.is_over && !scenario.strike.is_of_client)
+        thread_sleep(NS_PER_S); // nothing can go better before it is over
     if (scenario.strike.is_of_client && tries >= SHORT_TRIES)
         scenario.strike.is_over = true;
     thread_sleep(RETRY_NS);
@@ -160,7 +162,13 @@ static void do_part(part_fn part, const char *name)
 
 static bool is_undecided(int status)
 {
-    return status == SLUICE_E_TIMED_OUT || status == SLUICE_E_CONNECT || status == SLUICE_E_CLOSED;
+    return status == SLUICE_E_TIMED_OUT || status == SLUICE_E_CONNECT ||
+           status == SLUICE_E_CLOSED || status == SLUICE_E_NO_MEMORY;
+}
+
+static bool is_worth_asking_again(int status)
+{
+    return is_undecided(status) && status != SLUICE_E_NO_MEMORY; // the part begins anew
 }
 
 static void note(struct history_event event)
@@ -285,7 +293,7 @@ static int commit_it(struct script *s, uint64_t txn)
     note_txn(HISTORY_COMMIT_ASKED, txn);
     do {
         status = sluice_txn_commit(s->producer, 5000);
-    } while (is_undecided(status) && world_now_ns() < deadline);
+    } while (is_worth_asking_again(status) && world_now_ns() < deadline);
     if (status == SLUICE_OK)
         scenario_acked();
     if (!is_undecided(status))
@@ -302,7 +310,7 @@ static int abort_it(struct script *s, uint64_t txn)
     note_txn(HISTORY_ABORT_ASKED, txn);
     do {
         status = sluice_txn_abort(s->producer, 5000);
-    } while (is_undecided(status) && world_now_ns() < deadline);
+    } while (is_worth_asking_again(status) && world_now_ns() < deadline);
     if (status == SLUICE_OK)
         note_txn(HISTORY_ABORTED, txn);
     return status;
@@ -315,7 +323,7 @@ static int prepare_it(struct script *s, uint64_t txn)
     atomic_store(&s->world->open_txn[WORKER], txn);
     do {
         status = sluice_txn_prepare(s->producer, 5000, NULL);
-    } while (is_undecided(status) && world_now_ns() < deadline);
+    } while (is_worth_asking_again(status) && world_now_ns() < deadline);
     return status;
 }
 
@@ -335,7 +343,7 @@ static int txn_producer(struct script *s)
     int waits;
     do {
         waits = sluice_txn_recover(s->producer, 5000, NULL);
-    } while (is_undecided(waits) && world_now_ns() < deadline);
+    } while (is_worth_asking_again(waits) && world_now_ns() < deadline);
     TRY(waits);
     if (waits > 0)
         TRY(commit_it(s, atomic_load(&s->world->open_txn[WORKER])));

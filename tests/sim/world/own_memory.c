@@ -40,7 +40,8 @@ struct held {
 
 static struct held *table;
 static uint64_t table_slots, table_used; // taken-out ones are used, too
-static uint32_t owner_now;
+static _Thread_local uint32_t owner_now;
+static _Thread_local bool is_ours; // the thread of the world: only that knows the table
 static bool (*fault)(void);
 static bool shares_nothing;
 static struct {
@@ -57,7 +58,7 @@ static uint64_t slot_of(uintptr_t address)
 
 static struct held *find(const void *memory)
 {
-    if (table_slots == 0)
+    if (table_slots == 0 || !is_ours)
         return NULL;
     for (uint64_t i = slot_of((uintptr_t)memory);; i = (i + 1) & (table_slots - 1)) {
         if (table[i].address == (uintptr_t)memory)
@@ -287,7 +288,7 @@ void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int fd
 int __wrap_munmap(void *address, size_t bytes)
 {
     uint32_t owner = owner_now;
-    for (uint64_t i = 0; i < table_slots; i++) {
+    for (uint64_t i = 0; is_ours && i < table_slots; i++) {
         struct held held = table[i];
         uintptr_t from = (uintptr_t)address, to = from + bytes;
         if (held.address <= 1 || !held.is_map || held.address >= to ||
@@ -340,6 +341,11 @@ uint32_t memory_owner_set(uint32_t owner)
     ASSERT(owner < OWNERS_MAX);
     owner_now = owner;
     return before;
+}
+
+void memory_thread_is_ours(void)
+{
+    is_ours = true;
 }
 
 uint32_t memory_outside(void)

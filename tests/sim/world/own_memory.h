@@ -7,7 +7,7 @@
  *
  * The same place makes allocations fail on purpose, and knows how much a process has.
  *
- * Thread: one. */
+ * Thread: one, and others beside it as above. */
 #ifndef SLUICE_TESTS_OWN_MEMORY_H
 #define SLUICE_TESTS_OWN_MEMORY_H
 
@@ -20,6 +20,9 @@ void *own_calloc(size_t count, size_t size);
 void *own_realloc(void *memory, size_t size);
 void own_free(void *memory);
 void *own_map(size_t bytes); // zeros, page aligned, never unmapped
+
+/* The calling real thread is the world's; what other ones take is nobody's. */
+void memory_thread_is_ours(void);
 
 /* Who takes memory from now on: a process's number, or 0 for the simulator. Returns who it was. */
 uint32_t memory_owner_set(uint32_t owner);

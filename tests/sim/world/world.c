@@ -29,6 +29,9 @@ static struct {
     bool is_stopping;
 } world;
 
+/* Real threads beside the world's own, as a sanitizer's or a fuzzer's, are outside of it. */
+static _Thread_local bool is_here;
+
 static struct thread *first_due(void);
 static void run_thread(struct thread *thread);
 static void thread_free(struct thread *thread);
@@ -39,6 +42,8 @@ static void bury(struct process *process, enum process_end how);
 void world_begin(const struct world_options *options)
 {
     memset(&world, 0, sizeof(world));
+    is_here = true;
+    memory_thread_is_ours();
     list_init(&world.processes);
     random_init(&world.random, options->seed);
     world.turn_ns_max = options->turn_ns_max ? options->turn_ns_max : TURN_NS_MAX;
@@ -232,7 +237,7 @@ void process_pause(struct process *process, uint64_t until_ns)
 
 struct process *process_current(void)
 {
-    return world.current ? world.current->process : NULL;
+    return is_here && world.current ? world.current->process : NULL;
 }
 
 /* ---- threads ---- */
@@ -266,7 +271,7 @@ static void thread_free(struct thread *thread)
 
 struct thread *thread_current(void)
 {
-    return world.current;
+    return is_here ? world.current : NULL;
 }
 
 void thread_wait_end(struct thread *thread)

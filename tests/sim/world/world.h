@@ -32,9 +32,9 @@ struct process {
     char name[32];
     uint32_t id; // of this life; 0: the test
     bool is_alive;
-    bool may_have_ghosts;     // see net.h
-    bool wants_to_end;        // by itself; it is gone at its next wait
-    int exit_status;          // of one that ended by itself
+    bool may_have_ghosts;                       // see net.h
+    bool wants_to_end;                          // by itself; it is gone at its next wait
+    int exit_status;                            // of one that ended by itself
     void (*on_exit)(void *context, int status); // then; NULL: nobody minds
     void *on_exit_context;
     uint64_t paused_until_ns; // SIGSTOP
