@@ -4,6 +4,8 @@
  *   sluice-crash --trace-seed S [--images N]                     one trace, in this process
  *   sluice-crash --trace-seed S --prefix P --image K [--log]     one image, once more
  *
+ * --fault SPEC arms injection points (base/fault.h); in a build with SLUICE_PLANTS also planted bugs (base/plant.def).
+ *
  * Exit: 0 all images were recovered as they must be; 1 one was not (its command is printed); 2 usage. */
 #include <inttypes.h>
 #include <malloc.h>
@@ -15,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "tests/sim/crash/check.h"
 #include "tests/sim/crash/points.h"
 #include "tests/sim/world/system.h"
@@ -35,6 +38,7 @@ static struct {
     uint64_t images, seed, image;
     uint32_t prefix, jobs;
     bool one_trace, one_image, log, quiet;
+    const char *fault;
 } options = {.images = 5000, .seed = 1, .jobs = 1};
 
 static struct { // what is being checked, for whoever sees it fail
@@ -313,6 +317,8 @@ static bool parse(int argc, char **argv)
             options.quiet = true;
         else if (!value)
             return false;
+        else if (strcmp(argv[i], "--fault") == 0)
+            options.fault = argv[++i];
         else if (strcmp(argv[i], "--images") == 0)
             options.images = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--seed") == 0)
@@ -337,7 +343,7 @@ int main(int argc, char **argv)
     now.program = argv[0];
     if (!parse(argc, argv)) {
         fprintf(stderr,
-                "usage: sluice-crash [--images N] [--seed S] [--jobs 1..%d] [--quiet]\n"
+                "usage: sluice-crash [--images N] [--seed S] [--jobs 1..%d] [--quiet] [--fault F]\n"
                 "       sluice-crash --trace-seed S [--images N]\n"
                 "       sluice-crash --trace-seed S --prefix P --image K [--log]\n",
                 JOBS_MAX);
@@ -348,5 +354,7 @@ int main(int argc, char **argv)
     on_fail = on_failed;
     if (options.log)
         system_on_log(say);
+    if (fault_init(options.fault) != 0)
+        return 2;
     return options.one_image ? run_one_image() : options.one_trace ? run_one_trace() : run_many();
 }

@@ -6,7 +6,6 @@
 #include "broker/participants.h"
 #include "broker/transactions.h"
 #include "broker/txn_job.h"
-#include "storage/store_private.h"
 #include "tests/sim/crash/points.h"
 #include "tests/sim/crash/reader.h"
 #include "tests/sim/world/own_memory.h"
@@ -23,11 +22,13 @@ static struct {
     struct check_outcome *outcome;
     struct sim_broker broker;
     char values[SIM_BROKER_SETTINGS_MAX][32];
-    struct random random; // for the crash inside recovery
-    uint64_t events;      // of the disk so far
+    struct random random;                        // for the crash inside recovery
+    struct trace_state opened[TRACE_SHARDS_MAX]; // before anything was served
+    uint64_t events;                             // of the disk so far
 } check;
 
 static void *judge(void *argument);
+static void note_opened(struct sim_broker *b, uint16_t shard);
 static void start(void);
 static void check_opened(void);
 static void wait_until_settled(void);
@@ -50,6 +51,7 @@ void check_image(const struct trace *trace, const struct trace_known *known, str
     reader_be_short(wish->seed % 16 != 0);
     disk->observe = wish->in_recovery ? on_event : NULL;
     trace_settings(trace, &check.broker, wish->cores, check.values);
+    check.broker.on_opened = note_opened;
     world_begin(&(struct world_options){.seed = wish->seed, .disk_latency_ns = DISK_NS_MAX});
     world_wall_jump(60 * 1000); // the recording ended before
     (void)thread_new(process_new("judge", NULL), judge, NULL);
@@ -74,6 +76,11 @@ static void *judge(void *argument)
     return NULL;
 }
 
+static void note_opened(struct sim_broker *b, uint16_t shard)
+{
+    check.opened[shard] = trace_state_of(&b->broker->shards[shard]);
+}
+
 static void start(void)
 {
     sim_broker_start(&check.broker);
@@ -85,32 +92,40 @@ static void start(void)
 /* ---- what recovery found ---- */
 
 /* A new store has its first entry in the log's open group already. */
-static uint64_t live_digest(uint16_t shard, uint64_t end_lsn)
+static const struct trace_state *live_state(uint16_t shard, uint64_t end_lsn)
 {
     bool is_new = shard == 0 && end_lsn == 0;
-    return trace_digest_at(check.trace, shard,
-                           is_new ? check.trace->logs[0].entries[0].lsn + 1 : end_lsn);
+    return trace_state_at(check.trace, check.known->life, shard,
+                          is_new ? check.trace->logs[0][0].entries[0].lsn + 1 : end_lsn);
 }
 
+static void check_end(uint16_t shard, uint64_t end_lsn)
+{
+    if (end_lsn < check.known->committed[shard])
+        fail("shard %u: its log ends at LSN %" PRIu64 ", acked was up to %" PRIu64, shard, end_lsn,
+             check.known->committed[shard]);
+    if (check.floor && end_lsn < check.floor[shard])
+        fail("shard %u: a crash inside recovery made its log end at LSN %" PRIu64
+             ", before it was %" PRIu64,
+             shard, end_lsn, check.floor[shard]);
+}
+
+/* When a recovery before has appended, the live state knew nothing of that. */
 static void check_opened(void)
 {
     for (uint16_t i = 0; i < check.trace->shards; i++) {
-        struct sim_state opened = check.broker.opened[i];
-        check.outcome->ends[i] = opened.end_lsn;
-        if (opened.end_lsn < check.known->committed[i])
-            fail("shard %u: its log ends at LSN %" PRIu64 ", acked was up to %" PRIu64, i,
-                 opened.end_lsn, check.known->committed[i]);
-        if (check.floor && opened.end_lsn < check.floor[i])
-            fail("shard %u: a crash inside recovery made its log end at LSN %" PRIu64
-                 ", before it was %" PRIu64,
-                 i, opened.end_lsn, check.floor[i]);
-        if (check.floor && opened.end_lsn != check.floor[i])
-            continue; // the recovery before had appended: the live state knew nothing of that
-        uint64_t live = live_digest(i, opened.end_lsn);
-        if (opened.digest != live)
-            fail("shard %u: up to LSN %" PRIu64 " the log gives a state %016" PRIx64
-                 ", the live one was %016" PRIx64,
-                 i, opened.end_lsn, opened.digest, live);
+        uint64_t end_lsn = check.broker.opened[i].end_lsn;
+        check.outcome->ends[i] = end_lsn;
+        check_end(i, end_lsn);
+        if (check.floor && end_lsn != check.floor[i])
+            continue;
+        const struct shard *shard = &check.broker.broker->shards[i];
+        struct trace_state found = check.opened[i];
+        int table = trace_states_differ(shard, &found, live_state(i, end_lsn));
+        if (table)
+            fail("shard %u: up to LSN %" PRIu64
+                 " the log gives another table %d than there was in the live state",
+                 i, end_lsn, table);
     }
 }
 
@@ -155,45 +170,26 @@ static void wait_until_settled(void)
 
 /* ---- once more ---- */
 
-/* By table, so that a difference has a name. */
-struct tables {
-    uint64_t digests[CHECKPOINT_TABLES_MAX];
-    uint64_t end_lsn;
-};
-
-static struct tables tables_of(uint16_t shard)
-{
-    const struct store *store = check.broker.broker->shards[shard].store;
-    struct tables tables = {.end_lsn = wal_marks(store->wal).reserved};
-    for (uint32_t i = 0; i < store->table_count; i++)
-        tables.digests[i] = table_digest(store->tables[i]);
-    return tables;
-}
-
-static void compare_tables(uint16_t shard, const struct tables *first, const struct tables *second)
-{
-    const struct store *store = check.broker.broker->shards[shard].store;
-    for (uint32_t i = 0; i < store->table_count; i++)
-        if (first->digests[i] != second->digests[i])
-            fail("shard %u: the second start, up to LSN %" PRIu64
-                 ", has another table %d than the first, up to %" PRIu64,
-                 shard, second->end_lsn, table_id_of(store->tables[i]), first->end_lsn);
-}
-
 static void start_again(uint64_t contents)
 {
-    struct tables left[TRACE_SHARDS_MAX];
-    for (uint16_t i = 0; i < check.trace->shards; i++)
-        left[i] = tables_of(i);
+    struct trace_state left[TRACE_SHARDS_MAX];
+    uint64_t ends[TRACE_SHARDS_MAX];
+    for (uint16_t i = 0; i < check.trace->shards; i++) {
+        left[i] = trace_state_of(&check.broker.broker->shards[i]);
+        ends[i] = store_reserved_lsn(check.broker.broker->shards[i].store);
+    }
     sim_broker_end(&check.broker, PROCESS_POWER);
     start();
     for (uint16_t i = 0; i < check.trace->shards; i++) {
-        struct sim_state opened = check.broker.opened[i];
-        if (opened.end_lsn < left[i].end_lsn)
+        uint64_t end_lsn = check.broker.opened[i].end_lsn;
+        if (end_lsn < ends[i])
             fail("shard %u: the second start ends at LSN %" PRIu64 ", the first at %" PRIu64, i,
-                 opened.end_lsn, left[i].end_lsn);
-        struct tables found = tables_of(i);
-        compare_tables(i, &left[i], &found);
+                 end_lsn, ends[i]);
+        int table =
+            trace_states_differ(&check.broker.broker->shards[i], &left[i], &check.opened[i]);
+        if (table)
+            fail("shard %u: the second start, up to LSN %" PRIu64 ", gives another table %d", i,
+                 end_lsn, table);
     }
     wait_until_settled();
     if (contents_check(&check.broker, check.known) != contents)

@@ -218,6 +218,8 @@ static struct shard *shard_of(const struct wal *wal)
 static void note_entry(struct trace_log *log, struct trace_entry entry)
 {
     uint32_t owner = memory_outside();
+    while (log->count > 0 && log->entries[log->count - 1].lsn >= entry.lsn)
+        log->count--; // of an earlier life, and lost
     if (log->count == log->capacity) {
         log->capacity = log->capacity * 2 + 1024;
         log->entries = realloc(log->entries, log->capacity * sizeof(*log->entries));
@@ -230,17 +232,21 @@ static void note_entry(struct trace_log *log, struct trace_entry entry)
 int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view)
 {
     struct shard *shard = shard_of(wal);
-    uint64_t digest = shard ? shard_digest(shard) : 0;
+    struct trace_state before = {{0}};
+    if (shard)
+        before = trace_state_of(shard);
     int status = __real_wal_append(wal, entry, view);
     if (shard && status == 0)
-        note_entry(&rec.trace->logs[shard->id], (struct trace_entry){view->lsn, digest});
+        note_entry(&rec.trace->logs[rec.known.life][shard->id],
+                   (struct trace_entry){view->lsn, before});
     return status;
 }
 
 /* An end lies behind all entries that begin below it. */
-uint64_t trace_digest_at(const struct trace *trace, uint16_t shard, uint64_t end_lsn)
+const struct trace_state *trace_state_at(const struct trace *trace, uint32_t life, uint16_t shard,
+                                         uint64_t end_lsn)
 {
-    const struct trace_log *log = &trace->logs[shard];
+    const struct trace_log *log = &trace->logs[life][shard];
     uint32_t low = 0, high = log->count;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
@@ -249,7 +255,26 @@ uint64_t trace_digest_at(const struct trace *trace, uint16_t shard, uint64_t end
         else
             high = middle;
     }
-    return low < log->count ? log->entries[low].digest : log->end_digest;
+    return low < log->count ? &log->entries[low].before : &log->end;
+}
+
+struct trace_state trace_state_of(const struct shard *shard)
+{
+    struct trace_state state = {{0}};
+    const struct store *store = shard->store;
+    ASSERT(store->table_count <= TRACE_TABLES_MAX);
+    for (uint32_t i = 0; i < store->table_count; i++)
+        state.tables[i] = table_digest(store->tables[i]);
+    return state;
+}
+
+int trace_states_differ(const struct shard *shard, const struct trace_state *a,
+                        const struct trace_state *b)
+{
+    for (uint32_t i = 0; i < shard->store->table_count; i++)
+        if (a->tables[i] != b->tables[i])
+            return table_id_of(shard->store->tables[i]);
+    return 0;
 }
 
 /* ---- what happens ---- */
@@ -296,10 +321,37 @@ static void checkpoint_all(void)
     rec.trace->checkpoints++;
 }
 
+static void note_ends(void)
+{
+    for (uint16_t i = 0; i < rec.trace->shards; i++)
+        rec.trace->logs[rec.known.life][i].end = trace_state_of(&rec.broker.broker->shards[i]);
+}
+
+/* The next life goes on from these entries, or from some of them. */
+static void next_life(void)
+{
+    struct trace_log *now = rec.trace->logs[rec.known.life++];
+    if (rec.known.life == TRACE_LIVES_MAX)
+        fail("a recording has more than %d lives", TRACE_LIVES_MAX);
+    uint32_t owner = memory_outside();
+    for (uint16_t i = 0; i < rec.trace->shards; i++) {
+        struct trace_log *next = &rec.trace->logs[rec.known.life][i];
+        *next = now[i];
+        next->capacity = now[i].count + 1;
+        next->entries = calloc(next->capacity, sizeof(*next->entries));
+        ASSERT(next->entries != NULL);
+        for (uint32_t k = 0; k < next->count; k++)
+            next->entries[k] = now[i].entries[k];
+    }
+    memory_inside(owner);
+}
+
 static void kill_and_start(void)
 {
+    note_ends();
     sim_broker_end(&rec.broker, PROCESS_KILLED);
     on_event(NULL, &(struct sim_event){SIM_LIFE_ENDS});
+    next_life();
     rec.trace->kills++;
     start_broker();
 }
@@ -334,8 +386,7 @@ static void *direct(void *argument)
         something();
     }
     trace->last = known_now();
-    for (uint16_t i = 0; i < trace->shards; i++)
-        trace->logs[i].end_digest = sim_broker_state_of(&rec.broker, i).digest;
+    note_ends();
     rec.trace = NULL;
     world_stop();
     return NULL;

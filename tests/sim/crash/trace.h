@@ -20,6 +20,7 @@
 
 #define TRACE_SHARDS_MAX 3
 #define TRACE_EVENTS_MAX 6000
+#define TRACE_LIVES_MAX 64 // of the recorded broker
 #define TRACE_GROUPS STAGE_GROUPS
 
 enum trace_mix {        // what the clients do
@@ -34,20 +35,26 @@ enum trace_mix {        // what the clients do
 struct trace_known {                      // before an event
     uint64_t history;                     // events
     uint64_t committed[TRACE_SHARDS_MAX]; // by shard
+    uint32_t life;                        // of the broker, from 0
     bool two_phase; // a transaction over several shards is being ended, or prepared
 };
 struct trace_event {
     struct sim_event event; // its bytes and paths are the trace's
     struct trace_known known;
 };
+#define TRACE_TABLES_MAX 16
+struct trace_state { // a shard's: the digests of its tables
+    uint64_t tables[TRACE_TABLES_MAX];
+};
 struct trace_entry { // of a log
     uint64_t lsn;
-    uint64_t digest; // of the shard's state before it
+    struct trace_state before;
 };
-struct trace_log {
+struct
+    trace_log { // as one life of the broker left it: a later one may give LSNs anew that nobody was told of
     struct trace_entry *entries;
     uint32_t count, capacity;
-    uint64_t end_digest; // behind the last entry
+    struct trace_state end; // behind the last entry
 };
 
 struct trace {
@@ -59,7 +66,7 @@ struct trace {
     uint32_t count;
     uint32_t first;          // crash points begin here
     struct trace_known last; // behind all events
-    struct trace_log logs[TRACE_SHARDS_MAX];
+    struct trace_log logs[TRACE_LIVES_MAX][TRACE_SHARDS_MAX];
     struct world *world; // its history
     struct stage stage;
     uint32_t rolls, checkpoints, kills; // that there were
@@ -71,8 +78,13 @@ const char *trace_mix_name(enum trace_mix mix);
 /* The settings that all brokers on these disks have. `values` is where their texts lie. */
 void trace_settings(const struct trace *trace, struct sim_broker *broker, uint16_t cores,
                     char values[SIM_BROKER_SETTINGS_MAX][32]);
-/* What the shard's state was when its log ended at this LSN. */
-uint64_t trace_digest_at(const struct trace *trace, uint16_t shard, uint64_t end_lsn);
+/* What the shard's state was, in that life, when its log ended at this LSN. */
+const struct trace_state *trace_state_at(const struct trace *trace, uint32_t life, uint16_t shard,
+                                         uint64_t end_lsn);
+struct trace_state trace_state_of(const struct shard *shard);
+/* The number (enum table_id) of a table in which they differ, or 0. */
+int trace_states_differ(const struct shard *shard, const struct trace_state *a,
+                        const struct trace_state *b);
 
 /* ---- the disk, event by event ---- */
 
