@@ -104,6 +104,10 @@ if step build-gcc build release; then
   step main-job tests/integration/main_job.sh "$bin"
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
   step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice
+  every=53
+  [ "$full" = 1 ] && every=5
+  step sweep-io "$bin/sluice-sweep" io --sample "$every" --jobs "$jobs"
+  step sweep-memory "$bin/sluice-sweep" memory --sample "$every" --jobs "$jobs"
   step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
 
