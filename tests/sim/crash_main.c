@@ -92,10 +92,17 @@ static void check_one(const struct trace *trace, struct replay *replay, struct p
 
 /* ---- one trace ---- */
 
-static uint64_t count_images(const struct trace *trace, struct totals *totals)
+/* When not all are wanted, those in a two-phase commit come three times as often. */
+static uint32_t weight_at(const struct trace *trace, uint32_t event)
+{
+    return trace_known_at(trace, event)->two_phase ? 3 : 1;
+}
+
+static uint64_t count_images(const struct trace *trace, uint64_t *weight, struct totals *totals)
 {
     struct replay replay;
     uint64_t count = 0;
+    *weight = 0;
     replay_begin(&replay, trace);
     for (uint32_t event = 0; event <= trace->count; event++) {
         if (!point_is_one(trace, event))
@@ -104,16 +111,19 @@ static uint64_t count_images(const struct trace *trace, struct totals *totals)
         replay_to(&replay, event);
         point_of(&point, replay.disk);
         count += point_image_count(&point);
+        *weight += weight_at(trace, event) * point_image_count(&point);
         totals->points++;
     }
     replay_end(&replay);
     return count;
 }
 
-/* Of all images of the trace `wanted`, evenly. */
+/* Of all images of the trace `wanted`, evenly by weight. */
 static void check_trace(const struct trace *trace, uint64_t wanted, struct totals *totals)
 {
-    uint64_t possible = count_images(trace, totals), at = 0, done = 0;
+    uint64_t weight, at = 0, done = 0;
+    uint64_t possible = count_images(trace, &weight, totals);
+    uint64_t plain = wanted * IN_RECOVERY_EVERY / (IN_RECOVERY_EVERY + 1);
     struct replay replay;
     totals->traces++;
     totals->events += trace->count;
@@ -126,8 +136,10 @@ static void check_trace(const struct trace *trace, uint64_t wanted, struct total
         replay_to(&replay, event);
         point_of(&point, replay.disk);
         uint64_t count = point_image_count(&point);
-        for (uint64_t image = 0; image < count && totals->images < wanted; image++, at++) {
-            if (done * possible > at * wanted)
+        for (uint64_t image = 0; image < count && totals->images < wanted; image++) {
+            bool is_wanted = possible <= plain || done * weight <= at * plain;
+            at += weight_at(trace, event);
+            if (!is_wanted)
                 continue; // not this one
             done++;
             check_one(trace, &replay, &point, image, totals);

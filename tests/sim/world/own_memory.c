@@ -154,7 +154,9 @@ static bool fails(void)
 #define LARGE_SPARE_MAX 64 // of a kind
 
 static struct large_kind {
-    size_t bytes; // whole pages
+    size_t bytes;  // whole pages
+    bool is_dense; // most of it was touched: the kernel's pages would cost more than filling it
+    bool is_known;
     uint32_t spare_count;
     void *spare[LARGE_SPARE_MAX];
 } large_kinds[LARGE_KINDS_MAX];
@@ -185,9 +187,30 @@ static void *large_take(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+/* Is filled anew rather than given back? What the first one of a kind shows. */
+static bool large_is_dense(size_t bytes)
+{
+    struct large_kind *kind = large_kind_of(large_size(bytes));
+    return kind == NULL || kind->is_dense;
+}
+
+static void large_look(struct large_kind *kind, void *memory)
+{
+    static unsigned char resident[4096];
+    size_t pages = kind->bytes / 4096, touched = 0;
+    kind->is_known = true;
+    if (pages > sizeof(resident) || mincore(memory, kind->bytes, resident) != 0)
+        return;
+    for (size_t i = 0; i < pages; i++)
+        touched += resident[i] & 1;
+    kind->is_dense = touched > pages / 2;
+}
+
 static void large_give(void *memory, size_t bytes)
 {
     struct large_kind *kind = large_kind_of(large_size(bytes));
+    if (kind && !kind->is_known)
+        large_look(kind, memory);
     if (kind && kind->spare_count < LARGE_SPARE_MAX &&
         __real_madvise(memory, large_size(bytes), MADV_DONTNEED) == 0)
         kind->spare[kind->spare_count++] = memory;
@@ -213,7 +236,8 @@ void *__wrap_calloc(size_t count, size_t size)
     size_t bytes;
     if (fails())
         return refuse();
-    if (owner_now == 0 || __builtin_mul_overflow(count, size, &bytes) || bytes < LARGE_BYTES)
+    if (owner_now == 0 || __builtin_mul_overflow(count, size, &bytes) || bytes < LARGE_BYTES ||
+        large_is_dense(bytes))
         return hold(__real_calloc(count, size), count * size, false);
     void *memory = hold(large_take(bytes), bytes, false);
     if (memory)
