@@ -29,6 +29,7 @@ struct cut_file {
 static uint64_t last_number(const struct recover *recover);
 static void holes_carry(const struct recover *recover, struct cut_file *cut);
 static int material_take(struct recover *recover, struct cut_file *cut);
+static struct wal_file *spare_find(struct recover *recover);
 static int material_open(struct recover *recover, struct wal_file *file, struct cut_file *cut);
 static int spare_retire(struct recover *recover, struct wal_file *file, struct cut_file *cut);
 static int file_make(struct recover *recover, struct cut_file *cut);
@@ -100,11 +101,21 @@ static int material_take(struct recover *recover, struct cut_file *cut)
         if (file->pub.size_bytes == recover->wal->segment_bytes)
             return material_open(recover, file, cut);
     }
+    struct wal_file *spare = spare_find(recover);
+    return spare ? spare_retire(recover, spare, cut) : file_make(recover, cut);
+}
+
+/* The newest behind the successor. One that somebody made longer can't be made shorter again, and a segment that is too long
+ * is none. */
+static struct wal_file *spare_find(struct recover *recover)
+{
     uint64_t successor = last_number(recover) + 1;
-    struct wal_file *last = recover->numbered ? &recover->files[recover->numbered - 1] : NULL;
-    if (last && last->pub.number > successor && last->pub.fd >= 0)
-        return spare_retire(recover, last, cut);
-    return file_make(recover, cut);
+    for (uint32_t i = recover->numbered; i-- > 0 && recover->files[i].pub.number > successor;) {
+        struct wal_file *file = &recover->files[i];
+        if (file->pub.fd >= 0 && file->pub.size_bytes <= recover->wal->segment_bytes)
+            return file;
+    }
+    return NULL;
 }
 
 static int material_open(struct recover *recover, struct wal_file *file, struct cut_file *cut)

@@ -26,7 +26,7 @@ struct life {
 int life_begin(struct life *life, struct sim_disk *disk, uint64_t number);
 /* The process is gone; the disk is as it is. */
 void life_end(struct life *life);
-/* Of all tables, and of where the log stands: equal after each start from one disk. */
+/* Of all tables: equal after each start from one disk. (The log may grow by a MARK while it is read.) */
 uint64_t life_digest(const struct life *life);
 
 /* ---- directories ---- */
