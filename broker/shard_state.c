@@ -12,6 +12,8 @@
 #include "broker/participants.h"
 #include "broker/transactions.h"
 
+#define SPARE_NS_MAX (30 * NS_PER_S) // to write one segment with zeros
+
 static void scalar_set(struct shard *shard, enum scalar scalar, uint64_t value);
 static int apply_batch(struct shard *shard, const struct wal_view *view);
 static int apply_topic(struct shard *shard, const struct wal_view *view);
@@ -378,7 +380,12 @@ static int log_slot_table(struct shard *shard)
     struct wal_entry entry = {
         .type = ENTRY_SLOT_TABLE, .pieces = {{owners, sizeof(owners)}}, .piece_count = 1};
     struct wal_view view;
-    return store_append(shard->store, &entry, &view, NULL);
+    int status = store_append(shard->store, &entry, &view, NULL);
+    if (status != E_FULL)
+        return status;
+    /* The power went while the first entry of a new store was written: the cut took the spare. */
+    status = store_wait_room(shard->store, SPARE_NS_MAX);
+    return status ? status : store_append(shard->store, &entry, &view, NULL);
 }
 
 int shard_state_begin(struct shard *shard, char text[512])

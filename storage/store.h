@@ -96,6 +96,10 @@ MUST_USE int store_dir_open(struct io *io, const char *dir, bool no_direct,
 MUST_USE int store_open(const struct store_options *options, struct recover_result *result,
                         char text[512], struct store **store);
 
+/* For a start: what was refused with FULL for want of a spare segment may be appended when this returned 0. TIMEOUT; CLOSED:
+ * the log has failed. */
+MUST_USE int store_wait_room(struct store *store, uint64_t timeout_ns);
+
 /* Drains: waits for what is in flight, writes a last checkpoint with the clean mark. Blocking, until deadline_ns; a
  * missed deadline or a failed log: TIMEOUT / CLOSED, and the next start recovers as after a crash. */
 int store_close_clean(struct store *store, uint64_t deadline_ns);

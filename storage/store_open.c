@@ -371,3 +371,22 @@ static int upkeep_begin(struct opening *opening)
         snprintf(opening->text, 512, "%.300s: %.100s", store->checkpoint_dir, status_text(status));
     return status;
 }
+
+/* ---- the first append ---- */
+
+/* A recovery that had to cut the log has used up a spare. */
+int store_wait_room(struct store *store, uint64_t timeout_ns)
+{
+    uint64_t deadline_ns = clock_mono_ns(store->clock) + timeout_ns;
+    while (wal_is_starved(store->wal)) {
+        uint64_t now_ns = clock_mono_ns(store->clock);
+        if (now_ns > deadline_ns)
+            return E_TIMEOUT;
+        int work = wal_turn(store->wal, now_ns, clock_wall_ms(store->clock));
+        if (wal_is_failed(store->wal))
+            return E_CLOSED;
+        if (work == 0)
+            io_poll(store->options.io, 1 * NS_PER_MS);
+    }
+    return 0;
+}
