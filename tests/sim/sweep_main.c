@@ -57,6 +57,7 @@ int main(int argc, char **argv)
                         "1..64] [--fault F] [--log]\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     mallopt(M_MMAP_THRESHOLD,
             1 << 30); // what a run gives back the next one gets without the kernel
     mallopt(M_TRIM_THRESHOLD, 1 << 30);

@@ -155,7 +155,8 @@ static void check_end(void)
     if (is_log_failure() && scenario.strike.was_serving && !scenario.log_names_place)
         fail("the log of %s failed, but no line names the file and an LSN", scenario.strike.path);
     scenario.ended_by_itself++;
-    scenario.ended_after_ns = world_now_ns() - scenario.strike.at_ns;
+    if (world_now_ns() > scenario.strike.at_ns) // else for another reason, before it came to that
+        scenario.ended_after_ns = world_now_ns() - scenario.strike.at_ns;
 }
 
 static void look_after_broker(void)
