@@ -104,6 +104,7 @@ if step build-gcc build release; then
   step main-job tests/integration/main_job.sh "$bin"
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
   step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice
+  step crash "$bin/sluice-crash" --images "$([ "$full" = 1 ] && echo 50000 || echo 5000)" --jobs "$jobs" --quiet
   every=53
   [ "$full" = 1 ] && every=5
   step sweep-io "$bin/sluice-sweep" io --sample "$every" --jobs "$jobs"
@@ -117,7 +118,7 @@ step model-rings tests/model/run.sh ${form:+"$form"}
 step model-txn tests/model/txn.sh ${form:+"$form"}
 
 echo "# bugs planted on purpose, each of which its check must catch"
-planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice_test_storage sluice_test_broker"
+planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice-crash sluice_test_storage sluice_test_broker"
 [ "$full" = 1 ] && planted="$planted sluicectl sluice-soak"
 # shellcheck disable=SC2086
 if step build-planted build planted $planted; then
