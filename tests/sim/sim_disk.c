@@ -648,6 +648,7 @@ static struct sim_file *image_of(struct sim_disk *image, struct sim_file *file)
     }
     copy->size_durable = file->size_durable;
     copy->size = file->size;
+    copy->references = 1; // until the image is done: names come and go
     return file->image = copy;
 }
 
@@ -745,8 +746,8 @@ static void image_end(struct sim_disk *disk, struct sim_disk *image)
     for (uint32_t i = 0; i < disk->files_alive; i++) {
         struct sim_file *copy = disk->files[i]->image;
         disk->files[i]->image = NULL;
-        if (copy && copy->references == 0)
-            file_free(image, copy);
+        if (copy)
+            sim_file_release(image, copy);
     }
 }
 
