@@ -55,6 +55,7 @@ struct staged_mover {
 };
 
 static bool is_wanted(struct staged_mover *mover);
+static uint64_t bytes_below(const struct store *store, uint64_t lsn);
 static bool is_worth_while(const struct store *store, uint64_t until_lsn);
 static int stretch_begin(struct staged_mover *mover);
 static bool stretch_buffer(struct staged_mover *mover);
@@ -127,14 +128,24 @@ static bool is_wanted(struct staged_mover *mover)
     return false;
 }
 
+/* What comes back are whole files, however little of them was used. */
+static uint64_t bytes_below(const struct store *store, uint64_t lsn)
+{
+    uint32_t files = 0;
+    while (files < wal_segment_count(store->wal) &&
+           wal_segment_at(store->wal, files)->base_lsn < lsn)
+        files++;
+    return files * store->options.segment_bytes;
+}
+
 /* More must come back than is written: otherwise a log with too much staged would go round for ever. */
 static bool is_worth_while(const struct store *store, uint64_t until_lsn)
 {
     uint64_t bytes = store->options.segment_bytes / 4;
-    uint64_t back = until_lsn - wal_segment_at(store->wal, 0)->base_lsn;
-    uint32_t row = staged_oldest(store->staged);
+    uint64_t back = bytes_below(store, until_lsn);
     if (staged_lowest(store->staged) >= until_lsn)
         return false;
+    uint32_t row = staged_oldest(store->staged);
     for (; row != TABLE_ROW_NONE && bytes <= back; row = staged_newer(store->staged, row)) {
         const struct disk_staged *disk = staged_row(store->staged, row);
         if (le64_get(disk->position) >= until_lsn)

@@ -47,8 +47,13 @@ int store_append(struct store *store, const struct wal_entry *entry, struct wal_
         partition = partitions_find(store->partitions, entry->topic_id, entry->partition);
         if (UNLIKELY(!partition))
             return E_NOT_FOUND;
-        if (UNLIKELY(index_open_is_full(store->open)))
+        if (UNLIKELY(index_open_is_full(store->open)) && !wal_wants_roll(store->wal)) {
+            if (!upkeep_may_roll(store)) {
+                store->append_waits = true;
+                return E_FULL;
+            }
             wal_roll(store->wal);
+        }
         if (UNLIKELY(store->upkeep.minds_reserve && upkeep_batch_waits(store, entry))) {
             store->append_waits = true;
             return E_FULL;

@@ -57,6 +57,8 @@ bool upkeep_batch_may(
 uint32_t
 upkeep_spares(const struct store *store); // that there are, or may be as soon as they are wanted
 uint64_t upkeep_free_bytes(const struct store *store); // that the log can take as it is
+/* Whether the open segment may be left before it is full, with room for what is staged in those behind it. */
+bool upkeep_may_roll(const struct store *store);
 
 /* The lowest file that the state of this moment needs, for replay or for reads. */
 uint64_t upkeep_first_file(struct store *store);

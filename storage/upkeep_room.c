@@ -96,8 +96,11 @@ bool upkeep_would_roll(const struct store *store, uint64_t payload_bytes)
     return 2 * DISK_BLOCK + ENTRY_HEADER_BYTES + payload_bytes > open_room(store);
 }
 
+/* None when a roll is wanted: what comes next goes into the next file. */
 static uint64_t open_room(const struct store *store)
 {
+    if (wal_wants_roll(store->wal))
+        return 0;
     struct segment *last = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
     uint64_t end_lsn = last->base_lsn + store->options.segment_bytes - DISK_SEGMENT_DATA;
     return end_lsn - min_u64(end_lsn, store_reserved_lsn(store));
@@ -151,6 +154,14 @@ static bool staged_has_room(const struct store *store)
 {
     return staged_sum_all(store->staged).batch_count == 0 ||
            upkeep_free_bytes(store) >= staged_keep(store) + store->options.batch_bytes_max;
+}
+
+/* Leaving the open segment early gives up what is left of it. */
+bool upkeep_may_roll(const struct store *store)
+{
+    uint64_t room = upkeep_free_bytes(store) - open_room(store);
+    return staged_sum_all(store->staged).batch_count == 0 ||
+           room >= staged_keep(store) + store->options.batch_bytes_max;
 }
 
 /* What has to be free so that all that is staged can be copied forward, and a segment be closed then. Less than half of the

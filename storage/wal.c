@@ -125,6 +125,11 @@ void wal_roll(struct wal *wal)
     wal->roll_wanted = !wal->open_is_bare;
 }
 
+bool wal_wants_roll(const struct wal *wal)
+{
+    return wal->roll_wanted;
+}
+
 void wal_roll_soon(struct wal *wal)
 {
     if (!wal->roll_wanted)

@@ -146,6 +146,7 @@ void wal_group_end(struct wal *wal);
 
 /* Rolls to the next segment at the next append, e.g. before a disk is full. */
 void wal_roll(struct wal *wal);
+bool wal_wants_roll(const struct wal *wal); // and has not yet
 /* The same, and when the log is silent a MARK does it: so that the open segment is closed. Until it is done: call it again,
  * no matter how often. */
 void wal_roll_soon(struct wal *wal);

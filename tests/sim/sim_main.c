@@ -119,7 +119,7 @@ static void say(const char *line)
 /* Memory that a life gives back is used by the next one without asking the kernel for it again. */
 static void keep_memory(void)
 {
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20); // the most that is allowed
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     mallopt(M_TOP_PAD, 64 << 20);
 }

@@ -589,8 +589,8 @@ Test(participants_table, a_state_that_can_not_be_is_refused_at_the_start)
 {
     for (unsigned state = 0; state <= UINT8_MAX; state++) {
         bool is_possible = state == TXN_PART_STAGING || state == TXN_PART_PREPARED;
-        cr_assert_eq(rebuilt_with((uint8_t)state, 4096, 0), is_possible ? 0 : E_CORRUPT,
-                     "state %u", state);
+        cr_assert_eq(rebuilt_with((uint8_t)state, 4096, 0), is_possible ? 0 : E_CORRUPT, "state %u",
+                     state);
     }
 }
 

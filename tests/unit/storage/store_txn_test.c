@@ -416,6 +416,29 @@ static struct tx *staged_for_long(struct tx_fixture *t)
     return tx;
 }
 
+/* What comes back are files, however little of each was used. */
+Test(store_txn, a_long_transaction_never_stops_a_log_of_short_segments)
+{
+    struct tx_fixture *t = malloc(sizeof(*t));
+    tx_init(t, 51);
+    tx_open(t);
+    tx_open_partitions(t, 6);
+    struct tx *tx = staged_for_long(t);
+    for (int round = 0; round < 60; round++) {
+        sf_load(&t->f, 64 * KIB);
+        if (upkeep_may_roll(t->f.store))
+            wal_roll(t->f.store->wal);
+    }
+    sf_load(&t->f, 64 * KIB); // until there is room again
+    cr_assert_gt(moved(t), 0);
+    cr_assert_gt(wal_segment_at(t->f.store->wal, 0)->number, 25);
+    cr_assert_eq(tx_end(t, tx, true), 0);
+    sf_flush(&t->f);
+    store_fixture_verify(&t->f);
+    tx_deinit(t);
+    free(t);
+}
+
 Test(store_txn, a_long_transaction_never_stops_the_log)
 {
     struct tx_fixture *t = malloc(sizeof(*t));
