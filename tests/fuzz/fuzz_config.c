@@ -10,17 +10,9 @@
 #include "broker/topics.h"
 #include "tests/fuzz/fuzz.h"
 
-/* libconfig keeps a string that a syntax error cut off (its lexer's buffer): once for a start with such a file, which ends with
- * it. Asked by the leak sanitizer only. */
-__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libconfig.so";
-}
-
 /* libconfig 1.5 forgets the string that it is in the middle of when the syntax is wrong: once at start, then
- * the process ends; once at each reload of a broken file. */
-const char *__lsan_default_suppressions(void);
+ * the process ends; once at each reload of a broken file. The sanitizer's library must see this. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
     return "leak:libconfig.so";
