@@ -19,6 +19,7 @@
 #define FREE_MARK 0x5f656572665f6c70u
 #define FILL 0xab
 #define HEAP_ALIGNMENT 16
+#define POISONED ((uint64_t)(1 * MIB)) // of what was never handed out, from the front
 
 struct free_object {
     struct free_object *next;
@@ -123,7 +124,7 @@ static void set_up(struct pool *pool, uint8_t *objects, uint32_t object_count, s
         .free_count = object_count,
         .free_count_min = object_count,
     };
-    poison(objects, object_size * object_count);
+    poison(objects, min_u64(object_size * object_count, POISONED)); // see arena.c
 }
 
 static bool is_ours(const struct pool *pool, const void *object)
