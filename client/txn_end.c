@@ -31,6 +31,7 @@ static int flush(struct sluice_producer *producer, uint64_t deadline_ns);
 static int why_not(struct sluice_producer *producer);
 static void visit_staged(struct lane *lane, void *walk);
 static int ask_until(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
+static int or_undecided(int status);
 static int ask_end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns);
 static int take_offsets(struct sluice_producer *producer, const struct frame *reply);
 static int conclude(struct sluice_producer *producer, enum op op, int status, uint64_t deadline_ns);
@@ -259,8 +260,15 @@ static int ask_until(struct sluice_producer *producer, enum op op, uint64_t dead
         int status = ask_end(producer, op, deadline_ns);
         bool again = SLUICE_BROKER_ERROR(status) != 0 && sluice_is_retriable(status);
         if (!again || !txn_pause(producer, &attempt, deadline_ns))
-            return status;
+            return or_undecided(status);
     }
+}
+
+/* "Not now" answers the last try; an earlier one may have been carried out, and its answer lost. */
+static int or_undecided(int status)
+{
+    bool not_now = SLUICE_BROKER_ERROR(status) != 0 && sluice_is_retriable(status);
+    return not_now ? SLUICE_E_TIMED_OUT : status;
 }
 
 static int ask_end(struct sluice_producer *producer, enum op op, uint64_t deadline_ns)
@@ -351,7 +359,7 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns)
     if (status != SLUICE_OK)
         return status;
     if (!was_prepared && identity_is_new(producer))
-        status = txn_wait_identity(producer, deadline_ns, &identity); // which has aborted it
+        status = or_undecided(txn_wait_identity(producer, deadline_ns, &identity)); // aborts it
     else
         status = ask_until(producer, OP_TXN_ABORT, deadline_ns);
     if (is_open_question(status))
@@ -363,7 +371,7 @@ int txn_abort_now(struct sluice_producer *producer, uint64_t deadline_ns)
     bool decided = status == SLUICE_OK || status == SLUICE_E_TRANSACTION_COMMITTED;
     if (!decided && !sluice_is_fatal(status) && !was_prepared) { // whatever it is: TXN_INIT ends it
         txn_renew(producer);
-        status = txn_wait_identity(producer, deadline_ns, &identity);
+        status = or_undecided(txn_wait_identity(producer, deadline_ns, &identity));
     }
     if (status == SLUICE_OK || status == SLUICE_E_TRANSACTION_COMMITTED || sluice_is_fatal(status))
         txn_forget(txn);
@@ -403,7 +411,7 @@ static int end_waiting(struct sluice_producer *producer, bool commit, uint64_t d
 {
     struct txn_identity identity;
     struct sluice_txn_name name;
-    int status = txn_wait_identity(producer, deadline_ns, &identity);
+    int status = or_undecided(txn_wait_identity(producer, deadline_ns, &identity));
     if (status == SLUICE_OK && !identity.waits) {
         error_set("no transaction is open");
         status = SLUICE_E_INVALID;
@@ -416,6 +424,7 @@ static int end_waiting(struct sluice_producer *producer, bool commit, uint64_t d
         status = txn_end_by_name(producer->client, &name, commit, deadline_ns);
     } while (SLUICE_BROKER_ERROR(status) != 0 && sluice_is_retriable(status) &&
              txn_pause(producer, &attempt, deadline_ns));
+    status = or_undecided(status);
     if (!is_open_question(status)) {
         pthread_mutex_lock(&producer->wait_mutex);
         producer->txn->identity.waits = false;
