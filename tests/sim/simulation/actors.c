@@ -222,6 +222,7 @@ static void one_transaction(struct stage *stage, struct sluice_producer *produce
     if (status != SLUICE_OK) {
         if (!is_no_answer(status))
             must(status, "begin");
+        stage->begins_lost++;
         return;
     }
     uint64_t txn = atomic_fetch_add(&world->txns, 1) + 1;
@@ -519,6 +520,7 @@ static void move_some(struct stage *stage, struct sluice_producer *producer,
     struct move moves[WORLD_PARTITIONS_MAX] = {0};
     struct sent sent = {0};
     if (sluice_txn_begin(producer) != SLUICE_OK) {
+        stage->begins_lost++;
         forget_moves(stage, consumer);
         return;
     }

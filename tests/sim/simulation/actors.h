@@ -49,6 +49,7 @@ struct stage {             // what all actors share; the test's memory
     struct stage_move *moves;                               // whose commit was asked for
     uint32_t move_count;
     /* what was done, so that a test can see that it tested something */
+    uint64_t begins_lost; // nobody knows whether a transaction is open: until its time is over
     uint64_t plain_acks, commits, aborts, prepares, group_commits, topics_made, hoarded;
 };
 
