@@ -5,8 +5,9 @@
  * never: a machine that overcommits kills later, which is why the broker touches. Huge pages are a
  * wish; without them the arena works and is slower.
  *
- * Under ASan what lies behind the last allocation is poisoned, so running over its end is found. Not all that was not handed out: the shadow of a
- * hundred megabytes costs more to write than a test's whole life. */
+ * Under ASan what lies behind the last allocation is poisoned, so running over its end is found. Not
+ * all that was not handed out: the shadow of a hundred megabytes costs more to write than a test's
+ * whole life. */
 #include "base/arena.h"
 
 #include <sys/mman.h>
@@ -55,7 +56,7 @@ void *arena_alloc(struct arena *arena, size_t size, size_t alignment)
     size_t start = align_up(arena->used, alignment);
     ASSERT(start <= arena->size && size <= arena->size - start);
     arena->used = start + size;
-    unpoison(arena->base + start, size);
+    unpoison(arena->base + start, size < POISONED ? size : POISONED);
     poison_rest(arena);
     return arena->base + start;
 }

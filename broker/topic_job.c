@@ -60,6 +60,11 @@ bool topic_jobs_is_busy(const struct topic_jobs *jobs, uint32_t topic_id)
     return false;
 }
 
+bool topic_jobs_is_idle(const struct topic_jobs *jobs)
+{
+    return jobs->count == 0 && jobs->resume_row == UINT32_MAX;
+}
+
 void topic_job_begin(struct topic_jobs *jobs, struct shard *shard, uint32_t topic_id,
                      struct request *request)
 {

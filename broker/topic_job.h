@@ -24,6 +24,7 @@ void topic_jobs_free(struct topic_jobs *jobs);
 
 bool topic_jobs_is_full(const struct topic_jobs *jobs);
 bool topic_jobs_is_busy(const struct topic_jobs *jobs, uint32_t topic_id);
+bool topic_jobs_is_idle(const struct topic_jobs *jobs); // nor does one wait for its turn
 
 /* The intent was appended just now (and so applied). request: answered at the end; NULL at resume. */
 void topic_job_begin(struct topic_jobs *jobs, struct shard *shard, uint32_t topic_id,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "broker/participants.h"
+#include "broker/topic_job.h"
 #include "broker/transactions.h"
 #include "broker/txn_job.h"
 #include "tests/sim/crash/points.h"
@@ -144,7 +145,7 @@ static void check_opened(void)
     }
 }
 
-/* ---- transactions come to their end ---- */
+/* ---- what was under way comes to its end ---- */
 
 static bool has_doubts(const struct shard *shard)
 {
@@ -159,9 +160,10 @@ static bool has_doubts(const struct shard *shard)
     return false;
 }
 
+/* Nothing in doubt, no topic half made or half deleted, and all of that durable. */
 static bool is_settled(void)
 {
-    bool settled = true;
+    bool settled = topic_jobs_is_idle(check.broker.broker->shards[0].topic_jobs);
     for (uint16_t i = 0; i < check.trace->shards; i++) {
         const struct shard *shard = &check.broker.broker->shards[i];
         settled = settled && !has_doubts(shard) &&
@@ -178,7 +180,7 @@ static void wait_until_settled(void)
         if (check.broker.state != SIM_BROKER_READY)
             fail("the broker ended by itself with code %d", check.broker.exit_status);
         if (world_now_ns() > until_ns)
-            fail("a transaction is in doubt %" PRIu64 " s after the start",
+            fail("a transaction or a topic is in doubt %" PRIu64 " s after the start",
                  (uint64_t)(CHECK_SETTLE_NS / NS_PER_S));
     } while (!is_settled());
 }

@@ -288,11 +288,11 @@ static void check_partition(struct sim_broker *broker, struct shard *shard,
         if (read.status != 0 || read.bytes == 0)
             fail("partition %u, offset %" PRIu64 " of %" PRIu64 " can't be read: %s", number, next,
                  end, status_name(read.status));
-        all.hash = hash_xxh3_seeded(read_buffer, read.bytes, all.hash);
         for (uint32_t at = 0; at < read.bytes;) {
             struct batch_info info;
             if (!batch_peek(read_buffer + at, read.bytes - at, &info))
                 fail("partition %u, offset %" PRIu64 ": no batch", number, next);
+            all.hash = hash_xxh3_seeded(read_buffer + at, info.size, all.hash);
             check_batch(known, number, read_buffer + at, info.size, &next);
             at += info.size;
         }

@@ -35,7 +35,7 @@ struct held {
     uint64_t bytes;
     uint32_t owner;
     bool is_map;
-    bool is_large; // see large_take()
+    bool is_large, is_zeros; // see large_new()
 };
 
 static struct held *table;
@@ -135,26 +135,25 @@ static bool fails(void)
     return count >= owners[owner_now].fail_first && count <= owners[owner_now].fail_last;
 }
 
-/* ---- large zeros ---- */
+/* ---- large blocks ---- */
 
-/* Tables that are zeros at their start and are hardly touched in a short life: a broker has 20 MiB of them a shard. Filling
- * them anew took half of a start's time. What was touched is given back to the kernel, the rest is zeros still.
- * Sanitizers want to see each allocation. */
-#if defined(__SANITIZE_ADDRESS__)
-#define LARGE_BYTES SIZE_MAX
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define LARGE_BYTES SIZE_MAX
-#endif
-#endif
-#ifndef LARGE_BYTES
+/* Tables that are zeros at their start and are hardly touched in a short life: a broker has 20 MiB of them a shard, and buffers
+ * besides. Mapping and filling them anew took most of a start's time. Now they are kept for the next one who wants as much:
+ * what was touched of zeros is given back to the kernel, or filled when that was most of it; buffers stay as they are.
+ *
+ *     | page, poisoned | the block ... | poisoned, to the end of the page after the next |
+ *
+ * Under ASan red zones stand around it and all of it is poisoned while nobody has it, as the sanitizer's own allocator would do;
+ * only that a block may come again sooner. */
 #define LARGE_BYTES ((size_t)256 << 10)
-#endif
-#define LARGE_KINDS_MAX 64
+#define LARGE_PAGE ((size_t)4096)
+#define LARGE_ALIGNMENT ((size_t)2 << 20) // of those that are as large, else a page
+#define LARGE_KINDS_MAX 128
 #define LARGE_SPARE_MAX 64 // of a kind
 
 static struct large_kind {
-    size_t bytes;  // whole pages
+    size_t bytes; // whole pages
+    bool is_zeros;
     bool is_dense; // most of it was touched: the kernel's pages would cost more than filling it
     bool is_known;
     uint32_t spare_count;
@@ -163,41 +162,64 @@ static struct large_kind {
 
 static size_t large_size(size_t bytes)
 {
-    return (bytes + 4095) & ~(size_t)4095;
+    return (bytes + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
 }
 
-static struct large_kind *large_kind_of(size_t bytes)
+static struct large_kind *large_kind_of(size_t bytes, bool is_zeros)
 {
     uint32_t i = 0;
-    while (i < LARGE_KINDS_MAX && large_kinds[i].bytes != bytes && large_kinds[i].bytes != 0)
+    bytes = large_size(bytes);
+    while (i < LARGE_KINDS_MAX && large_kinds[i].bytes != 0 &&
+           (large_kinds[i].bytes != bytes || large_kinds[i].is_zeros != is_zeros))
         i++;
     if (i == LARGE_KINDS_MAX)
         return NULL;
     large_kinds[i].bytes = bytes;
+    large_kinds[i].is_zeros = is_zeros;
     return &large_kinds[i];
 }
 
-static void *large_take(size_t bytes)
+/* Mapped with room for any place of an aligned block; what is outside goes back. */
+static void *large_map(size_t bytes)
 {
-    struct large_kind *kind = large_kind_of(large_size(bytes));
-    if (kind && kind->spare_count > 0)
-        return kind->spare[--kind->spare_count];
-    void *memory = __real_mmap(NULL, large_size(bytes), PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    size_t alignment = bytes < LARGE_ALIGNMENT ? LARGE_PAGE : LARGE_ALIGNMENT;
+    size_t mapped = large_size(bytes) + 2 * LARGE_PAGE, room = mapped + alignment;
+    uint8_t *map =
+        __real_mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    uint8_t *memory = (uint8_t *)align_up((uintptr_t)map + LARGE_PAGE, alignment);
+    uint8_t *from = memory - LARGE_PAGE, *to = from + mapped;
+    ASSERT(from == map || __real_munmap(map, (size_t)(from - map)) == 0);
+    ASSERT(to == map + room || __real_munmap(to, (size_t)(map + room - to)) == 0);
+    poison(from, mapped);
+    return memory;
+}
+
+static void large_unmap(uint8_t *memory, size_t bytes)
+{
+    size_t mapped = large_size(bytes) + 2 * LARGE_PAGE;
+    unpoison(memory - LARGE_PAGE, mapped); // the addresses may be mapped again
+    ASSERT(__real_munmap(memory - LARGE_PAGE, mapped) == 0);
+}
+
+static void *large_take(size_t bytes, bool is_zeros)
+{
+    struct large_kind *kind = large_kind_of(bytes, is_zeros);
+    bool is_used = kind && kind->spare_count > 0;
+    void *memory = is_used ? kind->spare[--kind->spare_count] : large_map(bytes);
+    if (memory)
+        unpoison(memory, bytes);
+    if (is_used && is_zeros && kind->is_dense)
+        memset(memory, 0, bytes);
+    return memory;
 }
 
 /* Is filled anew rather than given back? What the first one of a kind shows. */
-static bool large_is_dense(size_t bytes)
-{
-    struct large_kind *kind = large_kind_of(large_size(bytes));
-    return kind == NULL || kind->is_dense;
-}
-
 static void large_look(struct large_kind *kind, void *memory)
 {
-    static unsigned char resident[4096];
-    size_t pages = kind->bytes / 4096, touched = 0;
+    static unsigned char resident[16384];
+    size_t pages = kind->bytes / LARGE_PAGE, touched = 0;
     kind->is_known = true;
     if (pages > sizeof(resident) || mincore(memory, kind->bytes, resident) != 0)
         return;
@@ -206,16 +228,35 @@ static void large_look(struct large_kind *kind, void *memory)
     kind->is_dense = touched > pages / 2;
 }
 
-static void large_give(void *memory, size_t bytes)
+static void large_give(void *memory, size_t bytes, bool is_zeros)
 {
-    struct large_kind *kind = large_kind_of(large_size(bytes));
-    if (kind && !kind->is_known)
+    struct large_kind *kind = large_kind_of(bytes, is_zeros);
+    if (kind && is_zeros && !kind->is_known)
         large_look(kind, memory);
-    if (kind && kind->spare_count < LARGE_SPARE_MAX &&
-        __real_madvise(memory, large_size(bytes), MADV_DONTNEED) == 0)
-        kind->spare[kind->spare_count++] = memory;
-    else
-        ASSERT(__real_munmap(memory, large_size(bytes)) == 0);
+    if (kind == NULL || kind->spare_count == LARGE_SPARE_MAX) {
+        large_unmap(memory, bytes);
+        return;
+    }
+    if (is_zeros && !kind->is_dense)
+        ASSERT(__real_madvise(memory, large_size(bytes), MADV_DONTNEED) == 0);
+    poison(memory, bytes);
+    kind->spare[kind->spare_count++] = memory;
+}
+
+/* NULL: no memory. */
+static void *large_new(size_t bytes, bool is_zeros)
+{
+    void *memory = hold(large_take(bytes, is_zeros), bytes, false);
+    if (memory) {
+        find(memory)->is_large = true;
+        find(memory)->is_zeros = is_zeros;
+    }
+    return memory;
+}
+
+static bool is_large(size_t bytes)
+{
+    return owner_now != 0 && bytes >= LARGE_BYTES;
 }
 
 /* ---- what programs call ---- */
@@ -228,7 +269,9 @@ static void *refuse(void)
 
 void *__wrap_malloc(size_t size)
 {
-    return fails() ? refuse() : hold(__real_malloc(size), size, false);
+    if (fails())
+        return refuse();
+    return is_large(size) ? large_new(size, false) : hold(__real_malloc(size), size, false);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
@@ -236,18 +279,18 @@ void *__wrap_calloc(size_t count, size_t size)
     size_t bytes;
     if (fails())
         return refuse();
-    if (owner_now == 0 || __builtin_mul_overflow(count, size, &bytes) || bytes < LARGE_BYTES ||
-        large_is_dense(bytes))
-        return hold(__real_calloc(count, size), count * size, false);
-    void *memory = hold(large_take(bytes), bytes, false);
-    if (memory)
-        find(memory)->is_large = true;
-    return memory;
+    if (!__builtin_mul_overflow(count, size, &bytes) && is_large(bytes))
+        return large_new(bytes, true);
+    return hold(__real_calloc(count, size), count * size, false);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
-    return fails() ? refuse() : hold(__real_aligned_alloc(alignment, size), size, false);
+    if (fails())
+        return refuse();
+    return is_large(size) && alignment <= (size < LARGE_ALIGNMENT ? LARGE_PAGE : LARGE_ALIGNMENT)
+               ? large_new(size, false)
+               : hold(__real_aligned_alloc(alignment, size), size, false);
 }
 
 void *__wrap_realloc(void *memory, size_t size)
@@ -266,7 +309,7 @@ void *__wrap_realloc(void *memory, size_t size)
     let_go(held);
     if (before.is_large) {
         memcpy(moved, memory, before.bytes < size ? before.bytes : size);
-        large_give(memory, before.bytes);
+        large_give(memory, before.bytes, before.is_zeros);
     }
     uint32_t owner = memory_owner_set(before.owner);
     (void)hold(moved, size, false);
@@ -279,7 +322,7 @@ void __wrap_free(void *memory)
     struct held *held = memory ? find(memory) : NULL;
     if (held && held->is_large) {
         let_go(held);
-        large_give(memory, held->bytes);
+        large_give(memory, held->bytes, held->is_zeros);
         return;
     }
     if (held)
@@ -394,7 +437,7 @@ void memory_release(uint32_t owner)
             unpoison((void *)held.address, held.bytes); // arenas poison; the addresses come again
             ASSERT(__real_munmap((void *)held.address, held.bytes) == 0);
         } else if (held.is_large) {
-            large_give((void *)held.address, held.bytes);
+            large_give((void *)held.address, held.bytes, held.is_zeros);
         } else {
             __real_free((void *)held.address);
         }
