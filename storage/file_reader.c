@@ -46,6 +46,7 @@ void file_reader_open(struct file_reader *reader, int fd, uint64_t file_bytes)
     reader->file_bytes = file_bytes;
     reader->offset = 0;
     reader->len = 0;
+    reader->reads = 1;
 }
 
 int file_reader_bytes(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
@@ -101,12 +102,13 @@ static int reads_run(struct file_reader *reader)
     uint64_t len = reader->len;
     uint64_t limit =
         min_u64(reader->capacity, align_up(reader->file_bytes, DISK_BLOCK) - reader->offset);
-    while (count < FILE_READER_READS_MAX && len < limit) {
+    while (count < reader->reads && len < limit) {
         uint32_t piece = (uint32_t)min_u64(limit - len, FILE_READER_PIECE_BYTES);
         io_read(reader->io, &ops[count++], reader->fd, reader->buffer + len, piece,
                 reader->offset + len, read_done);
         len += piece;
     }
+    reader->reads = (uint32_t)min_u64(2 * reader->reads, FILE_READER_READS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         while (io_op_is_active(&ops[i]))
             (void)io_poll(reader->io, UINT64_MAX);

@@ -2,7 +2,7 @@
  *
  * file_reader_bytes() gives a contiguous view of any range near the last one; the reader fills its
  * buffer ahead, in several reads at once (a single O_DIRECT read at a time reaches a third of the
- * device's rate). */
+ * device's rate): one behind an open, and twice as many each time, since often a look is all. */
 #ifndef SLUICE_STORAGE_FILE_READER_H
 #define SLUICE_STORAGE_FILE_READER_H
 
@@ -21,6 +21,7 @@ struct file_reader {
     uint64_t file_bytes;
     uint64_t offset; // in the file, of buffer[0]; block-aligned
     uint64_t len;    // bytes in the buffer
+    uint32_t reads;  // at once, next time
     int os_error;    // of a failed read
 };
 

@@ -32,6 +32,9 @@ void memory_bound_end(size_t input_bytes, size_t fixed_bytes);
 void memory_bound_check(size_t peak_bytes, size_t input_bytes, size_t fixed_bytes);
 /* To measure: the peak since memory_bound_begin(), and no check. 0 where it can't be known. */
 size_t memory_bound_stop(void);
+/* Of an allocator of our own. */
+void memory_bound_took(size_t bytes);
+void memory_bound_gave(size_t bytes);
 
 /* ---- the input, field by field: zeros behind its end ---- */
 

@@ -17,6 +17,7 @@
 #include "storage/partitions.h"
 #include "storage/staged.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/keep_blocks.h"
 #include "tests/sim/io_sim.h"
 
 enum { FLAG_SEAL = 1, FLAG_BODY = 2, FLAG_AGAIN = 4 };

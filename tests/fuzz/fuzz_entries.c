@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "broker/shard_state.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/keep_blocks.h"
 
 enum { FLAG_SHARD_1 = 1, FLAG_LOAD = 2 };
 

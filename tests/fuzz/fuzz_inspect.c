@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "storage/inspect.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/keep_blocks.h"
 #include "tests/fuzz/store_edit.h"
 #include "tests/fuzz/store_world.h"
 

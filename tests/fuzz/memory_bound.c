@@ -28,9 +28,9 @@ static _Atomic int64_t now_bytes, peak_bytes;
 static size_t most_bytes, most_input, most_fixed; // of the run that came nearest to its bound
 static double most_share;
 
-static void on_malloc(const volatile void *block, size_t size)
+void memory_bound_took(size_t size)
 {
-    if (!atomic_load_explicit(&measuring, memory_order_relaxed) || block == NULL)
+    if (!atomic_load_explicit(&measuring, memory_order_relaxed))
         return;
     int64_t now = atomic_fetch_add(&now_bytes, (int64_t)size) + (int64_t)size;
     int64_t peak = atomic_load(&peak_bytes);
@@ -38,13 +38,24 @@ static void on_malloc(const volatile void *block, size_t size)
         continue;
 }
 
+void memory_bound_gave(size_t size)
+{
+    if (!atomic_load_explicit(&measuring, memory_order_relaxed))
+        return;
+    if (atomic_fetch_sub(&now_bytes, (int64_t)size) < (int64_t)size)
+        atomic_store(&now_bytes, 0); // it was there before
+}
+
+static void on_malloc(const volatile void *block, size_t size)
+{
+    if (block != NULL)
+        memory_bound_took(size);
+}
+
 static void on_free(const volatile void *block)
 {
-    if (!atomic_load_explicit(&measuring, memory_order_relaxed) || block == NULL)
-        return;
-    int64_t size = (int64_t)__sanitizer_get_allocated_size(block);
-    if (atomic_fetch_sub(&now_bytes, size) < size)
-        atomic_store(&now_bytes, 0); // it was there before
+    if (block != NULL)
+        memory_bound_gave(__sanitizer_get_allocated_size(block));
 }
 
 static void show_most(void)

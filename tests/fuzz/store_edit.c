@@ -28,7 +28,13 @@ static void zero_blocks(struct sim_disk *disk, struct input_reader *input);
 static void write_number(struct sim_disk *disk, struct input_reader *input);
 static void move_file(struct sim_disk *disk, struct input_reader *input);
 static void add_group(struct sim_disk *disk, struct input_reader *input, bool replace);
-static void seal_log(struct sim_disk *disk, const struct sim_name *name, uint64_t *chain);
+struct chain { // up to here
+    uint64_t value;
+    bool is_new; // it was another one
+};
+static void seal_log(struct sim_disk *disk, const struct sim_name *name, struct chain *chain);
+static struct chain chain_before_cut(const uint8_t *group);
+static uint64_t hash_of_header(const uint8_t *group);
 static void seal_header(struct sim_disk *disk, const struct sim_name *name, uint64_t at);
 static void seal_checkpoint(struct sim_disk *disk, const struct sim_name *name);
 static void seal_index(struct sim_disk *disk, const struct sim_name *name);
@@ -294,7 +300,7 @@ static void add_group(struct sim_disk *disk, struct input_reader *input, bool re
 void store_seal(struct sim_disk *disk)
 {
     struct files files = files_of(disk);
-    uint64_t chain = 0;
+    struct chain chain = {0};
     for (uint32_t i = 0; i < files.count; i++) {
         const char *path = files.names[i]->path;
         if (ends_with(path, ".wal")) {
@@ -321,10 +327,10 @@ static void seal_header(struct sim_disk *disk, const struct sim_name *name, uint
         put(disk, name, &checksum, at + DISK_BLOCK - 8, 8);
 }
 
-/* A chain that was right stays as it is; what was changed gets a new one, and so all that follows.
- * Only a file's first group may begin a chain: its own is kept when nothing is known of the one
- * before. */
-static void seal_log(struct sim_disk *disk, const struct sim_name *name, uint64_t *chain)
+/* A group that is intact stays as it is while nothing in front of it has another chain than before: holes break the chain, and a
+ * checkpoint has noted it. Only a file's first group may begin one: its own is kept when nothing is known of the group before.
+ * A CUT says which chain it continues. */
+static void seal_log(struct sim_disk *disk, const struct sim_name *name, struct chain *chain)
 {
     static uint8_t bytes[GROUP_MAX + DISK_BLOCK];
     struct disk_group group;
@@ -335,15 +341,31 @@ static void seal_log(struct sim_disk *disk, const struct sim_name *name, uint64_
             return;
         struct disk_group *sealed = (struct disk_group *)bytes;
         sealed->payload_checksum = le64_make(group_payload_checksum(bytes, payload));
-        if (*chain != 0 || le64_get(sealed->lsn) == 0)
-            sealed->chain = le64_make(group_chain(*chain, bytes));
-        *chain = le64_get(sealed->chain);
-        sealed->header_checksum =
-            le64_make(hash_xxh3(bytes, offsetof(struct disk_group, header_checksum)));
+        if (group.type == GROUP_CUT)
+            *chain = chain_before_cut(bytes);
+        bool is_new = chain->is_new || memcmp(sealed, &group, sizeof(group)) != 0 ||
+                      hash_of_header(bytes) != le64_get(group.header_checksum);
+        if (is_new && (chain->value != 0 || le64_get(sealed->lsn) == 0))
+            sealed->chain = le64_make(group_chain(chain->value, bytes));
+        chain->value = le64_get(sealed->chain);
+        chain->is_new |= chain->value != le64_get(group.chain);
+        sealed->header_checksum = le64_make(hash_of_header(bytes));
         if (memcmp(sealed, &group, sizeof(group)) != 0)
             put(disk, name, sealed, at, sizeof(*sealed));
         at += total;
     }
+}
+
+static struct chain chain_before_cut(const uint8_t *group)
+{
+    const struct disk_cut *cut =
+        (const void *)(group + sizeof(struct disk_group) + sizeof(struct disk_entry));
+    return (struct chain){.value = le64_get(cut->chain)};
+}
+
+static uint64_t hash_of_header(const uint8_t *group)
+{
+    return hash_xxh3(group, offsetof(struct disk_group, header_checksum));
 }
 
 static void seal_checkpoint(struct sim_disk *disk, const struct sim_name *name)

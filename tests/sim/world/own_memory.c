@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/poison.h"
+#include "tests/sim/large_blocks.h"
 
 #define OWNERS_MAX 4096
 #define TABLE_SLOTS_MIN 4096
@@ -137,116 +138,10 @@ static bool fails(void)
 
 /* ---- large blocks ---- */
 
-/* Tables that are zeros at their start and are hardly touched in a short life: a broker has 20 MiB of them a shard, and buffers
- * besides. Mapping and filling them anew took most of a start's time. Now they are kept for the next one who wants as much:
- * what was touched of zeros is given back to the kernel, or filled when that was most of it; buffers stay as they are.
- *
- *     | page, poisoned | the block ... | poisoned, to the end of the page after the next |
- *
- * Under ASan red zones stand around it and all of it is poisoned while nobody has it, as the sanitizer's own allocator would do;
- * only that a block may come again sooner. */
-#define LARGE_BYTES ((size_t)256 << 10)
-#define LARGE_PAGE ((size_t)4096)
-#define LARGE_ALIGNMENT ((size_t)2 << 20) // of those that are as large, else a page
-#define LARGE_KINDS_MAX 128
-#define LARGE_SPARE_MAX 64 // of a kind
-
-static struct large_kind {
-    size_t bytes; // whole pages
-    bool is_zeros;
-    bool is_dense; // most of it was touched: the kernel's pages would cost more than filling it
-    bool is_known;
-    uint32_t spare_count;
-    void *spare[LARGE_SPARE_MAX];
-} large_kinds[LARGE_KINDS_MAX];
-
-static size_t large_size(size_t bytes)
-{
-    return (bytes + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
-}
-
-static struct large_kind *large_kind_of(size_t bytes, bool is_zeros)
-{
-    uint32_t i = 0;
-    bytes = large_size(bytes);
-    while (i < LARGE_KINDS_MAX && large_kinds[i].bytes != 0 &&
-           (large_kinds[i].bytes != bytes || large_kinds[i].is_zeros != is_zeros))
-        i++;
-    if (i == LARGE_KINDS_MAX)
-        return NULL;
-    large_kinds[i].bytes = bytes;
-    large_kinds[i].is_zeros = is_zeros;
-    return &large_kinds[i];
-}
-
-/* Mapped with room for any place of an aligned block; what is outside goes back. */
-static void *large_map(size_t bytes)
-{
-    size_t alignment = bytes < LARGE_ALIGNMENT ? LARGE_PAGE : LARGE_ALIGNMENT;
-    size_t mapped = large_size(bytes) + 2 * LARGE_PAGE, room = mapped + alignment;
-    uint8_t *map =
-        __real_mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == MAP_FAILED)
-        return NULL;
-    uint8_t *memory = (uint8_t *)align_up((uintptr_t)map + LARGE_PAGE, alignment);
-    uint8_t *from = memory - LARGE_PAGE, *to = from + mapped;
-    ASSERT(from == map || __real_munmap(map, (size_t)(from - map)) == 0);
-    ASSERT(to == map + room || __real_munmap(to, (size_t)(map + room - to)) == 0);
-    poison(from, mapped);
-    return memory;
-}
-
-static void large_unmap(uint8_t *memory, size_t bytes)
-{
-    size_t mapped = large_size(bytes) + 2 * LARGE_PAGE;
-    unpoison(memory - LARGE_PAGE, mapped); // the addresses may be mapped again
-    ASSERT(__real_munmap(memory - LARGE_PAGE, mapped) == 0);
-}
-
-static void *large_take(size_t bytes, bool is_zeros)
-{
-    struct large_kind *kind = large_kind_of(bytes, is_zeros);
-    bool is_used = kind && kind->spare_count > 0;
-    void *memory = is_used ? kind->spare[--kind->spare_count] : large_map(bytes);
-    if (memory)
-        unpoison(memory, bytes);
-    if (is_used && is_zeros && kind->is_dense)
-        memset(memory, 0, bytes);
-    return memory;
-}
-
-/* Is filled anew rather than given back? What the first one of a kind shows. */
-static void large_look(struct large_kind *kind, void *memory)
-{
-    static unsigned char resident[16384];
-    size_t pages = kind->bytes / LARGE_PAGE, touched = 0;
-    kind->is_known = true;
-    if (pages > sizeof(resident) || mincore(memory, kind->bytes, resident) != 0)
-        return;
-    for (size_t i = 0; i < pages; i++)
-        touched += resident[i] & 1;
-    kind->is_dense = touched > pages / 2;
-}
-
-static void large_give(void *memory, size_t bytes, bool is_zeros)
-{
-    struct large_kind *kind = large_kind_of(bytes, is_zeros);
-    if (kind && is_zeros && !kind->is_known)
-        large_look(kind, memory);
-    if (kind == NULL || kind->spare_count == LARGE_SPARE_MAX) {
-        large_unmap(memory, bytes);
-        return;
-    }
-    if (is_zeros && !kind->is_dense)
-        ASSERT(__real_madvise(memory, large_size(bytes), MADV_DONTNEED) == 0);
-    poison(memory, bytes);
-    kind->spare[kind->spare_count++] = memory;
-}
-
 /* NULL: no memory. */
 static void *large_new(size_t bytes, bool is_zeros)
 {
-    void *memory = hold(large_take(bytes, is_zeros), bytes, false);
+    void *memory = hold(large_block_take(bytes, is_zeros), bytes, false);
     if (memory) {
         find(memory)->is_large = true;
         find(memory)->is_zeros = is_zeros;
@@ -256,7 +151,7 @@ static void *large_new(size_t bytes, bool is_zeros)
 
 static bool is_large(size_t bytes)
 {
-    return owner_now != 0 && bytes >= LARGE_BYTES;
+    return owner_now != 0 && bytes >= LARGE_BLOCK_BYTES;
 }
 
 /* ---- what programs call ---- */
@@ -288,7 +183,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
     if (fails())
         return refuse();
-    return is_large(size) && alignment <= (size < LARGE_ALIGNMENT ? LARGE_PAGE : LARGE_ALIGNMENT)
+    return is_large(size) && alignment <= large_block_alignment(size)
                ? large_new(size, false)
                : hold(__real_aligned_alloc(alignment, size), size, false);
 }
@@ -309,7 +204,7 @@ void *__wrap_realloc(void *memory, size_t size)
     let_go(held);
     if (before.is_large) {
         memcpy(moved, memory, before.bytes < size ? before.bytes : size);
-        large_give(memory, before.bytes, before.is_zeros);
+        large_block_give(memory, before.bytes, before.is_zeros);
     }
     uint32_t owner = memory_owner_set(before.owner);
     (void)hold(moved, size, false);
@@ -322,7 +217,7 @@ void __wrap_free(void *memory)
     struct held *held = memory ? find(memory) : NULL;
     if (held && held->is_large) {
         let_go(held);
-        large_give(memory, held->bytes, held->is_zeros);
+        large_block_give(memory, held->bytes, held->is_zeros);
         return;
     }
     if (held)
@@ -437,7 +332,7 @@ void memory_release(uint32_t owner)
             unpoison((void *)held.address, held.bytes); // arenas poison; the addresses come again
             ASSERT(__real_munmap((void *)held.address, held.bytes) == 0);
         } else if (held.is_large) {
-            large_give((void *)held.address, held.bytes, held.is_zeros);
+            large_block_give((void *)held.address, held.bytes, held.is_zeros);
         } else {
             __real_free((void *)held.address);
         }
