@@ -151,6 +151,7 @@ static int act(struct recover *recover, const struct recover_case *rule)
 {
     struct recover_result *result = recover->result;
     result->end_lsn = recover->place.lsn;
+    result->end_chain = recover->place.chain;
     result->proven_lsn = recover->proven_lsn;
     result->rule = rule->letter;
     if (rule->action == RECOVER_REFUSE)

@@ -56,6 +56,7 @@ enum damage_kind {
 
 struct recover_result {
     uint64_t end_lsn;                // E
+    uint64_t end_chain;              // of the last group before it
     uint64_t proven_lsn;             // D
     uint64_t groups, entries, bytes; // replayed
     uint64_t torn_bytes;             // dropped behind E: group header good, payload not

@@ -206,7 +206,7 @@ store_digest(struct store *store); // XXH3 over all tables: live state equals re
 struct store_stats {
     struct wal_stats wal;
     struct wal_marks marks;
-    uint64_t recovered_lsn; // where the log ended, before recovery added anything
+    uint64_t recovered_lsn, recovered_chain; // of the log's end, before recovery added anything
     uint64_t segments, spares, archives, archive_bytes, checkpoint_lsn, checkpoints, unweaved_bytes,
         reads_tail, reads_segment, reads_archive, index_cache_bytes, disk_free_bytes, recovery_ms,
         staged_batches, staged_bytes, // that there are

@@ -78,6 +78,7 @@ int store_open(const struct store_options *options, struct recover_result *resul
         return status;
     }
     store->stats.recovered_lsn = result->end_lsn;
+    store->stats.recovered_chain = result->end_chain;
     store->stats.recovery_ms = (clock_mono_ns(store->clock) - began_ns) / NS_PER_MS;
     *store_out = store;
     return 0;

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "storage/store_private.h"
+#include "storage/wal_private.h"
 #include "tests/sim/world/own_memory.h"
 
 static void *run(void *argument);
@@ -63,7 +65,9 @@ bool sim_broker_wait_ready(struct sim_broker *b)
 struct sim_state sim_broker_state_of(struct sim_broker *b, uint16_t shard)
 {
     struct shard *s = &b->broker->shards[shard];
-    return (struct sim_state){shard_digest(s), store_reserved_lsn(s->store)};
+    const struct wal *wal = s->store->wal;
+    return (struct sim_state){shard_digest(s), store_reserved_lsn(s->store), wal->chain,
+                              wal->filling == NULL && wal->queue_stamped == wal->queue_tail};
 }
 
 /* ---- its main thread ---- */
@@ -164,8 +168,9 @@ static int start(struct sim_broker *b, struct broker *broker)
     if (status == 0)
         status = assembly_check_store(broker, text);
     for (uint16_t i = 0; i < broker->shard_count && status == 0; i++) {
-        b->opened[i] = (struct sim_state){shard_digest(&broker->shards[i]),
-                                          store_stats(broker->shards[i].store).recovered_lsn};
+        struct store_stats stats = store_stats(broker->shards[i].store);
+        b->opened[i] = (struct sim_state){shard_digest(&broker->shards[i]), stats.recovered_lsn,
+                                          stats.recovered_chain, true};
         if (b->on_opened)
             b->on_opened(b, i);
     }
