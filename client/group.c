@@ -151,8 +151,10 @@ static uint8_t *write_join(struct group *group, uint32_t *bytes)
 static void heartbeat(struct group *group)
 {
     uint8_t *meta = malloc(MEMBER_ROOM);
-    if (!meta)
+    if (!meta) {
+        group->call_at_ns = group->consumer->client->now_ns + RETRY_NS;
         return;
+    }
     struct msg_group_heartbeat m = {.group = slice_of_text(group->name),
                                     .member = slice_of_text(group->member),
                                     .generation = group->applied};

@@ -68,6 +68,9 @@ struct group {
     uint32_t held_count;
     struct group_item *starting; // assigned, and not read yet: where to is not known
     uint32_t starting_count;
+    struct feed **leaving;          // being given up by this poll
+    struct sluice_partition *names; // that the application is being told
+    uint32_t list_room;             // of these three
     uint64_t start_at_ns;
     uint64_t commit_at_ns;
 

@@ -54,6 +54,8 @@ void group_free(struct group *group)
     free(group->target);
     free(group->held);
     free(group->starting);
+    free(group->leaving);
+    free(group->names);
     free(group->call_meta);
     free(group->commit_meta);
     free(group);

@@ -7,7 +7,12 @@
  * the others are read.
  *
  * When the membership is lost everything is given up first, without a commit: others may have gone
- * on from what was committed. */
+ * on from what was committed.
+ *
+ * What a change needs memory for is reserved before it is taken: without, the poll returns
+ * NO_MEMORY and the next one finds the change as it was. So the application is told of each
+ * partition that comes and goes. Only a feed may find no memory later; it and those behind it are
+ * tried again after 20 ms, while those before it are being read. */
 #include "client/group.h"
 
 #include <stdlib.h>
@@ -27,23 +32,22 @@ struct change { // what a poll has to do, taken under the mutex
 };
 
 static struct change take_change(struct sluice_consumer *consumer);
+static bool take_target(struct sluice_consumer *consumer);
+static bool reserve_lists(struct sluice_consumer *consumer);
 static void give_up_all(struct sluice_consumer *consumer);
 static void revoke(struct sluice_consumer *consumer, uint64_t deadline_ns);
-static uint32_t collect_revoked(struct sluice_consumer *consumer, struct feed **revoked);
+static uint32_t collect_revoked(struct sluice_consumer *consumer);
 static void commit_revoked(struct sluice_consumer *consumer, uint64_t deadline_ns);
 static bool is_target(const struct group *group, uint32_t topic_id, uint32_t partition);
 static int compare_items(const void *a, const void *b);
-static void drop_feeds(struct sluice_consumer *consumer, struct feed **feeds, uint32_t count);
-static int note_added(struct sluice_consumer *consumer, uint32_t generation);
+static void note_added(struct sluice_consumer *consumer, uint32_t generation);
 static int start_added(struct sluice_consumer *consumer, uint64_t deadline_ns);
 static int find_starts(struct sluice_consumer *consumer, uint64_t deadline_ns, uint64_t *offsets,
                        bool *pending);
 static int add_started(struct sluice_consumer *consumer, const uint64_t *offsets,
                        const uint64_t *committed, const bool *pending);
-static void tell(struct group *group, enum sluice_rebalance what,
-                 const struct sluice_partition *partitions, uint32_t count);
-static void tell_feeds(struct group *group, enum sluice_rebalance what, struct feed **feeds,
-                       uint32_t count);
+static void tell(struct group *group, enum sluice_rebalance what, uint32_t count);
+static void tell_leaving(struct group *group, enum sluice_rebalance what, uint32_t count);
 
 int group_poll(struct sluice_consumer *consumer, uint64_t deadline_ns)
 {
@@ -59,7 +63,7 @@ int group_poll(struct sluice_consumer *consumer, uint64_t deadline_ns)
     if (change.assigned)
         revoke(consumer, deadline_ns);
     if (change.assigned && status == SLUICE_OK)
-        status = note_added(consumer, change.generation);
+        note_added(consumer, change.generation);
     if (change.lost || change.assigned)
         client_command(consumer->client, COMMAND_CONSUMER_CHANGED, consumer);
     if (status == SLUICE_OK && group->starting_count > 0 && now_ns >= group->start_at_ns)
@@ -105,26 +109,59 @@ static struct change take_change(struct sluice_consumer *consumer)
         group->told = 0;
         group->target_new = false;
     }
-    struct change change = {.lost = group->lost,
-                            .assigned = group->target_new,
-                            .generation = group->told,
-                            .failure = group->failure};
+    struct change change = {
+        .lost = group->lost, .generation = group->told, .failure = group->failure};
+    memcpy(change.failure_text, group->failure_text, sizeof(change.failure_text));
     if (group->lost)
         group->held_count = 0;
-    if (group->target_new) {
-        free(group->held);
-        group->held = TAKE(group->target);
-        group->held_count = group->target_count;
-        qsort(group->held, group->held_count, sizeof(*group->held), compare_items);
+    if (group->target_new)
+        change.assigned = take_target(consumer);
+    if (group->target_new && change.failure == SLUICE_OK) {
+        change.failure = SLUICE_E_NO_MEMORY;
+        strcpy(change.failure_text, sluice_text(SLUICE_E_NO_MEMORY));
     }
     group->lost = false;
-    group->target_new = false;
     group->failure = SLUICE_OK;
-    memcpy(change.failure_text, group->failure_text, sizeof(change.failure_text));
     pthread_mutex_unlock(&consumer->mutex);
     if (was_idle)
         client_command(consumer->client, COMMAND_CONSUMER_CHANGED, consumer);
     return change;
+}
+
+/* Under the mutex. */
+static bool take_target(struct sluice_consumer *consumer)
+{
+    struct group *group = consumer->group;
+    if (!reserve_lists(consumer))
+        return false;
+    free(group->held);
+    group->held = TAKE(group->target);
+    group->held_count = group->target_count;
+    qsort(group->held, group->held_count, sizeof(*group->held), compare_items);
+    group->target_new = false;
+    return true;
+}
+
+/* For all that it holds now and all that it is to hold. */
+static bool reserve_lists(struct sluice_consumer *consumer)
+{
+    struct group *group = consumer->group;
+    uint32_t room = consumer->feed_count + group->target_count + 1;
+    if (room <= group->list_room)
+        return true;
+    void *starting = realloc(group->starting, room * sizeof(*group->starting));
+    if (starting)
+        group->starting = starting;
+    void *leaving = realloc(group->leaving, room * sizeof(*group->leaving));
+    if (leaving)
+        group->leaving = leaving;
+    void *names = realloc(group->names, room * sizeof(*group->names));
+    if (names)
+        group->names = names;
+    bool ok = starting && leaving && names;
+    if (ok)
+        group->list_room = room;
+    return ok;
 }
 
 void group_abandon(struct sluice_consumer *consumer)
@@ -134,7 +171,7 @@ void group_abandon(struct sluice_consumer *consumer)
     struct request request;
     char member[GROUP_MEMBER_BYTES_MAX + 1];
     pthread_mutex_lock(&consumer->mutex);
-    bool is_member = group->member[0] != '\0' && !group->lost;
+    bool is_member = group->member[0] != '\0'; // also one that has just joined anew
     bool assigns_itself = group->topic_count == 0 && consumer->feed_count > 0;
     strcpy(member, group->member);
     group->wanted = false;
@@ -165,36 +202,34 @@ static void give_up_all(struct sluice_consumer *consumer)
     struct group *group = consumer->group;
     pthread_mutex_lock(&consumer->mutex);
     uint32_t count = consumer->feed_count;
-    struct feed **feeds = malloc((count + 1) * sizeof(*feeds));
-    for (uint32_t i = 0; i < count && feeds; i++) {
-        feeds[i] = consumer->feeds[i];
-        feeds[i]->refs++;
+    ASSERT(count <= group->list_room);
+    for (uint32_t i = 0; i < count; i++) {
+        group->leaving[i] = consumer->feeds[i];
+        group->leaving[i]->refs++;
     }
     while (consumer->feed_count > 0)
         feeds_remove(consumer, consumer->feeds[consumer->feed_count - 1]);
     pthread_mutex_unlock(&consumer->mutex);
     group->starting_count = 0;
-    if (feeds)
-        tell_feeds(group, SLUICE_LOST, feeds, count);
+    tell_leaving(group, SLUICE_LOST, count);
     pthread_mutex_lock(&consumer->mutex);
-    for (uint32_t i = 0; i < count && feeds; i++)
-        feeds_release(feeds[i]);
+    for (uint32_t i = 0; i < count; i++)
+        feeds_release(group->leaving[i]);
     pthread_mutex_unlock(&consumer->mutex);
-    free(feeds);
 }
 
 /* Before their feeds are gone, so that the application can ask for positions and commit. */
 static void revoke(struct sluice_consumer *consumer, uint64_t deadline_ns)
 {
     struct group *group = consumer->group;
-    struct feed **revoked = malloc((consumer->feed_count + 1) * sizeof(*revoked));
-    uint32_t count = collect_revoked(consumer, revoked);
-    if (count > 0 && revoked)
-        tell_feeds(group, SLUICE_REVOKED, revoked, count);
+    uint32_t count = collect_revoked(consumer);
+    tell_leaving(group, SLUICE_REVOKED, count);
     if (count > 0 && group->auto_commit_ns > 0)
         commit_revoked(consumer, deadline_ns);
-    drop_feeds(consumer, revoked, count);
-    free(revoked);
+    pthread_mutex_lock(&consumer->mutex);
+    for (uint32_t i = 0; i < count; i++)
+        feeds_remove(consumer, group->leaving[i]);
+    pthread_mutex_unlock(&consumer->mutex);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < group->starting_count; i++) {
         struct group_item item = group->starting[i];
@@ -204,17 +239,15 @@ static void revoke(struct sluice_consumer *consumer, uint64_t deadline_ns)
     group->starting_count = kept;
 }
 
-static uint32_t collect_revoked(struct sluice_consumer *consumer, struct feed **revoked)
+static uint32_t collect_revoked(struct sluice_consumer *consumer)
 {
+    struct group *group = consumer->group;
     uint32_t count = 0;
     pthread_mutex_lock(&consumer->mutex);
     for (uint32_t i = 0; i < consumer->feed_count; i++) {
         struct feed *feed = consumer->feeds[i];
-        if (is_target(consumer->group, feed->topic_id, feed->partition))
-            continue;
-        if (revoked)
-            revoked[count] = feed;
-        count++;
+        if (!is_target(group, feed->topic_id, feed->partition))
+            group->leaving[count++] = feed;
     }
     pthread_mutex_unlock(&consumer->mutex);
     return count;
@@ -228,20 +261,6 @@ static void commit_revoked(struct sluice_consumer *consumer, uint64_t deadline_n
     if (status == SLUICE_OK)
         group_commit(consumer, &positions, deadline_ns); // else the next owner reads them again
     group_positions_free(&positions);
-}
-
-/* Without memory for a list: each that is no target. */
-static void drop_feeds(struct sluice_consumer *consumer, struct feed **feeds, uint32_t count)
-{
-    pthread_mutex_lock(&consumer->mutex);
-    for (uint32_t i = 0; i < count && feeds; i++)
-        feeds_remove(consumer, feeds[i]);
-    for (uint32_t i = consumer->feed_count; i > 0 && !feeds; i--) {
-        struct feed *feed = consumer->feeds[i - 1];
-        if (!is_target(consumer->group, feed->topic_id, feed->partition))
-            feeds_remove(consumer, feed);
-    }
-    pthread_mutex_unlock(&consumer->mutex);
 }
 
 static int compare_items(const void *a, const void *b)
@@ -262,14 +281,9 @@ static bool is_target(const struct group *group, uint32_t topic_id, uint32_t par
 /* ---- beginning ---- */
 
 /* From here on the assignment is applied: what was revoked is gone. */
-static int note_added(struct sluice_consumer *consumer, uint32_t generation)
+static void note_added(struct sluice_consumer *consumer, uint32_t generation)
 {
     struct group *group = consumer->group;
-    struct group_item *starting =
-        realloc(group->starting, (group->held_count + 1) * sizeof(*starting));
-    if (!starting)
-        return SLUICE_E_NO_MEMORY;
-    group->starting = starting;
     group->starting_count = 0;
     pthread_mutex_lock(&consumer->mutex);
     for (uint32_t i = 0; i < group->held_count; i++) {
@@ -281,7 +295,6 @@ static int note_added(struct sluice_consumer *consumer, uint32_t generation)
         group->applied = generation;
     pthread_mutex_unlock(&consumer->mutex);
     group->start_at_ns = 0;
-    return SLUICE_OK;
 }
 
 static int start_added(struct sluice_consumer *consumer, uint64_t deadline_ns)
@@ -312,6 +325,8 @@ static int find_starts(struct sluice_consumer *consumer, uint64_t deadline_ns, u
                        group->starting_count, deadline_ns, offsets, pending);
 }
 
+/* What has begun is told and begins no second time, also when the one behind it finds no memory:
+ * its records may be with the application before the rest is tried again. */
 static int add_started(struct sluice_consumer *consumer, const uint64_t *offsets,
                        const uint64_t *committed, const bool *pending)
 {
@@ -319,54 +334,45 @@ static int add_started(struct sluice_consumer *consumer, const uint64_t *offsets
     uint32_t count = group->starting_count, waiting = 0, added = 0;
     int status = SLUICE_OK;
     int64_t skip_before_ms = group_skip_before(group);
-    struct sluice_partition *begun = malloc((count + 1) * sizeof(*begun));
     pthread_mutex_lock(&consumer->mutex);
-    for (uint32_t i = 0; i < count && status == SLUICE_OK; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct group_item item = group->starting[i];
         uint32_t topic_id = le32_get(item.topic_id), partition = le32_get(item.partition);
         const char *topic = group_topic_name(group, topic_id);
-        if (pending[i]) {
-            group->starting[waiting++] = item;
-            continue;
-        }
         if (!topic)
             continue; // joined with other topics since
         bool fresh = committed[i] == UINT64_MAX;
-        status = feeds_add(consumer, topic, topic_id, partition, offsets[i],
-                           fresh ? skip_before_ms : INT64_MIN);
-        if (status == SLUICE_OK) {
-            struct feed *feed = feeds_find(consumer, topic_id, partition);
-            feed->committed = committed[i];
-            if (begun)
-                begun[added++] = (struct sluice_partition){feed->topic, partition};
+        if (!pending[i] && status == SLUICE_OK)
+            status = feeds_add(consumer, topic, topic_id, partition, offsets[i],
+                               fresh ? skip_before_ms : INT64_MIN);
+        if (pending[i] || status != SLUICE_OK) {
+            group->starting[waiting++] = item;
+            continue;
         }
+        struct feed *feed = feeds_find(consumer, topic_id, partition);
+        feed->committed = committed[i];
+        group->names[added++] = (struct sluice_partition){feed->topic, partition};
     }
     pthread_mutex_unlock(&consumer->mutex);
-    if (status == SLUICE_OK)
-        group->starting_count = waiting;
+    group->starting_count = waiting;
     client_command(consumer->client, COMMAND_CONSUMER_CHANGED, consumer);
-    if (added > 0)
-        tell(group, SLUICE_ASSIGNED, begun, added);
-    free(begun);
+    tell(group, SLUICE_ASSIGNED, added);
     return status;
 }
 
 /* ---- telling the application: no lock is held ---- */
 
-static void tell(struct group *group, enum sluice_rebalance what,
-                 const struct sluice_partition *partitions, uint32_t count)
+/* Of the first of group->names. */
+static void tell(struct group *group, enum sluice_rebalance what, uint32_t count)
 {
-    if (group->on_rebalance)
-        group->on_rebalance(group->context, what, partitions, count);
+    if (group->on_rebalance && count > 0)
+        group->on_rebalance(group->context, what, group->names, count);
 }
 
-static void tell_feeds(struct group *group, enum sluice_rebalance what, struct feed **feeds,
-                       uint32_t count)
+static void tell_leaving(struct group *group, enum sluice_rebalance what, uint32_t count)
 {
-    struct sluice_partition *partitions = malloc((count + 1) * sizeof(*partitions));
-    for (uint32_t i = 0; i < count && partitions; i++)
-        partitions[i] = (struct sluice_partition){feeds[i]->topic, feeds[i]->partition};
-    if (partitions && count > 0)
-        tell(group, what, partitions, count);
-    free(partitions);
+    for (uint32_t i = 0; i < count; i++)
+        group->names[i] =
+            (struct sluice_partition){group->leaving[i]->topic, group->leaving[i]->partition};
+    tell(group, what, count);
 }

@@ -1,8 +1,9 @@
 /* sluice-sweep: faults at every point of a scenario (sweep/scenario.h), one run for each.
  *
- *   sluice-sweep io|memory [--from N] [--to M] [--sample K] [--jobs J] [--fault F] [--log]
+ *   sluice-sweep io|memory [--from N] [--to M] [--sample K] [--jobs J] [--fault F] [--log] [--history FILE]
  *
- * --sample K: every K-th point. --log: what the broker says goes to standard error.
+ * --sample K: every K-th point. --log: what the broker says goes to standard error. --history: what the clients did and saw
+ * in the run of one point and fault.
  * Exit: 0 no run failed; 1 at least one did (its command to run it again is printed); 2 usage. */
 #include <malloc.h>
 #include <stdio.h>
@@ -33,6 +34,8 @@ static bool parse(int argc, char **argv, struct sweep_options *options)
             options->jobs = (uint32_t)strtoul(value, NULL, 0);
         else if (strcmp(argv[i], "--fault") == 0)
             options->fault = value;
+        else if (strcmp(argv[i], "--history") == 0)
+            options->history = value;
         else
             return false;
         i++;
@@ -54,7 +57,7 @@ int main(int argc, char **argv)
     bool io = strcmp(what, "io") == 0;
     if ((!io && strcmp(what, "memory") != 0) || !parse(argc, argv, &options)) {
         fprintf(stderr, "usage: sluice-sweep io|memory [--from N] [--to M] [--sample K] [--jobs "
-                        "1..64] [--fault F] [--log]\n");
+                        "1..64] [--fault F] [--log] [--history FILE]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -25,11 +25,12 @@ static const char *const topics[TOPICS] = {"plain", "both"};
 
 static void *direct(void *argument);
 static void on_log(const char *line);
+static void write_history(const char *path);
 static void bring_up(void);
 static void look_after_broker(void);
 static void check_end(void);
 
-void scenario_run(world_fault_fn fault, bool loud)
+void scenario_run(world_fault_fn fault, bool loud, const char *history_path)
 {
     memset(&scenario, 0, sizeof(scenario));
     scenario.seed = 1;
@@ -55,10 +56,21 @@ void scenario_run(world_fault_fn fault, bool loud)
     (void)thread_new(process_new("director", NULL), direct, NULL);
     if (!world_run(WORLD_END_NS))
         fail("the world stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
+    if (history_path && scenario.strike.has_struck)
+        write_history(history_path);
     if (!history_check(scenario.world->history))
         fail("the history has anomalies");
     world_end();
     sim_disk_free(scenario.broker.disk);
+}
+
+static void write_history(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    if (!file)
+        fail("cannot write %s", path);
+    history_print(scenario.world->history, file);
+    fclose(file);
 }
 
 /* ---- the broker's lives ---- */

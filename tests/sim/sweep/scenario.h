@@ -56,8 +56,8 @@ struct scenario {
 extern struct scenario scenario;
 
 /* One run from beginning to end, in the calling process; the strike may come at any time in it. `fault` (or NULL) is asked
- * for each file operation. */
-void scenario_run(world_fault_fn fault, bool is_loud);
+ * for each file operation. A run that was struck writes its history to history_path (or NULL). */
+void scenario_run(world_fault_fn fault, bool is_loud, const char *history_path);
 
 /* A core of the broker serves, or has: what it writes now is for clients. */
 bool scenario_serves(void);

@@ -23,6 +23,8 @@ struct script { // one try of a part
     struct sluice_consumer *consumer;
     uint32_t number; // of the producer
     uint64_t taken, reported, failed;
+    bool holds[WORLD_PARTITIONS_MAX];    // of a group's first topic, as it was told
+    uint64_t next[WORLD_PARTITIONS_MAX]; // likewise: behind what came since
 };
 
 typedef int (*part_fn)(struct script *s);
@@ -503,17 +505,56 @@ static int commit_positions(struct script *s, const uint64_t *positions)
     return SLUICE_OK;
 }
 
+static void on_rebalance(void *context, enum sluice_rebalance what,
+                         const struct sluice_partition *partitions, uint32_t count)
+{
+    struct script *s = context;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t p = partitions[i].partition;
+        if (s->holds[p] == (what == SLUICE_ASSIGNED))
+            fail("partition %u: told %s", p,
+                 s->holds[p] ? "twice" : "that it goes, not that it came");
+        s->holds[p] = what == SLUICE_ASSIGNED;
+        s->next[p] = 0;
+    }
+}
+
+static void take_message(struct script *s, const struct sluice_message *message,
+                         uint64_t *positions)
+{
+    uint32_t p = message->partition;
+    if (!s->holds[p] || message->offset < s->next[p])
+        fail("partition %u: offset %" PRIu64 " came %s", p, message->offset,
+             s->holds[p] ? "twice" : "from a partition that was not assigned");
+    positions[p] = s->next[p] = message->offset + 1;
+}
+
+/* Nothing came for a while. */
+static void check_read_to_end(struct script *s)
+{
+    for (uint32_t p = 0; p < s->world->partitions_per_topic; p++) {
+        uint64_t position, end;
+        int status = sluice_consumer_position(s->consumer, s->world->topics[0], p, &position, &end);
+        if (status != SLUICE_OK || position < end)
+            fail("partition %u is not read on", p);
+    }
+}
+
+/* A poll that finds no memory is not the last one. */
 static int poll_some(struct script *s, uint64_t *positions)
 {
     struct sluice_message messages[MESSAGES_MAX];
     for (uint32_t polls = 0; polls < 40; polls++) {
         int got = sluice_consumer_poll(s->consumer, messages, 8, 250);
-        TRY(got);
+        if (got != SLUICE_E_NO_MEMORY || !scenario.strike.is_of_client)
+            TRY(got);
         for (int i = 0; i < got; i++)
-            positions[messages[i].partition] = messages[i].offset + 1;
+            take_message(s, &messages[i], positions);
         if (got > 0 && polls >= 2)
             return SLUICE_OK;
     }
+    if (scenario.strike.is_of_client && !scenario.strike.is_sticky)
+        check_read_to_end(s);
     return SLUICE_OK; // all was read before
 }
 
@@ -522,7 +563,9 @@ static int take_part(struct script *s)
     struct sluice_consumer_options options = {.size = sizeof(options),
                                               .group = "group",
                                               .session_timeout_ms = 2000,
-                                              .manual_commit = true};
+                                              .manual_commit = true,
+                                              .on_rebalance = on_rebalance,
+                                              .context = s};
     uint64_t positions[WORLD_PARTITIONS_MAX] = {0}, txn;
     TRY(sluice_consumer_new(s->client, &options, &s->consumer));
     TRY(sluice_consumer_join(s->consumer, s->world->topics, 1));

@@ -15,8 +15,9 @@ struct sweep_options {
     uint64_t from, to; // points, from 1
     uint64_t sample;   // about so many of them, evenly spread; 0: all
     uint32_t jobs;
-    const char *fault; // only this one; NULL: each
-    bool is_loud;      // what the broker says
+    const char *fault;   // only this one; NULL: each
+    bool is_loud;        // what the broker says
+    const char *history; // NULL, or the file for what the clients of a struck run did and saw
     const char *program;
 };
 

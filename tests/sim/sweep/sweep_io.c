@@ -41,7 +41,7 @@ static int on_operation(struct process *process, const struct io_op *op);
 uint64_t sweep_io(const struct sweep_options *options)
 {
     sweep_begin(options, "io");
-    scenario_run(on_operation, options->is_loud);
+    scenario_run(on_operation, options->is_loud, options->history);
     return sweep_end();
 }
 

@@ -16,7 +16,7 @@ uint64_t sweep_memory(const struct sweep_options *options)
 {
     sweep_begin(options, "memory");
     memory_set_fault(on_allocation);
-    scenario_run(NULL, options->is_loud);
+    scenario_run(NULL, options->is_loud, options->history);
     return sweep_end();
 }
 

@@ -278,6 +278,24 @@ Test(group, a_lost_membership_is_given_up_and_joined_anew)
     user_free(user);
 }
 
+/* It joins anew by itself, before a poll has said that it was lost. */
+Test(group, who_ends_after_losing_its_membership_leaves)
+{
+    struct user *user = start(10);
+    struct member *member = new_member(
+        user, (struct sluice_consumer_options){.manual_commit = true, .session_timeout_ms = 1000});
+    poll_until_count(member, 40);
+    uint64_t joins = fake_seen(user->broker, OP_GROUP_JOIN);
+    fake_group_remove_members(user->broker, "g");
+    for (int i = 0; i < 500 && fake_seen(user->broker, OP_GROUP_JOIN) == joins; i++)
+        user_sleep_ms(10);
+    user_sleep_ms(20); // its answer
+    cr_assert(eq(int, (int)fake_group_member_count(user->broker, "g"), 1));
+    free_member(member);
+    cr_expect(eq(int, (int)fake_group_member_count(user->broker, "g"), 0));
+    user_free(user);
+}
+
 Test(group, commits_of_a_lost_membership_are_refused)
 {
     struct user *user = start(10);
