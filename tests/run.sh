@@ -126,7 +126,7 @@ if step build-planted build planted $planted; then
   [ "$full" = 1 ] && step planted-soak bash tests/soak/plants.sh "$root/build/planted/bin"
 fi
 
-echo "# address and undefined behaviour sanitizers"
+echo "# clang, with address and undefined behaviour sanitizers"
 if step build-sanitizers build sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
   suite sanitizers build/sanitizers -LE 'stress|bitrot'
@@ -150,9 +150,6 @@ fi
 
 echo "# fuzzing: the corpora and five seconds of each target"
 step fuzz tests/fuzz/run.sh all --seconds 5 --fresh
-
-echo "# clang"
-step build-clang build clang
 
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
