@@ -12,6 +12,7 @@
 
 #define LARGE_PAGE ((size_t)4096)
 #define LARGE_ALIGNMENT ((size_t)2 << 20)
+#define LARGE_POISONED ((size_t)16 << 10) // at both ends of a spare one: shadow costs time, too
 #define LARGE_KINDS_MAX 128
 #define LARGE_SPARE_MAX 64 // of a kind
 
@@ -61,6 +62,24 @@ static bool system_unmap(void *at, size_t bytes)
     return syscall(SYS_munmap, at, bytes) == 0;
 }
 
+/* What lies behind a block. */
+static size_t large_tail(size_t bytes)
+{
+    return large_size(bytes) - bytes + LARGE_PAGE;
+}
+
+static void poison_ends(uint8_t *memory, size_t bytes)
+{
+    poison(memory, LARGE_POISONED);
+    poison(memory + bytes - LARGE_POISONED, LARGE_POISONED);
+}
+
+static void unpoison_ends(uint8_t *memory, size_t bytes)
+{
+    unpoison(memory, LARGE_POISONED);
+    unpoison(memory + bytes - LARGE_POISONED, LARGE_POISONED);
+}
+
 /* Mapped with room for any place of an aligned block; what is outside goes back. */
 static void *large_map(size_t bytes)
 {
@@ -73,7 +92,9 @@ static void *large_map(size_t bytes)
     uint8_t *from = memory - LARGE_PAGE, *to = from + mapped;
     ASSERT(from == map || system_unmap(map, (size_t)(from - map)));
     ASSERT(to == map + room || system_unmap(to, (size_t)(map + room - to)));
-    poison(from, mapped);
+    poison(from, LARGE_PAGE);
+    poison(to - large_tail(bytes), large_tail(bytes));
+    poison_ends(memory, bytes);
     return memory;
 }
 
@@ -90,7 +111,7 @@ void *large_block_take(size_t bytes, bool is_zeros)
     bool is_used = kind && kind->spare_count > 0;
     void *memory = is_used ? kind->spare[--kind->spare_count] : large_map(bytes);
     if (memory)
-        unpoison(memory, bytes);
+        unpoison_ends(memory, bytes);
     if (is_used && is_zeros && kind->is_dense)
         memset(memory, 0, bytes);
     return memory;
@@ -120,6 +141,6 @@ void large_block_give(void *memory, size_t bytes, bool is_zeros)
     }
     if (is_zeros && !kind->is_dense)
         ASSERT(syscall(SYS_madvise, memory, large_size(bytes), MADV_DONTNEED) == 0);
-    poison(memory, bytes);
+    poison_ends(memory, bytes);
     kind->spare[kind->spare_count++] = memory;
 }

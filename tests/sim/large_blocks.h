@@ -7,8 +7,8 @@
  *
  *     | page, poisoned | the block ... | poisoned, to the end of the page after the next |
  *
- * Red zones stand around a block, and all of it is poisoned while nobody has it, as the sanitizer's allocator would do; only that
- * it may come again sooner. Thread: one. */
+ * Red zones stand around a block, and its first and last 16 KiB are poisoned while nobody has it, as the sanitizer's allocator does
+ * with all of it; and it may come again sooner. Thread: one. */
 #ifndef SLUICE_TESTS_SIM_LARGE_BLOCKS_H
 #define SLUICE_TESTS_SIM_LARGE_BLOCKS_H
 
