@@ -226,23 +226,24 @@ static int file_groups(struct scan *scan, const struct recover_file *file)
     const struct inspect_options *options = shard->options;
     if (file)
         scan->segment.base_lsn = file->base_lsn;
-    uint64_t at_lsn = scan->segment.base_lsn;
+    uint64_t from_lsn = scan->segment.base_lsn;
+    struct wal_position at;
     uint64_t to_lsn = file ? file->end_lsn : UINT64_MAX;
-    scan->item.lsn_from = at_lsn;
-    scan->item.lsn_to = file ? file->end_lsn : at_lsn;
+    scan->item.lsn_from = from_lsn;
+    scan->item.lsn_to = file ? file->end_lsn : from_lsn;
     scan->segment.end_lsn = to_lsn;
     if (!options->verify && !options->groups)
         return 0;
     int status = recover_scan_groups(shard->place->io, &scan->segment,
-                                     shard->place->head.identity.segment_bytes, at_lsn, to_lsn,
-                                     visit_group, scan, &at_lsn);
-    scan->item.lsn_to = at_lsn;
+                                     shard->place->head.identity.segment_bytes, from_lsn, to_lsn,
+                                     visit_group, scan, &at);
+    scan->item.lsn_to = at.lsn;
     if (status == E_CORRUPT && file) {
         scan->item.status = E_CORRUPT;
         scan->item.is_damage = true;
         scan->item.text = "a group in it is damaged";
-        scan->item.offset = segment_offset(&scan->segment, at_lsn);
-        scan->item.lsn_from = at_lsn;
+        scan->item.offset = segment_offset(&scan->segment, at.lsn);
+        scan->item.lsn_from = at.lsn;
         scan->item.lsn_to = file->end_lsn;
     } else if (status == 0 && scan->bad_text) {
         scan->item.status = E_CORRUPT;

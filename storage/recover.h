@@ -117,13 +117,14 @@ void recover_log_free(struct io *io, struct recover_log *log);
 
 /* ---- groups of one file: to rebuild an index, to verify ---- */
 
-/* Reads the groups of [from_lsn, to_lsn) of a live segment, checks them, and gives each entry to
- * visit(); a negative status from it ends the scan and is returned. Blocking. Returns 0; CORRUPT
- * with *at_lsn at the first group that is not good; IO; NO_MEMORY. from_lsn: a group's first byte;
- * to_lsn: a group's end. */
+/* Reads the groups of [from_lsn, to_lsn) of a live segment, checks each and that it continues the one
+ * before, and gives each entry to visit(); a negative status from it ends the scan and is returned.
+ * Blocking. Returns 0; CORRUPT with *at at the first group that is not good; IO; NO_MEMORY. from_lsn:
+ * a group's first byte; to_lsn: a group's end. *at: where the scan ended; group_number 0: nothing was
+ * read, or nothing behind a hole. */
 MUST_USE int recover_scan_segment(struct io *io, const struct segment *segment,
                                   uint64_t segment_bytes, uint64_t from_lsn, uint64_t to_lsn,
                                   int (*visit)(void *context, const struct wal_view *view),
-                                  void *context, uint64_t *at_lsn);
+                                  void *context, struct wal_position *at);
 
 #endif

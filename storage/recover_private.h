@@ -189,7 +189,7 @@ MUST_USE int recover_hole_open(struct recover *recover);
 typedef int (*recover_group_fn)(void *context, const struct group_head *head, uint8_t *bytes);
 MUST_USE int recover_scan_groups(struct io *io, const struct segment *segment,
                                  uint64_t segment_bytes, uint64_t from_lsn, uint64_t to_lsn,
-                                 recover_group_fn visit, void *context, uint64_t *at_lsn);
+                                 recover_group_fn visit, void *context, struct wal_position *at);
 
 /* ---- recover_cut.c ---- */
 

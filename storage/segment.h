@@ -31,6 +31,7 @@ struct segment {
     uint64_t end_lsn;  // one behind its last group (CLOSED); where the next group goes (OPEN)
     enum segment_state state;
     bool written;                     // every block was written once: recycled without zeroing
+    bool is_too_long;                 // RAW: longer than a segment, is deleted and not used again
     int fd;                           // O_DIRECT, read and write, locked; -1: not open (RAW)
     uint32_t pins;                    // reads in flight: not recycled while > 0
     void *index;                      // the store's: closed segment's index handle

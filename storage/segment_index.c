@@ -26,7 +26,11 @@ static void remember_newest(struct store *store, const struct index_image *image
 
 static int lead_entry(void *context, const struct wal_view *view);
 static int lead_add(void *context, const struct committed *batch);
+static int lead_add_to(struct store *store, struct partition *partition,
+                       const struct index_entry *entry, uint64_t lsn);
 static int lead_follow(struct store *store, struct index_open *replayed);
+static bool lead_is_whole(struct store *store);
+static bool leads_to(const struct wal_position *at, const struct wal_position *checkpoint);
 static int tidy_visit(void *context, const char *name, uint64_t size_bytes);
 
 int segment_indexes_init(struct segment_indexes *indexes, struct store *store)
@@ -227,7 +231,8 @@ struct lead { // one entry of the leading part
     uint64_t lsn;
 };
 
-int segment_index_lead(struct segment_indexes *indexes, struct segment *segment, uint64_t end_lsn)
+int segment_index_lead(struct segment_indexes *indexes, struct segment *segment,
+                       const struct wal_position *checkpoint, uint64_t *at_lsn)
 {
     struct store *store = indexes->store;
     struct index_open *replayed = store->open;
@@ -235,14 +240,15 @@ int segment_index_lead(struct segment_indexes *indexes, struct segment *segment,
     index_open_detach(replayed);
     time_marks_clear(&store->times);
     store->open = segment_indexes_take(indexes);
-    uint64_t at_lsn = segment->base_lsn;
+    struct wal_position at;
+    uint64_t end_lsn = min_u64(checkpoint->lsn, segment->end_lsn);
     int status = recover_scan_segment(store->options.io, segment, store->options.segment_bytes,
-                                      segment->base_lsn, end_lsn, lead_entry, store, &at_lsn);
+                                      segment->base_lsn, end_lsn, lead_entry, store, &at);
+    *at_lsn = status < 0 ? at.lsn : segment->base_lsn;
     if (status == 0)
-        status = lead_follow(store, replayed);
-    else
-        LOG_ERROR("index.segment_damaged", LOG_STR("path", segment->path), LOG_U64("lsn", at_lsn),
-                  LOG_U64("offset", segment_offset(segment, at_lsn)), LOG_STATUS(status));
+        status = leads_to(&at, checkpoint) ? lead_follow(store, replayed) : E_CORRUPT;
+    if (status == 0 && !lead_is_whole(store))
+        status = E_CORRUPT;
     for (uint32_t i = 0; i < times.count; i++)
         time_marks_add(&store->times, times.marks[i].ms, times.marks[i].lsn);
     index_open_clear(replayed);
@@ -268,7 +274,21 @@ static int lead_add(void *context, const struct committed *batch)
         partitions_find(store->partitions, batch->topic_id, batch->partition);
     if (!partition)
         return 0; // dropped since
-    uint32_t i = index_open_add(store->open, partition, &batch->entry, lead->lsn);
+    return lead_add_to(store, partition, &batch->entry, lead->lsn);
+}
+
+/* Offsets follow each other but for what was given up. */
+static int lead_add_to(struct store *store, struct partition *partition,
+                       const struct index_entry *entry, uint64_t lsn)
+{
+    if (partition->open_last != INDEX_NONE) {
+        struct index_entry last = index_open_at(store->open, partition->open_last);
+        uint64_t end = last.base_offset + last.record_count;
+        if (entry->base_offset < end ||
+            (entry->base_offset > end && entry->base_offset > partition->gap_end))
+            return E_CORRUPT;
+    }
+    uint32_t i = index_open_add(store->open, partition, entry, lsn);
     return i == INDEX_NONE ? E_NO_MEMORY : 0;
 }
 
@@ -278,10 +298,34 @@ static int lead_follow(struct store *store, struct index_open *replayed)
         struct partition *partition = index_open_partition(replayed, i);
         struct index_entry entry = index_open_at(replayed, i);
         uint64_t lsn = index_open_lsn(replayed, i);
-        if (partition && index_open_add(store->open, partition, &entry, lsn) == INDEX_NONE)
-            return E_NO_MEMORY;
+        int status = partition ? lead_add_to(store, partition, &entry, lsn) : 0;
+        if (status < 0)
+            return status;
     }
     return 0;
+}
+
+/* Each partition that is here ends where the state says, or with batches that were given up. */
+static bool lead_is_whole(struct store *store)
+{
+    for (uint32_t i = 0; i < partitions_count(store->partitions); i++) {
+        const struct partition *partition = partitions_at(store->partitions, i);
+        if (partition->open_last == INDEX_NONE)
+            continue;
+        struct index_entry last = index_open_at(store->open, partition->open_last);
+        uint64_t end = last.base_offset + last.record_count;
+        if (end != partition->next_offset &&
+            (end > partition->next_offset || partition->gap_end != partition->next_offset))
+            return false;
+    }
+    return true;
+}
+
+/* Behind a hole nothing may be known of the chain. */
+static bool leads_to(const struct wal_position *at, const struct wal_position *checkpoint)
+{
+    return at->group_number == 0 || at->lsn != checkpoint->lsn ||
+           (at->group_number == checkpoint->group_number && at->chain == checkpoint->chain);
 }
 
 struct tidy {

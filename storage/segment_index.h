@@ -135,10 +135,11 @@ bool segment_index_is_idle(const struct segment_index *index);
 /* Before the segment is recycled: deletes the file, closes the descriptor, frees the handle. */
 void segment_index_drop(struct segment_indexes *indexes, struct segment *segment);
 
-/* Puts the batches that lie in the open segment below end_lsn before those that the open index has from the
- * replay. Blocking, at start. Returns 0; CORRUPT (logged), IO, NO_MEMORY. */
+/* Puts the batches that lie in the open segment below the checkpoint before those that the open index has from the
+ * replay. The groups there must lead to the checkpoint, and their batches to where the partitions stand. Blocking, at
+ * start. Returns 0; CORRUPT (*at_lsn: from there on, up to the checkpoint), IO, NO_MEMORY. */
 MUST_USE int segment_index_lead(struct segment_indexes *indexes, struct segment *segment,
-                                uint64_t end_lsn);
+                                const struct wal_position *checkpoint, uint64_t *at_lsn);
 
 /* Deletes .idx files of segments that are gone, and *.idx.tmp. Blocking, at start. */
 int segment_indexes_tidy(struct segment_indexes *indexes);

@@ -205,9 +205,14 @@ static int job_begin(struct spares *spares, const struct spares_load *load)
     return 1;
 }
 
-/* Is this the file that is to give its blocks back? */
+/* Is this the file that is to give its blocks back, or one that can't be made a segment? */
 static bool job_is_discard(struct spares *spares, const struct segment *segment)
 {
+    if (segment->is_too_long) {
+        LOG_WARN("wal.leftover_unlinked", LOG_STR("file", segment->path),
+                 LOG_STR("why", "longer than a segment"));
+        return true;
+    }
     if (!spares->discard_next || spares_is_named(segment) || segment->path[0] == 0 ||
         spares_named_count(spares) < WANTED_COUNT)
         return false;

@@ -43,6 +43,7 @@ static int state_load(struct opening *opening);
 static int log_replay(struct opening *opening);
 static void log_refusal(struct opening *opening, int status);
 static int index_complete(struct opening *opening);
+static void lead_blame(struct opening *opening, const struct segment *segment, uint64_t at_lsn);
 static void everything_visible(struct store *store);
 static int upkeep_begin(struct opening *opening);
 static int refuse(struct opening *opening, int status, const char *what);
@@ -74,6 +75,8 @@ int store_open(const struct store_options *options, struct recover_result *resul
     int status = open_all(opening);
     free(opening);
     if (status < 0) {
+        if (store->wal)
+            wal_abandon(store->wal);
         store_free(store);
         return status;
     }
@@ -327,19 +330,35 @@ static int index_complete(struct opening *opening)
 {
     struct store *store = opening->store;
     struct segment *segment = wal_segment_at(store->wal, wal_segment_count(store->wal) - 1);
-    uint64_t from_lsn = opening->set.count > 0 ? opening->set.heads[0].position.lsn : 0;
+    const struct wal_position *checkpoint = &opening->set.heads[0].position; // zeros: there is none
     if (store->open_file != segment->number) { // the replay ended in an older file
         index_open_detach(store->open);
         index_open_clear(store->open);
         time_marks_clear(&store->times);
         store->open_file = segment->number;
     }
-    if (segment->base_lsn >= from_lsn)
+    if (segment->base_lsn >= checkpoint->lsn)
         return 0;
-    int status = segment_index_lead(&store->indexes, segment, min_u64(from_lsn, segment->end_lsn));
+    uint64_t at_lsn;
+    int status = segment_index_lead(&store->indexes, segment, checkpoint, &at_lsn);
+    if (status == E_CORRUPT)
+        lead_blame(opening, segment, at_lsn);
     if (status < 0)
-        snprintf(opening->text, 512, "the index of %.400s can't be made", segment->path);
+        log_refusal(opening, status);
     return status;
+}
+
+static void lead_blame(struct opening *opening, const struct segment *segment, uint64_t at_lsn)
+{
+    struct recover_result *result = opening->result;
+    result->damage = DAMAGE_BAD_GROUP;
+    result->offset = segment_offset(segment, at_lsn);
+    result->lsn_from = at_lsn;
+    result->lsn_to = opening->set.heads[0].position.lsn;
+    snprintf(result->path, sizeof(result->path), "%s", segment->path);
+    snprintf(
+        result->text, sizeof(result->text),
+        "a group below the checkpoint is damaged, or not the one that the checkpoint counts with");
 }
 
 static void everything_visible(struct store *store)

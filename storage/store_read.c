@@ -32,6 +32,7 @@ static bool is_in_open(const struct partition *partition, uint64_t offset);
 
 static struct read_job *job_acquire(struct store *store, struct store_read *read);
 static int job_start(struct read_job *job);
+static void job_run_open(struct read_job *job);
 static void job_lookup(struct read_job *job);
 static void job_image_loaded(struct image_load *load);
 static bool gap_step_over(struct read_job *job);
@@ -178,17 +179,29 @@ void job_run(struct read_job *job)
     }
     job->entry_count = 0;
     if (is_in_open(partition, read->offset)) {
-        uint32_t i = index_open_find(job->store->open, partition, read->offset, read->hint);
-        if (read_gather_open(job, i))
-            read_window(job);
-        else
-            job_missing(job);
+        job_run_open(job);
         return;
     }
     if (!job->in_lookup)
         lookup_init(&job->lookup, partition, read->offset, read->hint);
     job->in_lookup = true;
     job_lookup(job);
+}
+
+/* Behind the last batch of the open index may lie what was given up with a part of the log. */
+static void job_run_open(struct read_job *job)
+{
+    struct store_read *read = job->read;
+    const struct partition *partition = read->partition;
+    uint32_t i = index_open_find(job->store->open, partition, read->offset, read->hint);
+    if (i != INDEX_NONE && read_gather_open(job, i)) {
+        read_window(job);
+    } else if (i == INDEX_NONE && read->offset < partition->gap_end) {
+        read->next_offset = read->offset = partition->visible_end;
+        job_finish(job, 0);
+    } else {
+        job_missing(job);
+    }
 }
 
 bool job_is_stale(struct read_job *job)

@@ -32,7 +32,6 @@ bool read_gather_open(struct read_job *job, uint32_t i)
 {
     const struct index_open *open = job->store->open;
     job->archive = NULL;
-    ASSERT(i != INDEX_NONE);
     if (!gather_source(job, index_open_at(open, i).position))
         return false;
     for (; i != INDEX_NONE; i = index_open_next(open, i)) {

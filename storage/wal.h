@@ -128,6 +128,8 @@ MUST_USE int wal_open(const struct wal_options *options, const struct recover_op
  * position of a checkpoint that says "clean". Blocking. Returns 0, or CLOSED when the log had
  * failed. */
 int wal_close(struct wal *wal);
+/* Before wal_close(), by a start that refuses and has appended nothing: then that writes nothing, not even a MARK. */
+void wal_abandon(struct wal *wal);
 /* After wal_close(). NULL is allowed. */
 void wal_free(struct wal *wal);
 

@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/log.h"
-
 #define LEAD_BYTES (4 * MIB) // of the first segment, zeroed before the first start is over
 #define SLACK_SEGMENTS 8u    // objects beyond the budget: raw material, a lowered budget
 
@@ -208,16 +206,9 @@ static int files_make(struct wal *wal, struct recover_log *log)
     return 0;
 }
 
-/* Takes over the descriptor. A leftover that is longer than a segment is of no use as one. */
+/* Takes over the descriptor. Changes nothing on disk: the start may still refuse. */
 static void file_take(struct wal *wal, struct recover_file *file)
 {
-    if (file->role == RECOVER_RAW && file->size_bytes > wal->options.segment_bytes) {
-        char path[SEGMENT_PATH_MAX];
-        file_path(wal, file->name, path);
-        int status = io_unlink_wait(wal->options.io, path);
-        LOG_WARN("wal.leftover_unlinked", LOG_STR("file", path), LOG_STATUS(status));
-        return;
-    }
     bool full = file->size_bytes == wal->options.segment_bytes;
     struct segment *segment = spares_segment_new(&wal->spares);
     segment->number = file->number;
@@ -246,6 +237,7 @@ static void file_take(struct wal *wal, struct recover_file *file)
         spares_add_named(&wal->spares, segment);
         break;
     case RECOVER_RAW:
+        segment->is_too_long = file->size_bytes > wal->options.segment_bytes;
         spares_add_raw(&wal->spares, segment);
         break;
     }
@@ -297,13 +289,20 @@ int wal_close(struct wal *wal)
     }
     /* Whoever asked for the position at this very end writes a checkpoint there, which proves as
      * much; a MARK behind a checkpoint that says "closed cleanly" would contradict it. */
-    if (!wal->failed && wal->proven_lsn < wal->data_end_lsn && wal->position_lsn != wal->next_lsn)
+    if (!wal->failed && !wal->closed && wal->proven_lsn < wal->data_end_lsn &&
+        wal->position_lsn != wal->next_lsn)
         (void)group_submit_mark(wal);
     wal->closed = true;
     wal->fill_room = 0;
     (void)spares_stop(&wal->spares);
     wait_quiet(wal);
     return wal->failed ? E_CLOSED : 0;
+}
+
+void wal_abandon(struct wal *wal)
+{
+    ASSERT(wal->marks.durable == wal_marks(wal).reserved);
+    wal->closed = true;
 }
 
 /* The MARK is made durable too; of a failed log only the ends of its operations are waited for. */

@@ -489,11 +489,11 @@ static void scan_before(struct flip *flip)
                               .base_lsn = file->base_lsn,
                               .end_lsn = file->end_lsn};
     struct replay unused = {.durable_lsn = 0};
-    uint64_t at_lsn;
+    struct wal_position at;
     int status = recover_scan_segment(flips->io, &segment, BITROT_SEGMENT_BYTES, segment.base_lsn,
-                                      segment.end_lsn, replay_entry, &unused, &at_lsn);
+                                      segment.end_lsn, replay_entry, &unused, &at);
     expect(flip, status == E_CORRUPT, "a scan of the segment found nothing");
-    expect(flip, at_lsn == flip->group->lsn, "a scan of the segment named another group");
+    expect(flip, at.lsn == flip->group->lsn, "a scan of the segment named another group");
     flips->totals->found++;
 }
 

@@ -67,11 +67,11 @@ void bitrot_groups_find(struct bitrot *rot)
                                             .generation = file->generation,
                                             .base_lsn = file->base_lsn,
                                             .end_lsn = file->end_lsn}};
-        uint64_t at_lsn;
+        struct wal_position at;
         if (file->role != RECOVER_LIVE && file->role != RECOVER_OPEN)
             continue;
         if (recover_scan_groups(io, &finder.segment, BITROT_SEGMENT_BYTES, file->base_lsn,
-                                file->end_lsn, visit_group, &finder, &at_lsn) < 0)
+                                file->end_lsn, visit_group, &finder, &at) < 0)
             bitrot_fail("file %llu is damaged as it was made", (unsigned long long)file->number);
     }
     recover_log_free(io, &log);

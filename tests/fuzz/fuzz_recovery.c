@@ -68,6 +68,8 @@ static bool start(const struct run *run, uint64_t number, uint64_t *digest)
     if (status < 0) {
         ASSERT(status == E_CORRUPT || status == E_FOREIGN || status == E_NEWER);
         ASSERT(life.text[0] != '\0');
+        if (run->disk->sequence != before)
+            fprintf(stderr, "a refusal wrote: %s\n", life.text);
         ASSERT(run->disk->sequence == before);
         if (number != FIRST_START)
             fprintf(stderr, "the second start refuses: %s\n", life.text);

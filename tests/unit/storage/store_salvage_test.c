@@ -206,3 +206,49 @@ Test(store, an_index_made_anew_leaves_out_what_was_staged_in_a_hole)
 {
     lose_staged(true);
 }
+
+/* Three batches, then the COMMIT and nothing more; the last one is lost. */
+Test(store, a_batch_that_was_lost_at_the_end_of_its_partition_is_read_over)
+{
+    struct tx_fixture *t = calloc(1, sizeof(*t));
+    struct store_fixture *f = &t->f;
+    char path[128], text[512];
+    uint64_t lsns[4];
+    tx_init(t, 74);
+    tx_open(t);
+    sf_idle(f, NS_PER_S);
+    tx_open_partitions(t, 1);
+    struct tx *tx = tx_begin(t);
+    for (uint32_t i = 0; i < 4; i++) {
+        lsns[i] = store_reserved_lsn(f->store);
+        if (i < 3)
+            cr_assert_eq(tx_stage(t, tx, tx_partition(t, 0), 4, 3000), 0);
+        else
+            cr_assert_eq(tx_end(t, tx, true), 0);
+        sf_flush(f);
+    }
+    sf_idle(f, 50 * NS_PER_MS);
+    store_fixture_crash(f);
+    identity_put(f);
+    uint64_t offset = locate(f, lsns[2], path);
+    sim_disk_flip(f->disk, path, offset + 700, 1);
+    cr_assert_eq(store_fixture_open(f), E_CORRUPT);
+    struct recover_result result;
+    cr_assert_eq(inspect_salvage(f->io, SF_DIR, 2, lsns[2], lsns[3], false, &result, text), 0, "%s",
+                 text);
+    for (uint32_t life = 0; life < 2; life++) {
+        uint32_t hint = INDEX_NONE;
+        cr_assert_eq(arena_init(&f->arena, store_arena_bytes(&f->options) + MIB, false), 0);
+        cr_assert_eq(store_open(&f->options, &f->result, f->text, &f->store), 0, "%s", f->text);
+        struct partition *partition = store_partition(f->store, 1, 0);
+        cr_assert_eq(partition->next_offset, 12);
+        struct store_read read = sf_read(f, partition, 9, SF_READ_BYTES, &hint);
+        cr_assert_eq(read.status, 0);
+        cr_assert_eq(read.bytes, 0);
+        cr_assert_eq(read.next_offset, 12);
+        sf_checkpoint(f);
+        store_fixture_crash(f);
+    }
+    tx_deinit(t);
+    free(t);
+}
