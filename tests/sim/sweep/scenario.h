@@ -26,7 +26,8 @@ enum scenario_stage { // what the client has done; it waits there for what the d
     SCENARIO_STAGES
 };
 
-struct scenario_strike { // told by the sweep
+/* Told by the sweep: the first operation that failed in this life of the broker, or the first of a log. */
+struct scenario_strike {
     bool has_struck;
     bool is_over;      // it asks each time; set by the scenario
     bool is_sticky;    // from then on, until it is over
@@ -34,6 +35,7 @@ struct scenario_strike { // told by the sweep
     bool is_of_client; // that was an allocation of the client
     bool is_of_log;    // a write or fdatasync of a log's file
     bool was_serving;  // the broker
+    uint64_t began_ns; // in any life
     uint64_t at_ns;    // the operation ends then, at the earliest
     uint32_t life;     // of the broker
     const char *path;  // of the log's file
@@ -50,14 +52,19 @@ struct scenario {
     bool client_has_ended;
     /* ---- what was seen, for the sweep's summary ---- */
     uint32_t starts_failed, ended_by_itself, parts_failed;
-    uint64_t ended_after_ns; // of the strike
-    bool log_names_place;    // a line about the failure had file and LSN
+    uint64_t ended_after_log_ns; // from the failure of a log of a broker that served, at most
+    uint64_t ended_after_ns;     // from another one
+    bool log_names_place;        // a line about the failure had file and LSN
+    uint32_t failure_lines;      // of all lives
 };
 extern struct scenario scenario;
 
 /* One run from beginning to end, in the calling process; the strike may come at any time in it. `fault` (or NULL) is asked
  * for each file operation. A run that was struck writes its history to history_path (or NULL). */
 void scenario_run(world_fault_fn fault, bool is_loud, const char *history_path);
+
+/* The sweep has struck: the first time, or what stays has struck anew. */
+void scenario_strikes(struct scenario_strike strike);
 
 /* A core of the broker serves, or has: what it writes now is for clients. */
 bool scenario_serves(void);

@@ -113,21 +113,18 @@ static bool is_of_log(const struct process *process, const struct io_op *op, int
 static int strike(struct process *process, const struct io_op *op, const struct fault *fault)
 {
     static char path[256];
-    struct scenario_strike *s = &scenario.strike;
-    bool first = !s->has_struck;
+    const struct scenario_strike *s = &scenario.strike;
+    bool first = !s->has_struck || s->life != scenario.broker.lives;
     bool of_log = is_of_log(process, op, fault->error);
     if (!first && !(of_log && !s->is_of_log)) // one that stays: what matters is the first of a log
         return fault->error;
     snprintf(path, sizeof(path), "%s", path_of(process, op));
-    *s = (struct scenario_strike){
-        .has_struck = true,
+    scenario_strikes((struct scenario_strike){
         .is_sticky = fault->is_sticky,
         .is_of_log = of_log,
-        .was_serving = scenario_serves(),
-        .at_ns = max_u64(world_now_ns(), op->kind == IO_NONE ? 0 : op->backend[0]),
-        .life = scenario.broker.lives,
+        .at_ns = op->kind == IO_NONE ? 0 : op->backend[0],
         .path = path,
-    };
+    });
     return fault->error;
 }
 

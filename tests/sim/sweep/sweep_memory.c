@@ -23,16 +23,14 @@ uint64_t sweep_memory(const struct sweep_options *options)
 static bool strike(bool stays)
 {
     is_sticky = stays;
-    scenario.strike = (struct scenario_strike){
-        .has_struck = true,
-        .is_sticky = stays,
-        .is_of_memory = true,
-        .is_of_client = of_client,
-        .was_serving = scenario_serves(),
-        .at_ns = world_now_ns(),
-        .life = scenario.broker.lives,
-    };
+    scenario_strikes((struct scenario_strike){
+        .is_sticky = stays, .is_of_memory = true, .is_of_client = of_client});
     return true;
+}
+
+static bool strike_again(void)
+{
+    return scenario.strike.life == scenario.broker.lives || strike(true);
 }
 
 static bool on_allocation(void)
@@ -43,7 +41,7 @@ static bool on_allocation(void)
     if (of == NULL || (!client && of != scenario.broker.process))
         return false;
     if (sweep_is_child())
-        return is_sticky && !scenario.strike.is_over && client == of_client;
+        return is_sticky && !scenario.strike.is_over && client == of_client && strike_again();
     if (!sweep_point())
         return false;
     of_client = client;
