@@ -62,22 +62,18 @@ static bool system_unmap(void *at, size_t bytes)
     return syscall(SYS_munmap, at, bytes) == 0;
 }
 
-/* What lies behind a block. */
-static size_t large_tail(size_t bytes)
-{
-    return large_size(bytes) - bytes + LARGE_PAGE;
-}
-
+/* By whole pages: the next one of its kind may be some bytes longer or shorter. */
 static void poison_ends(uint8_t *memory, size_t bytes)
 {
     poison(memory, LARGE_POISONED);
-    poison(memory + bytes - LARGE_POISONED, LARGE_POISONED);
+    poison(memory + large_size(bytes) - LARGE_POISONED, LARGE_POISONED);
 }
 
 static void unpoison_ends(uint8_t *memory, size_t bytes)
 {
     unpoison(memory, LARGE_POISONED);
-    unpoison(memory + bytes - LARGE_POISONED, LARGE_POISONED);
+    unpoison(memory + large_size(bytes) - LARGE_POISONED, LARGE_POISONED);
+    poison(memory + bytes, large_size(bytes) - bytes);
 }
 
 /* Mapped with room for any place of an aligned block; what is outside goes back. */
@@ -93,7 +89,7 @@ static void *large_map(size_t bytes)
     ASSERT(from == map || system_unmap(map, (size_t)(from - map)));
     ASSERT(to == map + room || system_unmap(to, (size_t)(map + room - to)));
     poison(from, LARGE_PAGE);
-    poison(to - large_tail(bytes), large_tail(bytes));
+    poison(to - LARGE_PAGE, LARGE_PAGE);
     poison_ends(memory, bytes);
     return memory;
 }
