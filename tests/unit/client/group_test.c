@@ -289,7 +289,9 @@ Test(group, who_ends_after_losing_its_membership_leaves)
     fake_group_remove_members(user->broker, "g");
     for (int i = 0; i < 500 && fake_seen(user->broker, OP_GROUP_JOIN) == joins; i++)
         user_sleep_ms(10);
-    user_sleep_ms(20); // its answer
+    uint64_t beats = fake_seen(user->broker, OP_GROUP_HEARTBEAT);
+    for (int i = 0; i < 500 && fake_seen(user->broker, OP_GROUP_HEARTBEAT) == beats; i++)
+        user_sleep_ms(10); // until it knows the answer
     cr_assert(eq(int, (int)fake_group_member_count(user->broker, "g"), 1));
     free_member(member);
     cr_expect(eq(int, (int)fake_group_member_count(user->broker, "g"), 0));
