@@ -334,7 +334,8 @@ SLUICE_API int sluice_txn_prepare(struct sluice_producer *producer, uint32_t tim
 
 /* After a restart: does a prepared transaction of this id wait for its end? Returns 1 with its
  * name: sluice_txn_commit() or sluice_txn_abort() ends it, and only then begin succeeds; 0: no; or
- * an error: CONNECT, TIMED_OUT. */
+ * an error: CONNECT, TIMED_OUT, or what the broker answered last (as SHUTTING_DOWN): see
+ * sluice_is_retriable(). */
 SLUICE_API int sluice_txn_recover(struct sluice_producer *producer, uint32_t timeout_ms,
                                   struct sluice_txn_name *name);
 

@@ -228,7 +228,8 @@ void end_waiting(struct world *world, struct sluice_producer *producer, uint32_t
     int waits;
     do {
         waits = sluice_txn_recover(producer, 5000, &name);
-    } while (is_undecided(waits) && now_s() < deadline);
+    } while (waits < 0 && (is_undecided(waits) || sluice_is_retriable(waits)) &&
+             now_s() < deadline);
     must(waits < 0 ? waits : 0, "recover");
     uint64_t txn = atomic_load(&world->open_txn[number]);
     if (waits && !txn)
