@@ -19,6 +19,7 @@ static int names_add(struct archive_names *names, uint64_t number);
 static int names_visit(void *context, const char *name, uint64_t size_bytes);
 static bool names_has(const struct archive_names *names, uint64_t number);
 static int names_of_checkpoint(struct inspect_shard *shard, struct archive_names *names);
+static int body_read(struct io *io, int fd, uint8_t **bytes);
 static int rows_collect(const uint8_t *bytes, uint64_t len, struct archive_names *names);
 static int inspect_archive(struct inspect_shard *shard, uint64_t number, bool is_named);
 static int archive_head(struct inspect_shard *shard, uint64_t number,
@@ -78,7 +79,7 @@ static int names_of_checkpoint(struct inspect_shard *shard, struct archive_names
 {
     struct io *io = shard->place->io;
     char name[32];
-    uint64_t size = 0;
+    uint8_t *bytes;
     if (shard->checkpoints.count == 0)
         return 0;
     snprintf(name, sizeof(name), "%016llx.ckpt",
@@ -87,15 +88,25 @@ static int names_of_checkpoint(struct inspect_shard *shard, struct archive_names
     int fd = io_open_wait(io, shard->path, O_RDONLY, 0);
     if (fd < 0)
         return fd;
-    int status = io_file_size(io, fd, &size);
-    uint8_t *bytes = status == 0 && size <= INT32_MAX ? malloc(size + 1) : NULL;
-    if (status == 0)
-        status = bytes ? io_read_wait(io, fd, bytes, (uint32_t)size, 0) : E_NO_MEMORY;
+    int status = body_read(io, fd, &bytes);
     if (status >= 0)
         status = rows_collect(bytes, (uint64_t)status, names);
     (void)io_close_wait(io, fd);
     free(bytes);
     return status;
+}
+
+/* Header and body. The file may be longer: it has been longer, or has been damaged. Returns their bytes. */
+static int body_read(struct io *io, int fd, uint8_t **bytes)
+{
+    struct disk_checkpoint head = {.checksum = le64_make(0)};
+    *bytes = NULL;
+    int status = io_read_wait(io, fd, &head, sizeof(head), 0);
+    uint64_t len = sizeof(head) + le64_get(head.body_bytes);
+    if (status < 0)
+        return status;
+    *bytes = len <= INT32_MAX ? malloc(len) : NULL;
+    return *bytes ? io_read_wait(io, fd, *bytes, (uint32_t)len, 0) : E_NO_MEMORY;
 }
 
 static int rows_collect(const uint8_t *bytes, uint64_t len, struct archive_names *names)

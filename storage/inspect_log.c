@@ -335,7 +335,9 @@ static int inspect_index(struct inspect_shard *shard, const struct recover_file 
     if (fd == E_NOT_FOUND)
         return 0;
     int status = fd < 0 ? fd : io_file_size(io, fd, &size);
-    uint8_t *bytes = status == 0 && size <= INT32_MAX ? malloc(size + 1) : NULL;
+    if (status == 0 && size > shard->place->head.identity.segment_bytes)
+        status = E_CORRUPT; // an index is smaller than what it describes
+    uint8_t *bytes = status == 0 ? malloc(size + 1) : NULL;
     if (status == 0)
         status = bytes ? io_read_wait(io, fd, bytes, (uint32_t)size, 0) : E_NO_MEMORY;
     struct index_image image = {0};

@@ -174,3 +174,14 @@ Test(inspect_archive, one_that_no_checkpoint_names_is_raw_and_no_damage_whatever
         cr_assert_lt(raw->status, 0);
     }
 }
+
+/* Only its header and body are read: what lies behind them means nothing. */
+Test(inspect_archive, a_checkpoint_in_a_file_of_gigabytes_is_read)
+{
+    for (uint32_t i = 0; i < f.disk->seen.count; i++)
+        if (strstr(f.disk->seen.names[i].path, ".ckpt"))
+            sim_disk_resize(f.disk, f.disk->seen.names[i].path, 2 * GIB + MIB);
+    cr_assert_eq(inspect(false), 0, "%s", text);
+    cr_assert_geq(archive_count, 2);
+    cr_assert_str_eq(archives[0].role, "live");
+}
