@@ -6,7 +6,8 @@
  * buffer, and there is one, so a poll returns what it has before it opens another compressed one.
  *
  * A batch that fails its checksum or can't be decoded stops its partition and is returned as an
- * error; so is what the broker said about a partition. The others go on. */
+ * error; so is what the broker said about a partition. The others go on. One that finds no memory
+ * to be decompressed to waits for the next poll. */
 #include <stdlib.h>
 
 #include "base/status.h"
@@ -110,7 +111,8 @@ void consumer_poll_reset(struct sluice_consumer *consumer)
         feeds_release(TAKE(consumer->error_feed));
 }
 
-/* Up to max messages of what is there. 0: nothing; negative: an error, about error_feed. */
+/* Up to max messages of what is there. 0: nothing; negative: NO_MEMORY, or an error about
+ * error_feed. */
 static int fill(struct sluice_consumer *consumer, struct sluice_message *messages, int max)
 {
     int count = 0;
@@ -128,6 +130,8 @@ static int fill(struct sluice_consumer *consumer, struct sluice_message *message
             int status = open_batch(consumer, count > 0);
             if (status == E_AGAIN)
                 break;
+            if (status == E_NO_MEMORY) // nothing is wrong with it: the next poll opens it
+                return count > 0 ? count : SLUICE_E_NO_MEMORY;
             if (status < 0)
                 return count > 0 ? count : fail(consumer, error_from_status(status));
         }

@@ -493,6 +493,7 @@ SLUICE_API int sluice_consumer_rewind(struct sluice_consumer *consumer, uint32_t
  *   UNKNOWN_TOPIC         it was deleted
  *   CORRUPT, UNSUPPORTED  a batch fails its checksum, is malformed, or is compressed in a way that
  *                         this library doesn't know
+ * NO_MEMORY stops nothing: the next poll goes on where this one could not.
  * A lost connection is no error: it is made again; but OTHER_STORE when another store answers then.
  * In a group also FENCED_MEMBER (another consumer has this one's instance_id: it is out of the
  * group for good) and what keeps it from joining again. A poll that applies a change of partitions
