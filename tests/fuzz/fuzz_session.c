@@ -53,7 +53,10 @@ static void play(void)
     for (uint32_t i = 0; i < COMMANDS_MAX && input.left > 0; i++)
         command();
     links_must_answer();
+    bool has_written = session_has_written();
     session_end(PROCESS_POWER);
+    if (!has_written) // what a start makes of the first disk is known
+        return;
     session_start();
     session_judge();
 }

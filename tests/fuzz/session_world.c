@@ -127,6 +127,8 @@ static void make_first_disk(void)
 
 /* ---- the broker's lives ---- */
 
+static uint64_t ends_of_logs(void);
+
 static void measure(void)
 {
     struct memory_use use = memory_use(session.broker.process->id);
@@ -146,6 +148,22 @@ void session_start(void)
     }
     memory_fail(session.broker.process->id, 0, 0); // the peak counts from here on
     session.start_bytes = memory_use(session.broker.process->id).bytes;
+    if (session.first_lsns == 0)
+        session.first_lsns = ends_of_logs();
+}
+
+static uint64_t ends_of_logs(void)
+{
+    uint64_t sum = 0;
+    const struct broker *broker = session.broker.broker;
+    for (uint16_t i = 0; i < broker->shard_count; i++)
+        sum += store_reserved_lsn(broker->shards[i].store);
+    return sum;
+}
+
+bool session_has_written(void)
+{
+    return ends_of_logs() != session.first_lsns;
 }
 
 void session_end(enum process_end how)

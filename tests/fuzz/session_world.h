@@ -102,6 +102,7 @@ struct session {
     uint32_t topic_count, producer_count, txn_count, member_count, lane_count, batch_count;
     bool is_dark;         // the last restart was a loss of power: links may not know yet
     uint64_t start_bytes; // of memory, when the broker was ready
+    uint64_t first_lsns;  // ends of all logs together, after the first start
     uint64_t peak_bytes;  // above that, the most of any life
 };
 extern struct session session;
@@ -111,6 +112,8 @@ void session_run(void (*program)(void));
 
 void session_start(void); // the broker, and waits until it is ready
 void session_end(enum process_end how);
+/* Is anything in a log that was not on the first disk? */
+bool session_has_written(void);
 void session_drain(void);
 
 void session_wait(uint64_t ns);
