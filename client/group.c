@@ -108,6 +108,7 @@ static void join(struct group *group)
         return;
     }
     group->is_joining = true;
+    group->join_out = true;
     group->rejoin = false;
     start_call(group, OP_GROUP_JOIN, meta, bytes);
 }
@@ -190,6 +191,7 @@ static void call_done(struct call *call, int status, const struct frame *reply)
     struct group *group = CONTAINER_OF(call, struct group, call);
     struct sluice_consumer *consumer = group->consumer;
     pthread_mutex_lock(&consumer->mutex);
+    group->join_out = false;
     if (status == SLUICE_OK)
         status = take_reply(group, reply);
     if (status != SLUICE_OK)
@@ -285,6 +287,7 @@ static void leave_idle(struct group *group)
     note(group, "left, as the application has not polled", "");
     group->idle = true;
     calls_cancel(&group->call);
+    group->join_out = false;
     if (!call_is_active(&group->leave_call)) {
         struct writer w = writer_make(group->leave_meta, sizeof(group->leave_meta));
         write_group_leave(&w, &m);

@@ -55,6 +55,7 @@ struct group {
     uint32_t target_count;
     bool target_new;         // and the polling thread has not taken it
     bool rejoin;             // as this member, with other topics
+    bool join_out;           // a JOIN without an answer: it may become a member
     bool lost;               // likewise: all that is held must be given up first
     uint64_t alive_until_ns; // the membership surely lasts
     uint64_t polled_ns;

@@ -170,15 +170,18 @@ void group_abandon(struct sluice_consumer *consumer)
     struct group *group = consumer->group;
     struct request request;
     char member[GROUP_MEMBER_BYTES_MAX + 1];
+    uint64_t deadline_ns = client_deadline(client, ABANDON_MS);
+    bool in_time = sluice_client_wait(client, 0) == SLUICE_OK;
     pthread_mutex_lock(&consumer->mutex);
+    group->wanted = false;
+    while (group->join_out && in_time)
+        in_time = client_cond_wait(&consumer->arrived, &consumer->mutex, deadline_ns);
     bool is_member = group->member[0] != '\0'; // also one that has just joined anew
     bool assigns_itself = group->topic_count == 0 && consumer->feed_count > 0;
     strcpy(member, group->member);
-    group->wanted = false;
     pthread_mutex_unlock(&consumer->mutex);
-    if ((!is_member && !assigns_itself) || sluice_client_wait(client, 0) != SLUICE_OK)
+    if ((!is_member && !assigns_itself) || !in_time)
         return;
-    uint64_t deadline_ns = client_deadline(client, ABANDON_MS);
     if (group->auto_commit_ns > 0)
         commit_revoked(consumer, deadline_ns);
     if (assigns_itself)

@@ -298,6 +298,23 @@ Test(group, who_ends_after_losing_its_membership_leaves)
     user_free(user);
 }
 
+Test(group, who_ends_while_joining_leaves)
+{
+    struct user *user = start(10);
+    struct member *member = new_member(
+        user, (struct sluice_consumer_options){.manual_commit = true, .session_timeout_ms = 1000});
+    poll_until_count(member, 40);
+    uint64_t joins = fake_seen(user->broker, OP_GROUP_JOIN);
+    fake_rule(user->broker, OP_GROUP_JOIN, 0, 1, FAKE_DELAY, 200);
+    fake_group_remove_members(user->broker, "g");
+    for (int i = 0; i < 500 && fake_seen(user->broker, OP_GROUP_JOIN) == joins; i++)
+        user_sleep_ms(10);
+    free_member(member);
+    user_sleep_ms(300); // the answer was on its way
+    cr_expect(eq(int, (int)fake_group_member_count(user->broker, "g"), 0));
+    user_free(user);
+}
+
 Test(group, commits_of_a_lost_membership_are_refused)
 {
     struct user *user = start(10);
