@@ -3,17 +3,24 @@
  * The happy path: the range lies in the buffer. Otherwise the window moves: what it already holds
  * from the range on is kept, the rest of the buffer is filled by up to FILE_READER_READS_MAX reads
  * in flight together, and then their results are looked at. Reads are block-aligned, so that they
- * work with O_DIRECT. */
+ * work with O_DIRECT.
+ *
+ * Under ASan what lies behind the range is poisoned: the buffer is so long that a length from disk
+ * which was not checked would hardly ever leave it. */
 #include "storage/file_reader.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/poison.h"
 #include "storage/format.h"
 
 #define HUGE_PAGE_BYTES (2 * MIB)
+#define POISONED ((uint64_t)(64 * KIB)) // behind the range: see arena.c
 
+static int range_find(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes);
+static void range_end(struct file_reader *reader, uint64_t end);
 static void window_move(struct file_reader *reader, uint64_t offset);
 static int window_fill(struct file_reader *reader, uint64_t need);
 static int reads_run(struct file_reader *reader);
@@ -27,6 +34,7 @@ int file_reader_init(struct file_reader *reader, struct io *io, uint64_t range_b
         range_bytes_max + DISK_BLOCK + FILE_READER_READS_MAX * FILE_READER_PIECE_BYTES;
     *reader =
         (struct file_reader){.io = io, .fd = -1, .capacity = align_up(capacity, HUGE_PAGE_BYTES)};
+    reader->range_end = reader->capacity;
     reader->buffer = aligned_alloc(HUGE_PAGE_BYTES, reader->capacity);
     if (reader->buffer == NULL)
         return E_NO_MEMORY;
@@ -36,6 +44,8 @@ int file_reader_init(struct file_reader *reader, struct io *io, uint64_t range_b
 
 void file_reader_deinit(struct file_reader *reader)
 {
+    if (reader->buffer != NULL)
+        range_end(reader, reader->capacity);
     free(reader->buffer);
     reader->buffer = NULL;
 }
@@ -50,6 +60,24 @@ void file_reader_open(struct file_reader *reader, int fd, uint64_t file_bytes)
 }
 
 int file_reader_bytes(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
+{
+    range_end(reader, reader->capacity);
+    int status = range_find(reader, offset, len, bytes);
+    if (status == 0)
+        range_end(reader, (uint64_t)(*bytes - reader->buffer) + len);
+    return status;
+}
+
+/* Nobody may touch what lies behind `end` in the buffer. */
+static void range_end(struct file_reader *reader, uint64_t end)
+{
+    uint64_t last = reader->range_end;
+    unpoison(reader->buffer + last, min_u64(POISONED, reader->capacity - last));
+    poison(reader->buffer + end, min_u64(POISONED, reader->capacity - end));
+    reader->range_end = end;
+}
+
+static int range_find(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
 {
     if (offset > reader->file_bytes || len > reader->file_bytes - offset)
         return E_TRUNCATED;

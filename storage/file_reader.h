@@ -19,10 +19,11 @@ struct file_reader {
     uint64_t capacity;
     int fd;
     uint64_t file_bytes;
-    uint64_t offset; // in the file, of buffer[0]; block-aligned
-    uint64_t len;    // bytes in the buffer
-    uint32_t reads;  // at once, next time
-    int os_error;    // of a failed read
+    uint64_t offset;    // in the file, of buffer[0]; block-aligned
+    uint64_t len;       // bytes in the buffer
+    uint64_t range_end; // in the buffer, of the range that was asked for last
+    uint32_t reads;     // at once, next time
+    int os_error;       // of a failed read
 };
 
 /* range_bytes_max: the longest range that will be asked for; memory is touched only as far as it is
