@@ -32,8 +32,9 @@ MUST_USE int64_t lz4_frame_size(const uint8_t *src, size_t len, uint32_t limit);
  * A block has to end with five literals, and its last match to begin twelve bytes before the end.
  * liblz4 holds a block to that only when its end is near the end of the room, so what breaks the
  * rule would be read or refused depending on the buffer. With LZ4_FRAME_SLACK bytes of capacity
- * behind the content the answer is always the same: it is read. */
-#define LZ4_FRAME_SLACK 12
+ * behind the content the answer is always the same: it is read. (Blocks that need 14 are known; 64 is
+ * how near to the end of the room its decoder begins to be careful at all.) */
+#define LZ4_FRAME_SLACK 64
 MUST_USE int64_t lz4_frame_decode(const uint8_t *src, size_t len, uint8_t *dst, uint32_t capacity);
 
 #endif

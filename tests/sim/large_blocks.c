@@ -69,9 +69,10 @@ static void poison_ends(uint8_t *memory, size_t bytes)
     poison(memory + large_size(bytes) - LARGE_POISONED, LARGE_POISONED);
 }
 
-static void unpoison_ends(uint8_t *memory, size_t bytes)
+/* Inside of tables nobody poisons; of buffers and pools a process that was killed may have left anything. */
+static void unpoison_block(uint8_t *memory, size_t bytes, bool is_zeros)
 {
-    unpoison(memory, LARGE_POISONED);
+    unpoison(memory, is_zeros ? LARGE_POISONED : large_size(bytes));
     unpoison(memory + large_size(bytes) - LARGE_POISONED, LARGE_POISONED);
     poison(memory + bytes, large_size(bytes) - bytes);
 }
@@ -107,7 +108,7 @@ void *large_block_take(size_t bytes, bool is_zeros)
     bool is_used = kind && kind->spare_count > 0;
     void *memory = is_used ? kind->spare[--kind->spare_count] : large_map(bytes);
     if (memory)
-        unpoison_ends(memory, bytes);
+        unpoison_block(memory, bytes, is_zeros);
     if (is_used && is_zeros && kind->is_dense)
         memset(memory, 0, bytes);
     return memory;

@@ -12,6 +12,7 @@
 
 static struct run *current; // of this process
 static pid_t owner;
+static bool has_own_mount;
 
 void raise_to(_Atomic uint64_t *most, uint64_t value)
 {
@@ -40,11 +41,17 @@ static void keep_evidence(void)
         save_history(run);
 }
 
-/* What this process mounts nobody else sees, and it is gone when the last process of the round is. */
-static void own_mounts(void)
+/* What this process mounts nobody else sees, and it is gone when the last process of the round is. Where / is no mount point, as
+ * in a chroot, that holds below a mount of the round's own directory. */
+static void own_mounts(const char *dir)
 {
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+    if (unshare(CLONE_NEWNS))
         fail("no mount namespace of its own: %s", strerror(errno));
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+        return;
+    if (mount(dir, dir, NULL, MS_BIND, NULL) || mount("none", dir, NULL, MS_PRIVATE, NULL))
+        fail("%s can't be made a mount of its own: %s", dir, strerror(errno));
+    has_own_mount = true;
 }
 
 static void configure(struct run *run)
@@ -88,7 +95,7 @@ int run_round(const struct soak_options *options, struct totals *totals, const c
     on_fail = keep_evidence;
     configure(&run);
     if (run.plan.place != PLACE_PLAIN)
-        own_mounts();
+        own_mounts(dir);
     open_cgroup(&run);
     if (!place_open(&run.place, run.plan.place, dir))
         fail("no place for the store");
@@ -103,6 +110,8 @@ int run_round(const struct soak_options *options, struct totals *totals, const c
         atomic_fetch_add(&totals->torn_blocks, atomic_load(&run.place.fuse->torn_blocks));
     }
     place_close(&run.place);
+    if (has_own_mount)
+        (void)umount2(dir, MNT_DETACH);
     if (run.has_cgroup)
         cgroup_close(&run.cgroup);
     return 0;

@@ -318,3 +318,17 @@ Test(lz4_frame, a_block_that_ends_against_the_rules_is_read_the_same_wherever_th
         cr_assert_lt(decode_exact(sizeof(bytes), room), 0, "room for %u", room);
     cr_assert_lt(decode_exact(sizeof(bytes), (uint32_t)size), 0, "else this block shows nothing");
 }
+
+Test(lz4_frame, a_block_that_wants_thirteen_bytes_behind_its_end_has_them)
+{
+    static const uint8_t bytes[60] = {
+        0x04, 0x22, 0x4d, 0x18,
+        0x60, 0x40, 0x82, 45,
+        0,    0,    0,                       // one block of 45 bytes
+        0x32, 0x57, 0x32, [11 + 27] = 0xe1}; // matches at no distance, zeros
+    memcpy(frame, bytes, sizeof(bytes));
+    int64_t size = lz4_frame_size(frame, sizeof(bytes), CONTENT_MAX);
+    cr_assert_eq(size, 56);
+    cr_assert_lt(decode_exact(sizeof(bytes), (uint32_t)size + 12), 0, "else it shows nothing");
+    cr_assert_eq(decode_exact(sizeof(bytes), (uint32_t)size + LZ4_FRAME_SLACK), size);
+}
