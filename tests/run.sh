@@ -127,13 +127,13 @@ if step build-planted build planted $planted; then
 fi
 
 echo "# clang, with address and undefined behaviour sanitizers"
-if step build-sanitizers build sanitizers; then
+if step build-sanitizers build clang-sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
-  suite sanitizers build/sanitizers -LE 'stress|bitrot'
-  step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/sanitizers/bin"
-  step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/sanitizers/bin"
-  step sim-sanitizers build/sanitizers/bin/sluice-sim --seeds 10 --from 800001 --jobs "$jobs"
-  step hostile-sanitizers env SLUICE_TEST_IO=uring bash tests/integration/hostile_test.sh "$root/build/sanitizers/bin"
+  suite sanitizers build/clang-sanitizers -LE 'stress|bitrot|fuzz'
+  step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/clang-sanitizers/bin"
+  step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/clang-sanitizers/bin"
+  step sim-sanitizers build/clang-sanitizers/bin/sluice-sim --seeds 10 --from 800001 --jobs "$jobs"
+  step hostile-sanitizers env SLUICE_TEST_IO=uring bash tests/integration/hostile_test.sh "$root/build/clang-sanitizers/bin"
 fi
 
 echo "# thread sanitizer: what is concurrent, on the epoll backend"
