@@ -10,6 +10,8 @@
  *   OUT_OF_ORDER, one before it   | again: surely not stored     | the same
  *     failed or is unanswered     |                              |
  *   OUT_OF_ORDER, expected number | again under a new epoch      | the broker lost our state: renew
+ *   UNKNOWN_PRODUCER, one before  | again                        | all behind it again, in order
+ *     it failed or is unanswered  |                              |
  *   UNKNOWN_PRODUCER, first try   | again under a new id         | renew with a new id
  *   UNKNOWN_PRODUCER, may be      | fails: nobody can tell       | renew with a new id
  *     stored by an earlier try    |                              |
@@ -121,6 +123,8 @@ static void out_of_order(struct parcel *parcel)
     start_recovery(lane);
 }
 
+/* Behind an older batch that is not stored it says nothing new: the partition may know us as soon as
+ * that one is there, as when the disk was full for the very first. */
 static void unknown_producer(struct parcel *parcel)
 {
     struct lane *lane = parcel->lane;
@@ -128,7 +132,10 @@ static void unknown_producer(struct parcel *parcel)
         refused(parcel, error_from_broker(PE_UNKNOWN_PRODUCER));
         return;
     }
+    bool follows = parcel != oldest_undone(lane);
     retry_later(lane);
+    if (follows)
+        return;
     identity_renew(lane->producer, true);
     if (parcel->maybe_stored)
         complete(parcel, error_from_broker(PE_UNKNOWN_PRODUCER), SLUICE_OFFSET_UNKNOWN);

@@ -470,6 +470,22 @@ Test(retry, a_batch_of_unknown_fate_fails_when_the_broker_forgot_the_producer)
     user_free(user);
 }
 
+/* The disk is full for the first batch of a partition, so it knows no producer when the second comes. */
+Test(retry, an_unknown_producer_behind_a_batch_that_is_not_stored_follows_from_that_one)
+{
+    struct user *user = user_new(&plain, 1);
+    user_produce(user, (struct sluice_producer_options){.batch_records = 1});
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_DROP_BEFORE, 0);
+    fake_rule(user->broker, OP_PRODUCE, 0, 1, FAKE_REFUSE, PE_STORAGE_FULL);
+    fake_rule(user->broker, OP_PRODUCE, 3, 1, FAKE_REFUSE, PE_STORAGE_FULL);
+    user_send_many(user, 0, 20);
+    user_flush(user);
+    cr_expect(eq(u64, user->failed_count, 0));
+    cr_expect(eq(u64, fake_seen(user->broker, OP_PRODUCER_INIT), 1)); // it kept its id
+    user_expect_values(user, 0, 0, 20);
+    user_free(user);
+}
+
 Test(retry, a_broker_that_lost_the_sequence_gets_a_new_epoch)
 {
     struct user *user = start();
