@@ -630,110 +630,100 @@ static void pass_time(void)
     session_wait(waits[byte() % ARRAY_COUNT(waits)]);
 }
 
+/* ---- commands: one for each value of five bits ---- */
+
+static void publish(void)
+{
+    produce(false);
+}
+
+static void stage(void)
+{
+    produce(true);
+}
+
+static void fetch_once(void)
+{
+    fetch(false);
+}
+
+static void subscribe(void)
+{
+    fetch(true);
+}
+
+static void give_credit(void)
+{
+    credit(false);
+}
+
+static void unsubscribe(void)
+{
+    credit(true);
+}
+
+static void txn_commit(void)
+{
+    txn_end(OP_TXN_COMMIT);
+}
+
+static void txn_abort(void)
+{
+    txn_end(OP_TXN_ABORT);
+}
+
+static void txn_prepare(void)
+{
+    txn_end(OP_TXN_PREPARE);
+}
+
+static void group_heartbeat(void)
+{
+    group_member(OP_GROUP_HEARTBEAT);
+}
+
+static void group_leave(void)
+{
+    group_member(OP_GROUP_LEAVE);
+}
+
+static void status_or_ping(void)
+{
+    struct writer empty = begin();
+    request(byte() % 2 ? OP_STATUS : OP_PING, &empty, 0);
+}
+
+static void raw_or_unknown(void)
+{
+    if (byte() % 2)
+        raw();
+    else
+        unknown();
+}
+
+static void end_something(void)
+{
+    uint8_t how = byte();
+    if (how % 8 < 3)
+        restart(how);
+    else if (how % 8 < 6)
+        link_close(link);
+    else
+        link_end_sending(link);
+}
+
 static void command(void)
 {
+    static void (*const commands[32])(void) = {
+        publish,      publish,      publish,         stage,       stage,          producer_init,
+        fetch_once,   subscribe,    give_credit,     unsubscribe, offsets,        txn_init,
+        txn_begin,    txn_begin,    txn_commit,      txn_abort,   txn_prepare,    txn_offsets,
+        txn_ask,      group_join,   group_heartbeat, group_leave, offset_commit,  group_ask,
+        topic_create, topic_alter,  topic_delete,    metadata,    status_or_ping, raw_or_unknown,
+        pass_time,    end_something};
     uint8_t b = byte();
     link = &session.links[b >> 6 == 3 ? 0 : b >> 6];
     if (link->fd < 0 && !link->is_deaf)
         link_open(link);
-    struct writer empty = begin();
-    switch (b % 32) {
-    case 0:
-    case 1:
-    case 2:
-        produce(false);
-        break;
-    case 3:
-    case 4:
-        produce(true);
-        break;
-    case 5:
-        producer_init();
-        break;
-    case 6:
-        fetch(false);
-        break;
-    case 7:
-        fetch(true);
-        break;
-    case 8:
-        credit(false);
-        break;
-    case 9:
-        credit(true);
-        break;
-    case 10:
-        offsets();
-        break;
-    case 11:
-        txn_init();
-        break;
-    case 12:
-    case 13:
-        txn_begin();
-        break;
-    case 14:
-        txn_end(OP_TXN_COMMIT);
-        break;
-    case 15:
-        txn_end(OP_TXN_ABORT);
-        break;
-    case 16:
-        txn_end(OP_TXN_PREPARE);
-        break;
-    case 17:
-        txn_offsets();
-        break;
-    case 18:
-        txn_ask();
-        break;
-    case 19:
-        group_join();
-        break;
-    case 20:
-        group_member(OP_GROUP_HEARTBEAT);
-        break;
-    case 21:
-        group_member(OP_GROUP_LEAVE);
-        break;
-    case 22:
-        offset_commit();
-        break;
-    case 23:
-        group_ask();
-        break;
-    case 24:
-        topic_create();
-        break;
-    case 25:
-        topic_alter();
-        break;
-    case 26:
-        topic_delete();
-        break;
-    case 27:
-        metadata();
-        break;
-    case 28:
-        request(byte() % 2 ? OP_STATUS : OP_PING, &empty, 0);
-        break;
-    case 29:
-        if (byte() % 2)
-            raw();
-        else
-            unknown();
-        break;
-    case 30:
-        pass_time();
-        break;
-    default: {
-        uint8_t how = byte();
-        if (how % 8 < 3)
-            restart(how);
-        else if (how % 8 < 6)
-            link_close(link);
-        else
-            link_end_sending(link);
-    }
-    }
+    commands[b % ARRAY_COUNT(commands)]();
 }

@@ -21,6 +21,11 @@ struct files { // of the disk, no directories, in order of their paths
     uint32_t count;
 };
 
+struct chain { // of the groups up to here
+    uint64_t value;
+    bool is_new; // it was another one
+};
+
 static void edit_one(struct sim_disk *disk, struct input_reader *input);
 static void write_bytes_at(struct sim_disk *disk, struct input_reader *input);
 static void copy_blocks(struct sim_disk *disk, struct input_reader *input);
@@ -28,10 +33,6 @@ static void zero_blocks(struct sim_disk *disk, struct input_reader *input);
 static void write_number(struct sim_disk *disk, struct input_reader *input);
 static void move_file(struct sim_disk *disk, struct input_reader *input);
 static void add_group(struct sim_disk *disk, struct input_reader *input, bool replace);
-struct chain { // up to here
-    uint64_t value;
-    bool is_new; // it was another one
-};
 static void seal_log(struct sim_disk *disk, const struct sim_name *name, struct chain *chain);
 static struct chain chain_before_cut(const uint8_t *group);
 static uint64_t hash_of_header(const uint8_t *group);
@@ -341,7 +342,8 @@ static void seal_log(struct sim_disk *disk, const struct sim_name *name, struct 
             return;
         struct disk_group *sealed = (struct disk_group *)bytes;
         sealed->payload_checksum = le64_make(group_payload_checksum(bytes, payload));
-        if (group.type == GROUP_CUT)
+        if (group.type == GROUP_CUT &&
+            payload >= sizeof(struct disk_entry) + sizeof(struct disk_cut))
             *chain = chain_before_cut(bytes);
         bool is_new = chain->is_new || memcmp(sealed, &group, sizeof(group)) != 0 ||
                       hash_of_header(bytes) != le64_get(group.header_checksum);

@@ -140,12 +140,27 @@ Test(store, a_hole_that_is_all_of_a_segment_is_read_over)
 
 /* ---- transactions ---- */
 
+/* What lies between is damaged, the start refuses, and salvage does what an operator would let it do. */
+static void crash_and_give_up(struct store_fixture *f, uint64_t from_lsn, uint64_t to_lsn)
+{
+    char path[128], text[512];
+    struct recover_result result;
+    sf_idle(f, 50 * NS_PER_MS);
+    store_fixture_crash(f);
+    identity_put(f);
+    uint64_t offset = locate(f, from_lsn, path);
+    sim_disk_flip(f->disk, path, offset + 700, 1);
+    cr_assert_eq(store_fixture_open(f), E_CORRUPT);
+    cr_assert_eq(inspect_salvage(f->io, SF_DIR, 2, from_lsn, to_lsn, false, &result, text), 0, "%s",
+                 text);
+}
+
 /* The COMMIT lies behind the hole and lists five batches, one of them in it. */
 static void lose_staged(bool index_is_lost)
 {
     struct tx_fixture *t = calloc(1, sizeof(*t));
     struct store_fixture *f = &t->f;
-    char path[128], text[512];
+    char path[128];
     tx_init(t, 72);
     tx_open(t);
     sf_idle(f, NS_PER_S);
@@ -164,15 +179,7 @@ static void lose_staged(bool index_is_lost)
     if (index_is_lost)
         tx_fill(t, tx_partition(t, 1), 5 * MIB);
     sf_flush(f);
-    sf_idle(f, 50 * NS_PER_MS);
-    store_fixture_crash(f);
-    identity_put(f);
-    uint64_t offset = locate(f, lsns[2], path);
-    sim_disk_flip(f->disk, path, offset + 700, 1);
-    cr_assert_eq(store_fixture_open(f), E_CORRUPT);
-    struct recover_result result;
-    cr_assert_eq(inspect_salvage(f->io, SF_DIR, 2, lsns[2], lsns[3], false, &result, text), 0, "%s",
-                 text);
+    crash_and_give_up(f, lsns[2], lsns[3]);
     struct sf_batch before = p->batches[1], lost = p->batches[2], after = p->batches[3];
     for (uint32_t life = 0; life < 4; life++) {
         snprintf(path, sizeof(path), SF_DIR "/shard-002/wal/%016x.idx", 1);
@@ -212,7 +219,6 @@ Test(store, a_batch_that_was_lost_at_the_end_of_its_partition_is_read_over)
 {
     struct tx_fixture *t = calloc(1, sizeof(*t));
     struct store_fixture *f = &t->f;
-    char path[128], text[512];
     uint64_t lsns[4];
     tx_init(t, 74);
     tx_open(t);
@@ -227,15 +233,7 @@ Test(store, a_batch_that_was_lost_at_the_end_of_its_partition_is_read_over)
             cr_assert_eq(tx_end(t, tx, true), 0);
         sf_flush(f);
     }
-    sf_idle(f, 50 * NS_PER_MS);
-    store_fixture_crash(f);
-    identity_put(f);
-    uint64_t offset = locate(f, lsns[2], path);
-    sim_disk_flip(f->disk, path, offset + 700, 1);
-    cr_assert_eq(store_fixture_open(f), E_CORRUPT);
-    struct recover_result result;
-    cr_assert_eq(inspect_salvage(f->io, SF_DIR, 2, lsns[2], lsns[3], false, &result, text), 0, "%s",
-                 text);
+    crash_and_give_up(f, lsns[2], lsns[3]);
     for (uint32_t life = 0; life < 2; life++) {
         uint32_t hint = INDEX_NONE;
         cr_assert_eq(arena_init(&f->arena, store_arena_bytes(&f->options) + MIB, false), 0);
