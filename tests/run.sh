@@ -129,7 +129,9 @@ fi
 echo "# clang, with address and undefined behaviour sanitizers"
 if step build-sanitizers build clang-sanitizers; then
   export ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+  [ "$full" = 1 ] || export SLUICE_SEEDS=1/4 # all of them ran in the release build
   suite sanitizers build/clang-sanitizers -LE 'stress|bitrot|fuzz'
+  unset SLUICE_SEEDS
   step smoke-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/round_trip_test.sh "$root/build/clang-sanitizers/bin"
   step txn-sanitizers env SLUICE_TEST_IO=epoll bash tests/integration/txn_test.sh "$root/build/clang-sanitizers/bin"
   step sim-sanitizers build/clang-sanitizers/bin/sluice-sim --seeds 10 --from 800001 --jobs "$jobs"

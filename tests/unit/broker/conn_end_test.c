@@ -281,7 +281,7 @@ Test(conn_end, a_refused_connection_is_told_why)
     struct msg_error m;
     int fds[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
-    struct client client = {.fd = fds[1], .in = malloc(CLIENT_IN_MAX)};
+    struct client client = client_of(fds[1]);
     rig->core->acceptor.refusals = 1;
     conn_open(&rig->core->conns, fds[0], true);
     cr_assert(client_next(rig, &client, &frame));

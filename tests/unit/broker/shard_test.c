@@ -1,5 +1,6 @@
 /* The shard as a whole on the simulated disk: topics, publishing, idempotence, reading, crashes. */
 #include "tests/unit/broker/shard_fixture.h"
+#include "tests/unit/seeds.h"
 
 static uint32_t make_topic(struct shard_fixture *f, const char *name, uint32_t partitions)
 {
@@ -541,7 +542,7 @@ Test(shard, topics_are_made_altered_dropped_and_survive_over_two_shards)
  * its partitions, and no partition is without its topic. */
 Test(shard, a_crash_in_the_middle_of_topic_changes_is_mended_at_the_next_start)
 {
-    for (uint64_t seed = 20; seed < 50; seed++) {
+    for (uint64_t seed = 20; seed < 20 + seeds(30); seed++) {
         struct shard_fixture *f = malloc(sizeof(*f));
         shf_init(f, seed, 2);
         uint32_t id;
@@ -582,7 +583,7 @@ Test(shard, a_crash_in_the_middle_of_topic_changes_is_mended_at_the_next_start)
 /* Random publishes with crashes: the state after recovery is the state of a clean restart of the same log. */
 Test(shard, state_after_a_crash_equals_state_after_replay)
 {
-    for (uint64_t seed = 60; seed < 66; seed++) {
+    for (uint64_t seed = 60; seed < 60 + seeds(6); seed++) {
         struct shard_fixture *f = malloc(sizeof(*f));
         shf_init(f, seed, 1);
         uint32_t id = make_topic(f, "orders", 4);

@@ -5,6 +5,7 @@
  * atomicity can be seen in the visible ends alone: they are equal, at least what was answered as committed, and at most that
  * and the commits whose answer was lost. */
 #include "tests/unit/broker/txn_fixture.h"
+#include "tests/unit/seeds.h"
 
 #define CLIENTS 4u
 #define PARTITIONS 64u
@@ -283,10 +284,9 @@ static uint32_t run(uint64_t seed)
 
 Test(txn_crash, a_power_cut_at_any_time_leaves_all_or_nothing)
 {
-    const char *wish = getenv("SLUICE_TEST_SEEDS");
-    uint64_t seeds = wish ? strtoull(wish, NULL, 10) : 15, committed = 0;
-    for (uint64_t seed = 1; seed <= seeds; seed++)
-        committed += run(seed);
-    cr_assert_gt(committed, seeds * 30, "only %llu commits: this tests nothing",
+    uint64_t count = seeds(15), committed = 0;
+    for (uint64_t i = 0; i < count; i++)
+        committed += run(first_seed(1) + i);
+    cr_assert_gt(committed, count * 30, "only %llu commits: this tests nothing",
                  (unsigned long long)committed);
 }

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "storage/checkpoint.h"
 #include "tests/sim/io_sim.h"
+#include "tests/unit/seeds.h"
 
 #define DIR "/c"
 #define ROW_BYTES 64u
@@ -157,13 +158,13 @@ static void crash_at_every_step(uint64_t seed, void (*how)(struct io *io))
 
 Test(checkpoint_crash, a_power_cut_at_any_step_leaves_the_newest_that_was_done)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++)
+    for (uint64_t seed = 1; seed <= seeds(12); seed++)
         crash_at_every_step(seed, io_sim_crash);
 }
 
 Test(checkpoint_crash, a_kill_at_any_step_leaves_the_newest_that_was_done)
 {
-    for (uint64_t seed = 1; seed <= 4; seed++)
+    for (uint64_t seed = 1; seed <= seeds(4); seed++)
         crash_at_every_step(seed, io_sim_kill);
 }
 
@@ -194,7 +195,7 @@ static void fail_then_crash(enum io_kind kind, int os_error, uint64_t seed, uint
 
 Test(checkpoint_crash, after_a_failure_the_next_attempt_is_as_safe_as_any)
 {
-    for (uint64_t seed = 1; seed <= 8; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(8); seed++) {
         for (uint64_t hit = 1; hit <= 4; hit++) {
             fail_then_crash(IO_FDATASYNC, EIO, seed, hit);
             fail_then_crash(IO_WRITE, EIO, seed, hit);

@@ -2,6 +2,7 @@
 #include "tests/unit/storage/wal_fixture.h"
 
 #include "storage/recover_private.h"
+#include "tests/unit/seeds.h"
 
 /* ---- crash points ---- */
 
@@ -65,20 +66,20 @@ static void crash_run(uint64_t seed, bool relaxed_recovery_crash)
 
 Test(recover, a_crash_at_any_point_keeps_all_that_was_committed, .timeout = 3000)
 {
-    for (uint64_t seed = 1; seed <= fixture_seeds(80); seed++)
+    for (uint64_t seed = 1; seed <= seeds(80); seed++)
         crash_run(seed, false);
 }
 
 Test(recover, a_crash_inside_recovery_changes_nothing, .timeout = 3000)
 {
-    for (uint64_t seed = 1; seed <= fixture_seeds(50); seed++)
+    for (uint64_t seed = 1; seed <= seeds(50); seed++)
         crash_run(seed + 1000000, true);
 }
 
 /* Recovery of the same image twice, and of what recovery left, gives the same log. */
 Test(recover, twice_gives_the_same, .timeout = 3000)
 {
-    for (uint64_t seed = 2000000; seed < 2000000 + fixture_seeds(40); seed++) {
+    for (uint64_t seed = 2000000; seed < 2000000 + seeds(40); seed++) {
         struct fixture f;
         struct random random;
         random_init(&random, seed);
@@ -630,7 +631,7 @@ Test(recover, no_flipped_bit_below_the_proven_mark_goes_unnoticed, .timeout = 30
     uint64_t end = wal_marks(f.wal).durable - DISK_BLOCK; // below the MARK
     fixture_end_life(&f, 41);
     sim_disk_settle(f.disk);
-    for (uint64_t i = 0; i < fixture_seeds(300); i++) {
+    for (uint64_t i = 0; i < seeds(300); i++) {
         uint64_t at = random_below(&random, end);
         if (i % 3 == 0) // headers are small: aim at them
             at = align_down(f.entries[random_below(&random, 30)].lsn, DISK_BLOCK) +

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "tests/unit/storage/store_fixture.h"
+#include "tests/unit/seeds.h"
 
 static void open_partitions(struct store_fixture *f, uint32_t count)
 {
@@ -117,7 +118,7 @@ Test(store, a_clean_stop_brings_everything_back)
 
 Test(store, kill_and_power_cut_lose_nothing_that_was_visible)
 {
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(12); seed++) {
         struct store_fixture f;
         store_fixture_init(&f, 100 + seed);
         cr_assert_eq(store_fixture_open(&f), 0);
@@ -178,7 +179,7 @@ Test(store, beyond_the_budget_segments_are_unwoven_and_recycled)
 
 Test(store, archive_files_survive_crashes)
 {
-    for (uint64_t seed = 1; seed <= 4; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(4); seed++) {
         struct store_fixture f;
         store_fixture_init(&f, 200 + seed);
         cr_assert_eq(store_fixture_open(&f), 0);
@@ -273,7 +274,7 @@ Test(store, a_partition_dropped_before_its_batches_are_durable_is_never_told)
 
 Test(store, replayed_state_equals_live_state)
 {
-    for (uint64_t seed = 1; seed <= 8; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(8); seed++) {
         struct store_fixture f;
         store_fixture_init(&f, 300 + seed);
         cr_assert_eq(store_fixture_open(&f), 0);
@@ -323,7 +324,7 @@ static void newest_checkpoint(struct store_fixture *f, char *path)
 
 Test(store, the_older_checkpoint_is_as_good_a_start)
 {
-    for (uint64_t seed = 1; seed <= 4; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(4); seed++) {
         struct store_fixture f;
         char path[100];
         store_fixture_init(&f, 400 + seed);

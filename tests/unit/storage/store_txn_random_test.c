@@ -1,7 +1,8 @@
 /* Transactions of all lengths among plain batches, drops, retention, full disks, and every kind of end.
  *
- * SLUICE_STORE_SEEDS=n runs so many seeds, SLUICE_STORE_SEED=s from which one on; a failure names its seed. */
+ * A failure names its seed: tests/unit/seeds.h. */
 #include "tests/unit/storage/store_txn_fixture.h"
+#include "tests/unit/seeds.h"
 
 #define OPEN_MAX 8u
 
@@ -158,16 +159,10 @@ static void run_seed(uint64_t seed)
     free(run);
 }
 
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 10) : otherwise;
-}
-
 Test(store_txn_random, transactions_survive_everything_at_once)
 {
-    uint64_t first = from_environment("SLUICE_STORE_SEED", 1);
-    uint64_t count = from_environment("SLUICE_STORE_SEEDS", 8);
+    uint64_t first = first_seed(1);
+    uint64_t count = seeds(8);
     for (uint64_t seed = first; seed < first + count; seed++) {
         if (count > 50)
             fprintf(stderr, "seed %lu\n", seed);

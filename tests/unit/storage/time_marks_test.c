@@ -5,6 +5,7 @@
 #include <criterion/new/assert.h>
 
 #include "base/random.h"
+#include "tests/unit/seeds.h"
 
 static struct time_marks times;
 
@@ -81,7 +82,7 @@ static void check_against_all(uint64_t seed, uint32_t count, uint64_t step_max)
 
 Test(time_marks, cuts_are_safe_and_as_near_as_promised)
 {
-    for (uint64_t seed = 1; seed <= 8; seed++) {
+    for (uint64_t seed = 1; seed <= seeds(8); seed++) {
         time_marks_clear(&times);
         check_against_all(seed, seed % 3 ? 20000 : 500, seed % 2 ? 1 + 5 * seed : 300 * seed);
     }

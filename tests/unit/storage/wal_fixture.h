@@ -50,13 +50,6 @@ struct fixture {
     uint8_t *payload;
 };
 
-/* How many seeds to run: SLUICE_SEEDS=20 makes it twenty times as many, for long runs. */
-static inline uint64_t fixture_seeds(uint64_t count)
-{
-    const char *factor = getenv("SLUICE_SEEDS");
-    return factor ? count * strtoull(factor, NULL, 10) : count;
-}
-
 static inline void fixture_content(uint8_t *bytes, uint32_t len, uint64_t seed)
 {
     for (uint32_t i = 0; i < len; i += 8) {

@@ -1,5 +1,6 @@
 /* The log in life: appending, group commit, rolling, the tail, failure. On the simulated disk. */
 #include "tests/unit/storage/wal_fixture.h"
+#include "tests/unit/seeds.h"
 
 static void open_new(struct fixture *f, uint64_t seed)
 {
@@ -466,7 +467,7 @@ static void check_dead(struct fixture *f)
 static void sweep(enum io_kind kind, uint64_t last)
 {
     uint32_t failed = 0;
-    for (uint64_t n = 1; n <= 60; n++) {
+    for (uint64_t n = 1; n <= seeds(60); n++) {
         struct fixture f;
         fixture_init(&f, 500 + n);
         cr_assert_eq(fixture_open(&f), 0);
@@ -487,7 +488,7 @@ static void sweep(enum io_kind kind, uint64_t last)
                      f.result.text);
         fixture_deinit(&f);
     }
-    cr_assert_gt(failed, 20, "only %u of the failures hit the log", failed);
+    cr_assert_gt(failed, seeds(20), "only %u of the failures hit the log", failed);
 }
 
 Test(wal, fault_sweep_each_write_fails_once)
