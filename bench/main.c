@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/claim.h"
-#include "bench/consume.h"
-#include "bench/limits.h"
-#include "bench/publish.h"
-#include "bench/transactions.h"
+#include "bench/command/claim.h"
+#include "bench/command/consume.h"
+#include "bench/bare/limits.h"
+#include "bench/command/publish.h"
+#include "bench/command/transactions.h"
 
 struct command {
     const char *name;

@@ -1,5 +1,5 @@
 /* The JSON of a report: its keys are an interface, and what was not measured is null. */
-#include "bench/report.h"
+#include "bench/report/report.h"
 
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>

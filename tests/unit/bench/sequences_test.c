@@ -1,5 +1,5 @@
 /* Stamped values: what publish makes passes, and each kind of damage is found and told apart. */
-#include "bench/sequences.h"
+#include "bench/engine/sequences.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
