@@ -55,7 +55,7 @@ uint64_t histogram_quantile(struct histogram *histogram, double quantile)
         return 0;
     double exact = quantile * (double)count;
     uint64_t rank = exact <= 1 ? 1 : min_u64((uint64_t)exact, count);
-    if (rank < count && (double)rank < exact)
+    if (rank < count && exact - (double)rank > 1e-6) // 0.276 * 5000 is 1380.0000000000002
         rank++;
     uint64_t max = counter_get(&histogram->max);
     uint64_t below = 0;
