@@ -9,7 +9,9 @@
 #include "bench/command/claim.h"
 #include "bench/command/consume.h"
 #include "bench/bare/limits.h"
+#include "bench/command/end_to_end.h"
 #include "bench/command/publish.h"
+#include "bench/command/sweep.h"
 #include "bench/command/transactions.h"
 
 struct command {
@@ -24,6 +26,9 @@ static const struct command commands[] = {
      "the bare limits of this machine: loopback socket, log, both in a pipeline"},
     {"publish", BENCH_PUBLISH, publish_main, "durable publishing: rate, and latency of acks"},
     {"consume", BENCH_CONSUME, consume_main, "reading a topic: rate"},
+    {"end-to-end", BENCH_END_TO_END, end_to_end_main,
+     "publishing and reading at once: latency from due to the consumer"},
+    {"sweep", BENCH_SWEEP, sweep_main, "latency against load, and the highest rate of a p99"},
     {"transactions", BENCH_TRANSACTIONS, transactions_main,
      "commits a second, and latency of a commit"},
     {"claim", BENCH_CLAIM, claim_main,

@@ -12,10 +12,16 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "bench/driver/driver.h"
+#include "bench/engine/content.h"
 
-#define ALL (BENCH_LIMITS | BENCH_PUBLISH | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
+#define LOADS                                                                                      \
+    (BENCH_PUBLISH | BENCH_END_TO_END | BENCH_SWEEP) // by the engine of bench/engine/publishers.h
+#define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
-enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, CPUS, DRIVER };
+#define THREADS_DEFAULT_MAX 64u
+
+enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, ARRIVALS, CPUS, DRIVER };
 
 struct option_row {
     const char *name;
@@ -31,61 +37,83 @@ struct option_row {
 
 static const struct option_row rows[] = {
     {"server", TEXT, ALL, AT(server), 0, 0, "A:P",
-     "the broker; default $SLUICE_SERVER, else 127.0.0.1:7650"},
-    {"driver", DRIVER, ALL, AT(driver), 0, 0, "D", "what is measured: sluice"},
+     "the broker; default $SLUICE_SERVER, else 127.0.0.1:7650; of other drivers\n"
+     "                       their own"},
+    {"driver", DRIVER, ALL, AT(driver), 0, 0, "D", "what is measured; default sluice"},
     {"topic", TEXT, ALL, AT(topic), 0, 0, "T", "default bench; made if missing"},
     {"partitions", COUNT, ALL, AT(partition_count), 1, 16384, "N",
      "of the topic when it is made; default 1"},
     {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B",
      "bytes of a value; default 1KiB (transactions, claim: 100)"},
     {"batch-size", SIZE, ALL, AT(batch_bytes), KIB, 4 * MIB, "B", "default 256KiB"},
-    {"producers", COUNT, ALL, AT(producer_count), 1, 1024, "N",
-     "threads, each with a producer of its own; default 1 (claim: 8)"},
+    {"producers", COUNT, ALL, AT(producer_count), 1, 10000, "N", "default 1 (claim: 8)"},
+    {"threads", COUNT, LOADS, AT(thread_count), 1, 1024, "N",
+     "that the producers share; default one each, at most 64"},
     {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
-     "records per second of all producers together: latency then counts from the\n"
-     "                       time a record was due; default max. transactions, claim: "
-     "transactions\n"
-     "                       per second (claim: default 1000)"},
+     "open loop: records per second of all producers together, each due at its\n"
+     "                       time, and latency counts from that; default max. transactions,\n"
+     "                       claim: transactions per second (claim: default 1000)"},
+    {"arrivals", ARRIVALS, LOADS, AT(is_poisson), 0, 0, "uniform|poisson",
+     "of records at a --rate; default uniform"},
+    {"closed-loop", COUNT, LOADS, AT(closed_loop), 1, 100000, "N",
+     "each producer has at most N records without an ack; latency from the send"},
+    {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
+     "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
     {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
      "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
+    {"repeat", COUNT, LOADS, AT(repeat_count), 1, 32, "N",
+     "so many times, one behind the other: median, least and greatest; default 1"},
     {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",
      "seconds before that; default 2 (limits: 0.3; consume: 0)"},
+    {"consumers", COUNT, BENCH_CONSUME | BENCH_END_TO_END, AT(consumer_count), 1, 256, "N",
+     "each reads everything; default 1"},
+    {"p99", SECONDS, BENCH_SWEEP, AT(p99_ns), 1, 3600 * NS_PER_S, "S",
+     "find the highest rate whose p99 is at most this, e.g. 0.005 or 5ms"},
+    {"steps", COUNT, BENCH_SWEEP, AT(step_count), 2, 64, "N",
+     "rates that are tried, in equal steps to the top rate; default 8"},
     {"limits-dir", TEXT, ALL, AT(limits_dir), 0, 0, "DIR",
      "measure the bare limits of the machine in DIR, which must be on the broker's\n"
      "                       file system; files made there are removed (limits: default .)"},
+    {"data-dir", TEXT, ALL, AT(data_dir), 0, 0, "DIR",
+     "of the server: its disk's figures become part of the result"},
+    {"server-pid", COUNT, ALL, AT(server_pid), 1, 4194304, "PID",
+     "processor time and memory of a server that does not tell them itself"},
     {"output", TEXT, ALL, AT(output_path), 0, 0, "FILE.json",
      "results as JSON; - is standard output"},
-    {"clients", COUNT, BENCH_PUBLISH | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(client_count), 1, 256,
-     "N", "connections that the producers share; default 1"},
-    {"compression", COMPRESSION, BENCH_PUBLISH, AT(compression_lz4), 0, 0, "none|lz4",
-     "default none"},
-    {"compressible", FLAG, BENCH_PUBLISH, AT(compressible), 0, 0, NULL,
+    {"html", TEXT, ALL, AT(html_path), 0, 0, "FILE", "results as a page with plots"},
+    {"label", TEXT, ALL, AT(label), 0, 0, "TEXT", "what people call this run"},
+    {"clients", COUNT, LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(client_count),
+     1, 256, "N", "connections that the producers share; default 1"},
+    {"compression", COMPRESSION, LOADS, AT(compression_lz4), 0, 0, "none|lz4", "default none"},
+    {"compressible", FLAG, LOADS, AT(compressible), 0, 0, NULL,
      "values like log lines, about 3:1; default random bytes"},
-    {"own-request", FLAG, BENCH_PUBLISH, AT(own_request), 0, 0, NULL,
+    {"own-request", FLAG, LOADS, AT(own_request), 0, 0, NULL,
      "each record is a batch and a request of its own; the library still coalesces"},
-    {"send-many", COUNT, BENCH_PUBLISH, AT(send_many), 1, SEND_MANY_MAX, "N",
+    {"send-many", COUNT, LOADS, AT(send_many), 1, SEND_MANY_MAX, "N",
      "records for each call of sluice_producer_send_many(); default 1, and then send()"},
-    {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
-     "synchronous: send one record, wait for its ack, repeat"},
-    {"in-flight", COUNT, BENCH_PUBLISH, AT(batches_in_flight), 1, 64, "N",
+    {"in-flight", COUNT, LOADS, AT(batches_in_flight), 1, 64, "N",
      "unacked batches of a producer in a partition; default 5, more only with\n"
      "                       --not-idempotent"},
-    {"not-idempotent", FLAG, BENCH_PUBLISH, AT(not_idempotent), 0, 0, NULL,
+    {"not-idempotent", FLAG, LOADS, AT(not_idempotent), 0, 0, NULL,
      "without producer ids and sequence numbers: a retry may store twice"},
     {"records", COUNT, BENCH_TRANSACTIONS, AT(records_each), 1, 100000, "N",
      "of a transaction, to one partition after the other; default 1"},
     {"aborts", COUNT, BENCH_TRANSACTIONS, AT(abort_percent), 0, 100, "P",
      "percent of the transactions that are aborted; default 0"},
-    {"buffer", SIZE, BENCH_PUBLISH | BENCH_TRANSACTIONS, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
+    {"buffer", SIZE, LOADS | BENCH_TRANSACTIONS, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
      "records not yet acked, of a producer; default the library's"},
-    {"linger-us", COUNT, BENCH_PUBLISH, AT(linger_us), 0, 10000000, "N",
+    {"linger-us", COUNT, LOADS, AT(linger_us), 0, 10000000, "N",
      "how long a batch may wait to fill; default 0"},
-    {"sample", COUNT, BENCH_PUBLISH, AT(sample_stride), 1, 1000000, "N",
-     "time every N-th record; default 1 with --lone or --rate to 100000, else 61"},
-    {"verify", FLAG, BENCH_PUBLISH | BENCH_CONSUME, AT(verify), 0, 0, NULL,
-     "publish: stamp each record; consume: check stamps and contents"},
+    {"sample", COUNT, LOADS, AT(sample_stride), 1, 1000000, "N",
+     "time every N-th record; default 1 with --closed-loop 1 or --rate to 100000,\n"
+     "                       else 61"},
+    {"unchecked", FLAG, BENCH_CONSUME | BENCH_END_TO_END, AT(unchecked), 0, 0, NULL,
+     "do not compare what is read with what was published"},
     {"from", FROM, BENCH_CONSUME, AT(from_end), 0, 0, "beginning|end",
-     "default beginning, and stop at the end found there; end: for --duration"},
+     "default beginning, and stop at the end found there; end: what is published\n"
+     "                       elsewhere meanwhile, for --duration"},
+    {"cold", FLAG, BENCH_CONSUME, AT(is_cold), 0, 0, NULL,
+     "drop the files below --data-dir from the page cache first"},
     {"cpus", CPUS, ALL, AT(cpu_receive), 0, 1023, "R,S|any",
      "processors of the bare limits: receiver and disk, sender; default 0,1"},
     {"wal-set", SIZE, ALL, AT(wal_set_bytes), 128 * MIB, 1024 * GIB, "B",
@@ -152,6 +180,10 @@ static void set_defaults(struct bench_options *options, const char *name)
         .batch_bytes = 256 * KIB,
         .producer_count = claim ? 8 : 1,
         .client_count = 1,
+        .consumer_count = 1,
+        .repeat_count = 1,
+        .step_count = 8,
+        .stamps_time = options->command == BENCH_END_TO_END,
         .records_each = 1,
         .send_many = 1,
         .duration_ns = limits    ? 2 * NS_PER_S
@@ -239,11 +271,14 @@ static int parse_option(struct bench_options *options, const struct option_row *
         *(bool *)member = true;
         return OPTIONS_OK;
     case DRIVER:
-        if (strcmp(optarg, "sluice") != 0)
-            return usage(options, "--driver %s: this version has sluice only", optarg);
+        if (driver_find(optarg) == NULL)
+            return usage(options, "--driver %s: this program has %s", optarg, driver_names());
+        options->driver = optarg;
         return OPTIONS_OK;
     case COMPRESSION:
         return parse_word(options, row, "none", "lz4", member);
+    case ARRIVALS:
+        return parse_word(options, row, "uniform", "poisson", member);
     case FROM:
         return parse_word(options, row, "beginning", "end", member);
     case CPUS:
@@ -269,19 +304,30 @@ static int check(struct bench_options *options)
                      options->claim ? options->claim : "(none)");
     if (options->command == BENCH_CLAIM && options->record_bytes < 8)
         return usage(options, "--record-size: a claim's values carry the time, 8 bytes or more");
+    if (options->lone)
+        options->closed_loop = 1;
     if (options->lone && options->producer_count > 1)
         return usage(options, "--lone: one record at a time has one producer, not %u",
                      options->producer_count);
+    if (options->closed_loop > 0 && options->rate > 0)
+        return usage(options, "--closed-loop: a --rate is an open loop");
+    if (options->closed_loop > 0 && options->producer_count > 1024)
+        return usage(options, "--closed-loop: a thread for each of at most 1024 --producers");
+    if (options->thread_count == 0)
+        options->thread_count = (uint32_t)min_u64(options->producer_count, THREADS_DEFAULT_MAX);
     if (options->client_count > options->producer_count)
         return usage(options, "--clients %u: more than --producers %u", options->client_count,
                      options->producer_count);
     if (options->batches_in_flight > 5 && !options->not_idempotent)
         return usage(options, "--in-flight %u: allowed 1..5, with --not-idempotent 1..64",
                      options->batches_in_flight);
-    if (options->send_many > 1 && (options->lone || options->verify || options->rate > 0))
-        return usage(options, "--send-many: not with --lone, --verify or a --rate");
-    if (options->command == BENCH_PUBLISH && options->verify && options->record_bytes < 32)
-        return usage(options, "--verify: the stamp needs --record-size 32 or more");
+    if (options->send_many > 1 && (options->closed_loop > 0 || options->rate > 0))
+        return usage(options, "--send-many: not with a --rate or --closed-loop");
+    if (options->command == BENCH_END_TO_END && options->record_bytes < sizeof(struct stamp))
+        return usage(options, "--record-size: end-to-end values carry the time, %zu bytes or more",
+                     sizeof(struct stamp));
+    if (options->is_cold && (options->data_dir == NULL || options->from_end))
+        return usage(options, "--cold: wants --data-dir, and --from beginning");
     if (options->command == BENCH_CLAIM && options->rate == 0)
         options->rate = 1000; // it is about latency, at a rate that leaves room
     if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)

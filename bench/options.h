@@ -18,6 +18,8 @@ enum bench_command {
     BENCH_CONSUME = 4,
     BENCH_TRANSACTIONS = 8,
     BENCH_CLAIM = 16,
+    BENCH_END_TO_END = 32,
+    BENCH_SWEEP = 64,
 };
 
 struct bench_options {
@@ -27,20 +29,29 @@ struct bench_options {
 
     /* ---- where ---- */
     const char *server; // NULL: the library's default
-    const char *driver; // "sluice"
+    const char *driver; // of driver_names()
     const char *topic;
     const char *limits_dir;  // NULL: no limits are measured
     const char *output_path; // NULL: no JSON; "-": standard output
+    const char *html_path;   // NULL: no page
+    const char *label;       // what people call this run; NULL: nothing
+    const char *data_dir;    // of the server, for --cold and the disk's figures; NULL: not said
+    uint32_t server_pid;     // 0: not said
 
     /* ---- load ---- */
     uint32_t partition_count; // of the topic when it is made; 0: not said, 1
     uint64_t record_bytes;    // of a value
     uint64_t batch_bytes;
-    uint32_t producer_count; // threads, each with a producer object of its own
+    uint32_t producer_count;
+    uint32_t thread_count;   // that they share
     uint32_t client_count;   // connections (and I/O threads) that they share
+    uint32_t consumer_count; // each reads everything
     uint64_t rate;           // records per second of all producers together; 0: as fast as possible
-    uint64_t duration_ns;
+    bool is_poisson;         // arrivals; else uniform
+    uint32_t closed_loop;    // records of a producer without an ack; 0: open
+    uint64_t duration_ns;    // of a repeat
     uint64_t warm_up_ns;
+    uint32_t repeat_count;
     uint64_t buffer_bytes;      // of a producer; 0: the library's default
     uint32_t batches_in_flight; // 0: the library's default
     uint32_t linger_us;
@@ -48,13 +59,17 @@ struct bench_options {
     uint32_t send_many;     // records handed over in one call
     uint32_t records_each;  // of a transaction
     uint32_t abort_percent; // of transactions
+    uint64_t p99_ns;        // sweep: what the highest rate must hold; 0: nothing is asked
+    uint32_t step_count;    // sweep: rates that are tried on the way up
     bool compression_lz4;
     bool compressible;
     bool not_idempotent;
     bool own_request; // every record its own batch
-    bool lone;        // send one, wait for its ack, repeat
-    bool verify;      // stamp records (publish) or check the stamps (consume)
+    bool lone;        // --closed-loop 1
+    bool unchecked;   // consumers do not look at what they read
+    bool stamps_time; // every record carries when it was due: somebody measures its delivery
     bool from_end;
+    bool is_cold; // the server's files are dropped from the page cache first
 
     /* ---- bare limits ---- */
     int cpu_receive; // broker's side; CPU_ANY: not pinned

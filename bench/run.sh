@@ -70,8 +70,10 @@ measure() {
   shift 2
   wait_for_spares
   echo "== $name: sluice-bench $command $*"
-  "$bin/sluice-bench" "$command" --server "$server" --duration "$seconds" --warm-up "$warm_up" \
-    --output "$out/$name.json" "$@" | sed 's/^/   /'
+  rm -f "$out/$name.json"
+  "$bin/sluice-bench" "$command" --server "$server" --duration "$seconds" --warm-up "$warm_up" --label "$name" \
+    --output "$out/$name.json" "$@" | sed 's/^/   /' || true # 1: with an anomaly, told at the end
+  [ -s "$out/$name.json" ] || { echo "run.sh: $name was not measured" >&2; exit 1; }
 }
 
 # number NAME KEY [SCALE [DECIMALS]]: a figure, or - where it is null
@@ -120,5 +122,5 @@ printf 'bare: socket %s GB/s, log %s, pipeline %s; 4 KiB write+fdatasync p50 %s 
   "$(number limits round_trip_p50)" "$(number limits round_trip_p99)"
 printf 'broker: RSS at most %s MiB\n' "$rss"
 for file in "$out"/publish-*.json "$out"/consume-*.json "$out"/txn-*.json "$out"/claim.json; do
-  grep -q '"anomalies": \[\]' "$file" || echo "$(basename "$file" .json): $(grep -o '"anomalies":.*' "$file")"
+  sed -n '/"anomalies": \[$/,/\]/{//!p}' "$file" | sed "s/^ */ANOMALY $(basename "$file" .json): /"
 done

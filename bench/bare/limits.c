@@ -29,7 +29,7 @@ int limits_main(struct bench_options *options)
     limits_close(&limits);
     if (status)
         return 1;
-    return report_print(&report) | report_write_json(&report);
+    return report_finish(&report);
 }
 
 int limits_open(struct limits *limits, const struct bench_options *options)

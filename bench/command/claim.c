@@ -67,7 +67,7 @@ int claim_main(struct bench_options *options)
     session_close(&session);
     if (status)
         return 1;
-    return report_print(&report) | report_write_json(&report);
+    return report_finish(&report);
 }
 
 static int measure_limits(struct report *report)

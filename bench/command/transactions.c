@@ -24,7 +24,7 @@ int transactions_main(struct bench_options *options)
     report.options = options;
     if (options->limits_dir ? measure_around(&report) : measure(&report))
         return 1;
-    return report_print(&report) | report_write_json(&report);
+    return report_finish(&report);
 }
 
 static int measure_around(struct report *report)

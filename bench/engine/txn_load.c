@@ -7,7 +7,7 @@
 
 #include "base/random.h"
 #include "base/units.h"
-#include "bench/engine/payload.h"
+#include "bench/engine/content.h"
 #include "bench/engine/place.h"
 
 #define END_MS 60000 // longest commit or abort
@@ -20,12 +20,12 @@ struct lane {
     uint32_t index;
     uint64_t interval_ns; // between two transactions; 0: one behind the other
     struct sluice_producer *producer;
-    struct payload payload;
     pthread_t thread;
     bool started;
 
     /* ---- its thread ---- */
-    uint8_t *value;
+    struct content content;
+    uint64_t number; // of the next record
     uint32_t partition;
     struct random random;
     int failed; // ended the lane
@@ -42,7 +42,6 @@ struct txn_load {
     uint64_t begin_ns;
     _Atomic bool stopping;
     _Atomic uint32_t slot;
-    struct payload payload; // owner of the pool
     uint64_t run;
     uint32_t lane_count;
     struct lane lanes[];
@@ -60,8 +59,7 @@ struct txn_load *txn_load_new(struct session *session, uint32_t abort_percent)
     const struct bench_options *options = session->options;
     struct txn_load *load =
         calloc(1, sizeof(*load) + options->producer_count * sizeof(struct lane));
-    if (!load || payload_init(&load->payload, options->record_bytes, false)) {
-        free(load);
+    if (load == NULL) {
         fprintf(stderr, "sluice-bench: out of memory\n");
         return NULL;
     }
@@ -83,7 +81,6 @@ void txn_load_free(struct txn_load *load)
 {
     for (uint32_t i = 0; i < load->lane_count; i++)
         lane_deinit(&load->lanes[i]);
-    payload_deinit(&load->payload);
     free(load);
 }
 
@@ -92,10 +89,8 @@ static int lane_init(struct lane *lane, struct txn_load *load, uint32_t index)
     struct session *session = load->session;
     const struct bench_options *options = load->options;
     char id[64];
-    *lane = (struct lane){.load = load,
-                          .index = index,
-                          .payload = load->payload,
-                          .partition = index % session->partition_count};
+    *lane =
+        (struct lane){.load = load, .index = index, .partition = index % session->partition_count};
     random_init(&lane->random, load->run + index);
     if (options->rate > 0)
         lane->interval_ns = NS_PER_S * options->producer_count / options->rate;
@@ -107,13 +102,13 @@ static int lane_init(struct lane *lane, struct txn_load *load, uint32_t index)
         .send_waits = true,
         .transactional_id = id,
     };
-    lane->value = malloc(options->record_bytes);
-    int status = lane->value ? sluice_producer_new(session->clients[index % session->client_count],
-                                                   &po, &lane->producer)
-                             : SLUICE_E_NO_MEMORY;
+    int status = content_init(&lane->content, options->record_bytes, false)
+                     ? SLUICE_E_NO_MEMORY
+                     : sluice_producer_new(session->clients[index % session->client_count], &po,
+                                           &lane->producer);
     if (status == SLUICE_OK)
         return 0;
-    free(lane->value);
+    content_deinit(&lane->content);
     return session_fail("starting a producer", status);
 }
 
@@ -121,7 +116,7 @@ static void lane_deinit(struct lane *lane)
 {
     if (lane->producer)
         sluice_producer_free(lane->producer);
-    free(lane->value);
+    content_deinit(&lane->content);
 }
 
 int txn_load_start(struct txn_load *load)
@@ -216,12 +211,9 @@ static int send_all(struct lane *lane)
         struct sluice_record record = {.topic = options->topic,
                                        .partition = lane->partition,
                                        .value_len = options->record_bytes};
-        const uint8_t *value = payload_next(&lane->payload);
-        if (options->record_bytes >= TXN_STAMP_BYTES) {
-            memcpy(lane->value, value, options->record_bytes);
-            memcpy(lane->value, &time_ns, TXN_STAMP_BYTES);
-            value = lane->value;
-        }
+        uint8_t *value = content_slot(&lane->content, lane->number++);
+        if (options->record_bytes >= TXN_STAMP_BYTES)
+            memcpy(value, &time_ns, TXN_STAMP_BYTES);
         record.value = value;
         lane->partition = (lane->partition + 1) % lane->load->session->partition_count;
         int status = sluice_producer_send(lane->producer, &record);

@@ -1,21 +1,9 @@
-/* What a run found, for people and as JSON. The keys of the JSON object are an interface: scripts
- * compare runs by them. What was not measured is null, never 0.
- *
- *     command, driver
- *     records, bytes, seconds, records_per_s, bytes_per_s      payload: keys and values only
- *     latency_us   {p50, p90, p99, p99_9, p99_99, max}
- *     limits       {socket_bytes_per_s, wal_bytes_per_s, pipeline_bytes_per_s, fraction}
- *     bare_us      {write_sync_p50, write_sync_p99, round_trip_p50, round_trip_p99}
- *     broker       {cpu_s, rss_bytes, fdatasyncs, device_bytes}
- *     transactions {commits, commits_per_s, aborts}
- *     claim        null, or {name, holds, and what it is judged by}
- *     settings     {what was asked for}
- *     anomalies    [text, ...]     empty: nothing unexpected happened
- *
- * fraction = bytes_per_s / pipeline_bytes_per_s. */
+/* What a run found, for people (text.c) and as JSON (json.c), whose keys are an interface: scripts compare runs by them. README.md of
+ * bench has the schema. What was not measured is null, never 0. */
 #ifndef SLUICE_BENCH_REPORT_REPORT_H
 #define SLUICE_BENCH_REPORT_REPORT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -82,31 +70,50 @@ struct anomalies {
     uint32_t count; // may exceed what is kept
 };
 
+struct driver_session;
+struct run_result;
+
 struct report {
     const struct bench_options *options;
-    uint32_t partition_count; // that the topic has; 0: no topic was used
-    bool has_load;            // records .. bytes_per_s
+    const struct driver_session *session; // what the broker says of itself; NULL: none was asked
+    uint32_t partition_count;             // that the topic has; 0: no topic was used
+    bool has_load;                        // records .. bytes_per_s
     uint64_t records;
     uint64_t bytes;
     double seconds;
-    struct histogram *latency_ns; // NULL: not measured
+    struct histogram *latency_ns; // NULL: not measured, or in `run`
+    const struct run_result *run; // windows, series, both latencies; NULL: a command without them
     struct limits_figures limits;
     struct broker_figures broker;
     struct transactions_figures transactions;
     struct claim_figures claim;
+    json_t *
+        more; // an object whose members are added to the JSON: what only one command has; NULL: none
     struct anomalies anomalies;
 };
 
 /* Notes something that should not have happened. Thread: main. */
 void anomaly(struct report *report, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* bytes_per_s as a fraction of the bare pipeline. */
 struct figure report_fraction(const struct report *report);
 
-/* Both return 0, or 1 after a message on standard error: the file can't be written. */
-int report_print(struct report *report); // to standard output, unless the JSON goes there
-int report_write_json(struct report *report);
+/* The median of the windows' rates; of a command without windows amount / seconds. */
+double report_records_per_s(const struct report *report);
+double report_bytes_per_s(const struct report *report);
 
-/* The JSON object alone. */
-void report_json(struct report *report, FILE *file);
+/* Takes figures of a run over: amounts, and what broker, client and disk did in the windows. */
+void report_take_run(struct report *report, const struct run_result *run);
+
+/* Prints, and writes the files that were asked for. Returns the exit code of the command: 0; 1 with an anomaly, or after a message
+ * on standard error (a file can't be written). */
+int report_finish(struct report *report);
+
+/* ---- parts of it, each in a file of its own ---- */
+
+void report_text(const struct report *report, FILE *file); // text.c
+json_t *report_json(const struct report *report);          // json.c; the caller's
+json_t *machine_json(const struct bench_options *options); // machine.c: what this was measured on
+int report_html(json_t *result, FILE *file);               // html.c; 0, or -1: it can't be written
 
 #endif

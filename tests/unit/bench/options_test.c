@@ -42,6 +42,17 @@ Test(bench_options, rate_max_is_no_rate)
     cr_expect_eq(options.rate, 0);
 }
 
+Test(bench_options, producers_share_threads_and_alone_is_a_closed_loop_of_one)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--producers", "3"), OPTIONS_OK);
+    cr_expect_eq(options.thread_count, 3);
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--producers", "5000", "--arrivals", "poisson"), OPTIONS_OK);
+    cr_expect_eq(options.thread_count, 64);
+    cr_expect(options.is_poisson);
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--lone"), OPTIONS_OK);
+    cr_expect_eq(options.closed_loop, 1);
+}
+
 Test(bench_options, processors_are_two_numbers_or_any)
 {
     cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", "3,2"), OPTIONS_OK);
@@ -59,11 +70,12 @@ Test(bench_options, what_is_out_of_range_is_refused)
     static const char *const bad[][2] = {
         {"--partitions", "0"},    {"--partitions", "16385"}, {"--partitions", "-1"},
         {"--record-size", "0"},   {"--record-size", "5MiB"}, {"--record-size", "1KB"},
-        {"--batch-size", "1023"}, {"--producers", "0"},      {"--producers", "1025"},
+        {"--batch-size", "1023"}, {"--producers", "0"},      {"--producers", "10001"},
         {"--rate", "0"},          {"--rate", "fast"},        {"--duration", "0"},
         {"--duration", "-1"},     {"--duration", "nan"},     {"--compression", "zstd"},
         {"--driver", "other"},    {"--sample", "0"},         {"--in-flight", "0"},
         {"--wal-set", "1MiB"},    {"--unknown", "1"},        {"--partitions", ""},
+        {"--arrivals", "normal"}, {"--repeat", "33"},        {"--closed-loop", "0"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
         cr_expect_eq(PARSE(BENCH_PUBLISH, bad[i][0], bad[i][1]), OPTIONS_USAGE, "%s %s", bad[i][0],
@@ -78,8 +90,9 @@ Test(bench_options, an_option_of_another_command_is_refused)
 
 Test(bench_options, the_common_options_are_taken_by_every_command)
 {
-    static const enum bench_command commands[] = {BENCH_LIMITS, BENCH_PUBLISH, BENCH_CONSUME,
-                                                  BENCH_TRANSACTIONS};
+    static const enum bench_command commands[] = {BENCH_LIMITS,     BENCH_PUBLISH,
+                                                  BENCH_CONSUME,    BENCH_TRANSACTIONS,
+                                                  BENCH_END_TO_END, BENCH_SWEEP};
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
         cr_expect_eq(PARSE(commands[i], "--server", "127.0.0.1:1", "--driver", "sluice", "--topic",
                            "t", "--partitions", "2", "--record-size", "100", "--batch-size",
@@ -94,10 +107,13 @@ Test(bench_options, contradictions_are_refused)
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--clients", "2"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6", "--not-idempotent"), OPTIONS_OK);
-    cr_expect_eq(PARSE(BENCH_PUBLISH, "--verify", "--record-size", "31"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_END_TO_END, "--record-size", "23"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--closed-loop", "5", "--rate", "10"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--closed-loop", "5", "--producers", "1025"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--cold"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--cold", "--data-dir", ".", "--from", "end"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--rate", "1000"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--lone"), OPTIONS_USAGE);
-    cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "64", "--verify"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "257"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "256"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);

@@ -6,46 +6,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct bench_options options = {
-    .command_name = "publish", .driver = "sluice", .topic = "t\"1"};
-static struct report report;
+#include "bench/engine/run.h"
+#include "bench/report/median.h"
 
-static char *json(void)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *file = open_memstream(&text, &size);
-    report_json(&report, file);
-    fclose(file);
-    return text;
-}
+static struct bench_options options = {
+    .command_name = "publish", .driver = "sluice", .topic = "t\"1", .rate = 1000};
+static struct report report;
+static struct run_result run;
 
 static void reset(void)
 {
     report = (struct report){.options = &options};
+    memset(&run, 0, sizeof(run));
 }
 
-static void expect_has(const char *part)
+/* The value at a path of keys, as JSON text: "limits.fraction". */
+static void expect(const char *path, const char *text)
 {
-    char *text = json();
-    cr_expect_not_null(strstr(text, part), "%s is not in\n%s", part, text);
-    free(text);
+    char keys[128], *rest = keys;
+    snprintf(keys, sizeof(keys), "%s", path);
+    json_t *root = report_json(&report), *value = root;
+    for (char *key; (key = strsep(&rest, ".")) != NULL;)
+        value = *key >= '0' && *key <= '9' ? json_array_get(value, (size_t)atoi(key))
+                                           : json_object_get(value, key);
+    cr_assert_not_null(value, "%s is not there", path);
+    char *found = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(7));
+    cr_expect_str_eq(found, text, "%s is %s, not %s", path, found, text);
+    free(found);
+    json_decref(root);
 }
 
 Test(bench_report, what_was_not_measured_is_null, .init = reset)
 {
-    expect_has("\"command\": \"publish\", \"driver\": \"sluice\"");
-    expect_has("\"records\": null, \"bytes\": null, \"seconds\": null, \"records_per_s\": null, "
-               "\"bytes_per_s\": null");
-    expect_has("\"latency_us\": {\"p50\": null, \"p90\": null, \"p99\": null, \"p99_9\": null, "
-               "\"p99_99\": null, \"max\": null}");
-    expect_has("\"limits\": {\"socket_bytes_per_s\": null, \"wal_bytes_per_s\": null, "
-               "\"pipeline_bytes_per_s\": null, \"fraction\": null}");
-    expect_has("\"broker\": {\"cpu_s\": null, \"rss_bytes\": null, \"fdatasyncs\": null, "
-               "\"device_bytes\": null}");
-    expect_has("\"transactions\": {\"commits\": null, \"commits_per_s\": null, \"aborts\": null}");
-    expect_has("\"claim\": null");
-    expect_has("\"anomalies\": []");
+    static const char *const nulls[] = {
+        "records",           "bytes",          "seconds",
+        "records_per_s",     "bytes_per_s",    "latency_us.p50",
+        "latency_us.p99_99", "latency_us.max", "limits.socket_bytes_per_s",
+        "limits.fraction",   "broker.cpu_s",   "broker.rss_bytes",
+        "broker.fdatasyncs", "claim",          "transactions.commits",
+        "durability",        "label",          "ratios.bytes_per_fdatasync",
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(nulls); i++)
+        expect(nulls[i], "null");
+    expect("command", "\"publish\"");
+    expect("driver", "\"sluice\"");
+    expect("anomalies", "[]");
+    expect("failed", "false");
 }
 
 Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
@@ -53,16 +59,15 @@ Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
     report.claim = (struct claim_figures){.name = "open-transaction",
                                           .known = true,
                                           .commit_p99_without_us = 100,
-                                          .commit_p99_with_us = 120,
-                                          .commit_change_percent = 20,
+                                          .commit_change_percent = 20.5,
                                           .committed_records = 5,
-                                          .received_records = 5,
                                           .lag = 3};
-    expect_has("\"claim\": {\"name\": \"open-transaction\", \"holds\": false, "
-               "\"commit_p99_without_us\": 100, \"commit_p99_with_us\": 120, "
-               "\"commit_change_percent\": 20");
-    expect_has("\"committed_records\": 5, \"received_records\": 5");
-    expect_has("\"lag\": 3}");
+    expect("claim.name", "\"open-transaction\"");
+    expect("claim.holds", "false");
+    expect("claim.commit_p99_without_us", "100");
+    expect("claim.commit_change_percent", "20.5");
+    expect("claim.committed_records", "5");
+    expect("claim.lag", "3");
 }
 
 Test(bench_report, rates_are_amounts_by_time, .init = reset)
@@ -71,19 +76,21 @@ Test(bench_report, rates_are_amounts_by_time, .init = reset)
     report.records = 3000;
     report.bytes = 6000000000;
     report.seconds = 1.5;
-    expect_has(
-        "\"records\": 3000, \"bytes\": 6000000000, \"seconds\": 1.5, \"records_per_s\": 2000, "
-        "\"bytes_per_s\": 4000000000");
+    expect("records", "3000");
+    expect("seconds", "1.5");
+    expect("records_per_s", "2000");
+    expect("bytes_per_s", "4000000000");
 }
 
 Test(bench_report, fraction_is_of_the_pipeline, .init = reset)
 {
     report.has_load = true;
+    report.records = 3;
     report.bytes = 3000;
     report.seconds = 1;
     cr_expect_not(report_fraction(&report).known);
     report.limits.pipeline_bytes_per_s = figure_of(12000);
-    expect_has("\"fraction\": 0.25");
+    expect("limits.fraction", "0.25");
 }
 
 Test(bench_report, latencies_are_microseconds, .init = reset)
@@ -91,22 +98,82 @@ Test(bench_report, latencies_are_microseconds, .init = reset)
     static struct histogram latency_ns;
     histogram_add(&latency_ns, 10);
     report.latency_ns = &latency_ns;
-    expect_has("\"p50\": 0.01,");
-    expect_has("\"max\": 0.01}");
+    expect("latency_us.p50", "0.01");
+    expect("latency_us.max", "0.01");
+    expect("latency_us.samples", "1");
 }
 
-Test(bench_report, texts_are_escaped, .init = reset)
+static void three_windows(void)
+{
+    run.record_bytes = 100;
+    run.window_count = 3;
+    for (uint64_t i = 0; i < 3; i++) {
+        struct run_window *window = &run.windows[i];
+        *window = (struct run_window){
+            .seconds = 2,
+            .acked = (uint64_t[]){4000, 1000, 2000}[i],
+            .ack = {.count = 10, .p50_us = (double[]){7, 5, 9}[i], .p99_us = 50},
+            .before = {.client_cpu_us = 1000 * i, .server = {.cpu_us = UNKNOWN}},
+            .after = {.client_cpu_us = 1000 * (i + 1), .server = {.cpu_us = UNKNOWN}},
+        };
+        window->before.server.fdatasyncs = 10 * i;
+        window->after.server.fdatasyncs = 10 * (i + 1);
+    }
+    report_take_run(&report, &run);
+}
+
+Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
+{
+    three_windows();
+    expect("records", "7000");
+    expect("bytes", "700000");
+    expect("seconds", "6");
+    expect("records_per_s", "1000");
+    expect("bytes_per_s", "100000");
+    expect("latency_us.p50", "7");
+    expect("latency_us.samples", "30");
+    expect("spread.records_per_s", "{\"min\":500.0,\"max\":2000.0}");
+    expect("spread.p50_us.max", "9.0");
+    expect("repeats.1.records_per_s", "500");
+    expect("repeats.2.latency_us.p50", "9");
+    expect("latency_from", "\"due\"");
+}
+
+Test(bench_report, costs_are_of_all_windows_and_null_where_nobody_tells, .init = reset)
+{
+    three_windows();
+    expect("broker.fdatasyncs", "30");
+    expect("broker.cpu_s", "null");
+    expect("ratios.fdatasyncs_per_s", "5");
+    expect("ratios.bytes_per_fdatasync", "23333.33");
+    expect("ratios.broker_cpu_ns_per_record", "null");
+    expect("client.cpu_s", "0.003");
+    expect("ratios.client_cpu_ns_per_record", "428.5714");
+}
+
+Test(bench_report, texts_are_escaped_and_need_not_be_utf_8, .init = reset)
 {
     anomaly(&report, "a \"b\"\n\\");
-    expect_has("\"topic\": \"t\\\"1\"");
-    expect_has("\"anomalies\": [\"a \\\"b\\\"\\u000a\\\\\"]");
+    anomaly(&report, "\xff");
+    expect("settings.topic", "\"t\\\"1\"");
+    expect("anomalies.0", "\"a \\\"b\\\"\\n\\\\\"");
+    expect("anomalies.1", "\"(a text that is not UTF-8)\"");
+    expect("failed", "true");
 }
 
 Test(bench_report, too_many_anomalies_are_counted, .init = reset)
 {
     for (int i = 0; i < ANOMALIES_MAX + 3; i++)
         anomaly(&report, "number %d", i);
-    expect_has("\"number 31\", \"and 3 more\"]");
+    expect("anomalies.31", "\"number 31\"");
+    expect("anomalies.32", "\"and 3 more\"");
+}
+
+Test(bench_report, what_one_command_adds_is_added, .init = reset)
+{
+    report.more = json_pack("{s:[i, i]}", "curve", 1, 2);
+    expect("curve", "[1,2]");
+    json_decref(report.more);
 }
 
 Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
@@ -116,29 +183,27 @@ Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
                                        .topic = "t",
                                        .output_path = "/no/such/dir/x"};
     report.options = &bad;
-    cr_expect_eq(report_write_json(&report), 1);
+    cr_expect_eq(report_finish(&report), 1);
 }
 
-/* What print functions wrote to standard output. */
-static void print_is(const char *expected)
+/* What people are shown. */
+static void text_is(const char *expected)
 {
-    cr_assert_eq(report_print(&report), 0);
-    fflush(stdout);
-    cr_assert_stdout_eq_str(expected);
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    report_text(&report, file);
+    fclose(file);
+    cr_assert_str_eq(text, expected, "%s", text);
+    free(text);
 }
 
-static void reset_and_redirect(void)
+Test(bench_report, people_see_only_what_was_measured, .init = reset)
 {
-    reset();
-    cr_redirect_stdout();
+    text_is("");
 }
 
-Test(bench_report, people_see_only_what_was_measured, .init = reset_and_redirect)
-{
-    print_is("");
-}
-
-Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset_and_redirect)
+Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset)
 {
     static struct histogram latency_ns;
     histogram_add(&latency_ns, 10);
@@ -153,20 +218,51 @@ Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset_and_
     report.broker.cpu_s = figure_of(1.5);
     report.broker.fdatasyncs = figure_of(12);
     anomaly(&report, "a spare was waited for");
-    print_is("publish     3000 records of 1000 B in 2.00 s\n"
-             "rate        0.002 GB/s   1500 records/s\n"
-             "latency us  p50 0.0 p90 0.0 p99 0.0 p99_9 0.0 p99_99 0.0 max 0.0   (1 samples)\n"
-             "limits      socket 4.00 GB/s   WAL 3.00 GB/s   pipeline 0.00 GB/s\n"
-             "fraction    50.0 % of the bare pipeline\n"
-             "broker      CPU 1.50 s   12 fdatasyncs\n"
-             "ANOMALY     a spare was waited for\n");
+    text_is("publish     3000 records of 1000 B in 2.00 s\n"
+            "rate        0.002 GB/s   1500 records/s\n"
+            "latency us  p50 0.0 p90 0.0 p99 0.0 p99.9 0.0 p99.99 0.0 max 0.0   (1 samples)\n"
+            "limits      socket 4.00 GB/s   WAL 3.00 GB/s   pipeline 0.00 GB/s\n"
+            "fraction    50.0 % of the bare pipeline\n"
+            "broker      CPU 1.50 s (500000 ns a record)   12 fdatasyncs\n"
+            "ANOMALY     a spare was waited for\n");
 }
 
-Test(bench_report, json_on_standard_output_stands_alone, .init = reset_and_redirect)
+Test(bench_report, json_on_standard_output_stands_alone, .init = cr_redirect_stdout)
 {
     static struct bench_options both = {
         .command_name = "publish", .driver = "sluice", .topic = "t", .output_path = "-"};
+    reset();
     report.options = &both;
     report.has_load = true;
-    print_is("");
+    cr_assert_eq(report_finish(&report), 0);
+    fflush(stdout);
+    json_error_t error;
+    json_t *found = json_loadf(cr_get_redirected_stdout(), 0, &error);
+    cr_assert_not_null(found, "%s", error.text);
+    json_decref(found);
+}
+
+/* The page holds the result as one script that no text of the result can end. */
+Test(bench_report, a_page_holds_the_result, .init = reset)
+{
+    char *text = NULL;
+    size_t size;
+    anomaly(&report, "</script><script>alert(1)</script>");
+    json_t *json = report_json(&report);
+    FILE *file = open_memstream(&text, &size);
+    cr_assert_eq(report_html(json, file), 0);
+    fclose(file);
+    cr_expect_null(strstr(text, "alert(1)</script>"));
+    cr_expect_not_null(strstr(text, "const result = {\"schema\":"));
+    cr_expect_not_null(strstr(text, "</html>"));
+    free(text);
+    json_decref(json);
+}
+
+Test(bench_report, a_median_of_an_even_count_is_the_mean_of_the_middle)
+{
+    struct spread spread = median_of((double[]){9, 1, 4, 2}, 4);
+    cr_expect_float_eq(spread.median, 3, 1e-9);
+    cr_expect_float_eq(spread.min, 1, 1e-9);
+    cr_expect_float_eq(spread.max, 9, 1e-9);
 }

@@ -1,0 +1,18 @@
+# Writes git_revision.h into OUTPUT if it has changed: cmake -DSOURCE=DIR -DOUTPUT=FILE -P git_revision.cmake
+set(revision "unknown")
+find_program(GIT git)
+if(GIT)
+  execute_process(COMMAND ${GIT} -C ${SOURCE} describe --always --dirty --abbrev=10
+                  OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE status)
+  if(status EQUAL 0)
+    set(revision "${found}")
+  endif()
+endif()
+set(text "#define SLUICE_GIT_REVISION \"${revision}\"\n")
+set(before "")
+if(EXISTS ${OUTPUT})
+  file(READ ${OUTPUT} before)
+endif()
+if(NOT before STREQUAL text)
+  file(WRITE ${OUTPUT} "${text}")
+endif()
