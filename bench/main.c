@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bench/command/claim.h"
+#include "bench/command/compare.h"
 #include "bench/command/consume.h"
 #include "bench/bare/limits.h"
 #include "bench/command/end_to_end.h"
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0))
         return help(stdout);
+    if (argc >= 2 && strcmp(argv[1], "compare") == 0)
+        return compare_main(argc - 1, argv + 1);
     const struct command *command = argc >= 2 ? find(argv[1]) : NULL;
     if (!command) {
         if (argc >= 2)
@@ -76,6 +79,7 @@ static int help(FILE *file)
     fprintf(file, "usage: sluice-bench COMMAND [options]\n\n");
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
         fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].summary);
+    fprintf(file, "  %-12s %s\n", "compare", "OLD.json NEW.json: is the newer result worse?");
     fprintf(file, "\nsluice-bench COMMAND --help names the options\n");
     return 0;
 }

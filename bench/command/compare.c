@@ -1,0 +1,219 @@
+/* `sluice-bench compare`.
+ *
+ * Each figure of the table that both files have is compared in its direction. Worse means: by more than the threshold, and, when both runs
+ * were repeated, with ranges from least to greatest that do not touch: on a shared machine two medians differ by themselves.
+ *
+ * Where both runs measured the machine's limits, rates are judged as a fraction of them and shown as they are: what the machine did
+ * at that hour is in both sides of the fraction. Results of other commands, drivers or settings are refused, unless --any. */
+#include "bench/command/compare.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+#define THRESHOLD_PERCENT 10
+
+enum direction { HIGHER_IS_BETTER, LOWER_IS_BETTER };
+
+struct figure_row {
+    const char *path; // keys, separated by dots
+    enum direction direction;
+    bool by_fraction;   // shown only, where both have limits.fraction
+    const char *spread; // its least and greatest; NULL: there are none
+};
+
+static const struct figure_row rows[] = {
+    {"limits.fraction", HIGHER_IS_BETTER, false, NULL},
+    {"records_per_s", HIGHER_IS_BETTER, true, "spread.records_per_s"},
+    {"bytes_per_s", HIGHER_IS_BETTER, true, NULL},
+    {"latency_us.p50", LOWER_IS_BETTER, false, "spread.p50_us"},
+    {"latency_us.p99", LOWER_IS_BETTER, false, "spread.p99_us"},
+    {"latency_us.p99_9", LOWER_IS_BETTER, false, NULL},
+    {"delivery_us.p50", LOWER_IS_BETTER, false, NULL},
+    {"delivery_us.p99", LOWER_IS_BETTER, false, NULL},
+    {"transactions.commits_per_s", HIGHER_IS_BETTER, false, NULL},
+    {"highest_rate.records_per_s", HIGHER_IS_BETTER, false, NULL},
+    {"ratios.broker_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL},
+    {"ratios.client_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL},
+    {"ratios.device_bytes_per_payload_byte", LOWER_IS_BETTER, false, NULL},
+    {"broker.rss_bytes", LOWER_IS_BETTER, false, NULL},
+};
+
+struct comparison {
+    const char *paths[2];
+    json_t *results[2]; // old, new
+    double threshold_percent;
+    bool any;
+};
+
+static int parse(struct comparison *comparison, int argc, char **argv);
+static int load(struct comparison *comparison);
+static bool are_alike(const struct comparison *comparison);
+static bool compare_row(const struct comparison *comparison, const struct figure_row *row);
+static json_t *at(json_t *root, const char *path);
+
+int compare_main(int argc, char **argv)
+{
+    struct comparison comparison = {.threshold_percent = THRESHOLD_PERCENT};
+    int status = parse(&comparison, argc, argv);
+    if (status == 0)
+        status = load(&comparison);
+    if (status == 0 && !comparison.any && !are_alike(&comparison))
+        status = 2;
+    if (status == 0) {
+        printf("%-38s %14s %14s %9s\n", "", "old", "new", "change");
+        for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
+            status |= compare_row(&comparison, &rows[i]);
+        for (int i = 0; i < 2; i++) {
+            if (json_is_true(json_object_get(comparison.results[i], "failed"))) {
+                printf("%s: the run had anomalies: it is no result\n", comparison.paths[i]);
+                status = 1;
+            }
+        }
+    }
+    json_decref(comparison.results[0]);
+    json_decref(comparison.results[1]);
+    return status;
+}
+
+static int usage(void)
+{
+    fprintf(stderr,
+            "usage: sluice-bench compare OLD.json NEW.json [--threshold PERCENT] [--any]\n"
+            "  --threshold PERCENT  how much worse a figure may be, 0..1000; default %d\n"
+            "  --any                also results of other commands, drivers or settings\n",
+            THRESHOLD_PERCENT);
+    return 2;
+}
+
+static int parse(struct comparison *comparison, int argc, char **argv)
+{
+    int count = 0;
+    for (int i = 1; i < argc; i++) {
+        char *end;
+        if (strcmp(argv[i], "--any") == 0) {
+            comparison->any = true;
+        } else if (strcmp(argv[i], "--threshold") == 0 && i + 1 < argc) {
+            comparison->threshold_percent = strtod(argv[++i], &end);
+            if (*argv[i] == '\0' || *end || !(comparison->threshold_percent >= 0) ||
+                comparison->threshold_percent > 1000) {
+                fprintf(stderr, "sluice-bench compare: --threshold %s: allowed 0..1000\n", argv[i]);
+                return usage();
+            }
+        } else if (argv[i][0] == '-' || count == 2) {
+            fprintf(stderr, "sluice-bench compare: unexpected: %s\n", argv[i]);
+            return usage();
+        } else {
+            comparison->paths[count++] = argv[i];
+        }
+    }
+    return count == 2 ? 0 : usage();
+}
+
+static int load(struct comparison *comparison)
+{
+    for (int i = 0; i < 2; i++) {
+        json_error_t error;
+        const char *path = comparison->paths[i];
+        comparison->results[i] = json_load_file(path, 0, &error);
+        if (comparison->results[i] == NULL) {
+            fprintf(stderr, "sluice-bench compare: %s:%d: %s\n", path, error.line, error.text);
+            return 2;
+        }
+        if (!json_is_string(at(comparison->results[i], "command")) ||
+            !json_is_object(at(comparison->results[i], "settings"))) {
+            fprintf(stderr, "sluice-bench compare: %s: not a result of sluice-bench\n", path);
+            return 2;
+        }
+    }
+    return 0;
+}
+
+/* ---- may they be compared? ---- */
+
+static void tell_difference(const char *what, const json_t *old, const json_t *new)
+{
+    char *texts[2] = {json_dumps(old, JSON_ENCODE_ANY), json_dumps(new, JSON_ENCODE_ANY)};
+    fprintf(stderr, "sluice-bench compare: %s differs: %s and %s (--any compares all the same)\n",
+            what, texts[0] ? texts[0] : "nothing", texts[1] ? texts[1] : "nothing");
+    free(texts[0]);
+    free(texts[1]);
+}
+
+/* The topic's name says nothing about the load. */
+static bool are_alike(const struct comparison *comparison)
+{
+    static const char *const same[] = {"command", "driver"};
+    bool alike = true;
+    json_t *old = comparison->results[0], *new = comparison->results[1], *value;
+    const char *key;
+    for (size_t i = 0; i < ARRAY_COUNT(same); i++) {
+        if (!json_equal(at(old, same[i]), at(new, same[i]))) {
+            tell_difference(same[i], at(old, same[i]), at(new, same[i]));
+            alike = false;
+        }
+    }
+    json_object_foreach(at(old, "settings"), key, value)
+    {
+        json_t *other = json_object_get(at(new, "settings"), key);
+        if (strcmp(key, "topic") == 0 || other == NULL || json_equal(value, other))
+            continue;
+        tell_difference(key, value, other);
+        alike = false;
+    }
+    return alike;
+}
+
+/* ---- figures ---- */
+
+static json_t *at(json_t *root, const char *path)
+{
+    char keys[64], *rest = keys;
+    snprintf(keys, sizeof(keys), "%s", path);
+    for (char *key; root && (key = strsep(&rest, ".")) != NULL;)
+        root = json_object_get(root, key);
+    return root;
+}
+
+/* True when both runs have a least and a greatest value and the ranges have something in common. */
+static bool ranges_touch(const struct comparison *comparison, const char *spread)
+{
+    double min[2], max[2];
+    for (int i = 0; i < 2; i++) {
+        json_t *range = spread ? at(comparison->results[i], spread) : NULL;
+        if (range == NULL || json_array_size(at(comparison->results[i], "repeats")) < 2)
+            return false;
+        min[i] = json_number_value(json_object_get(range, "min"));
+        max[i] = json_number_value(json_object_get(range, "max"));
+    }
+    return min[0] <= max[1] && min[1] <= max[0];
+}
+
+/* Prints the row, if both have it. Returns true when it got worse. */
+static bool compare_row(const struct comparison *comparison, const struct figure_row *row)
+{
+    json_t *old_value = at(comparison->results[0], row->path),
+           *new_value = at(comparison->results[1], row->path);
+    if (!json_is_number(old_value) || !json_is_number(new_value))
+        return false;
+    double old = json_number_value(old_value), new = json_number_value(new_value);
+    double change = old > 0 ? 100 * (new - old) / old : 0;
+    double worse = row->direction == HIGHER_IS_BETTER ? -change : change;
+    bool has_fractions = json_is_number(at(comparison->results[0], "limits.fraction")) &&
+                         json_is_number(at(comparison->results[1], "limits.fraction"));
+    bool is_worse = worse > comparison->threshold_percent;
+    const char *verdict = "";
+    if (is_worse && row->by_fraction && has_fractions)
+        verdict = "  (judged by the fraction)";
+    else if (is_worse && ranges_touch(comparison, row->spread))
+        verdict = "  (within the spread)";
+    else if (is_worse)
+        verdict = "  WORSE";
+    printf("%-38s %14.6g %14.6g %+8.1f%%%s\n", row->path, old, new, change, verdict);
+    return strcmp(verdict, "  WORSE") == 0;
+}
