@@ -21,7 +21,7 @@
 
 #define THREADS_DEFAULT_MAX 64u
 
-enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, ARRIVALS, CPUS, DRIVER };
+enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, ARRIVALS, IO, CPUS, DRIVER };
 
 struct option_row {
     const char *name;
@@ -44,15 +44,17 @@ static const struct option_row rows[] = {
     {"partitions", COUNT, ALL, AT(partition_count), 1, 16384, "N",
      "of the topic when it is made; default 1"},
     {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B",
-     "bytes of a value; default 1KiB (transactions, claim: 100)"},
+     "bytes of a value; default 1KiB (transactions,\n"
+     "                       claim open-transaction: 100)"},
     {"batch-size", SIZE, ALL, AT(batch_bytes), KIB, 4 * MIB, "B", "default 256KiB"},
-    {"producers", COUNT, ALL, AT(producer_count), 1, 10000, "N", "default 1 (claim: 8)"},
+    {"producers", COUNT, ALL, AT(producer_count), 1, 10000, "N",
+     "default 1 (claim: 2, open-transaction: 8)"},
     {"threads", COUNT, LOADS, AT(thread_count), 1, 1024, "N",
      "that the producers share; default one each, at most 64"},
     {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
      "open loop: records per second of all producers together, each due at its\n"
      "                       time, and latency counts from that; default max. transactions,\n"
-     "                       claim: transactions per second (claim: default 1000)"},
+     "                       open-transaction: transactions per second (there default 1000)"},
     {"arrivals", ARRIVALS, LOADS, AT(is_poisson), 0, 0, "uniform|poisson",
      "of records at a --rate; default uniform"},
     {"closed-loop", COUNT, LOADS, AT(closed_loop), 1, 100000, "N",
@@ -61,8 +63,9 @@ static const struct option_row rows[] = {
      "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
     {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
      "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
-    {"repeat", COUNT, LOADS, AT(repeat_count), 1, 32, "N",
-     "so many times, one behind the other: median, least and greatest; default 1"},
+    {"repeat", COUNT, LOADS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
+     "so many times, one behind the other: median, least and greatest; default 1,\n"
+     "                       of a claim 3"},
     {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",
      "seconds before that; default 2 (limits: 0.3; consume: 0)"},
     {"consumers", COUNT, BENCH_CONSUME | BENCH_END_TO_END, AT(consumer_count), 1, 256, "N",
@@ -78,6 +81,12 @@ static const struct option_row rows[] = {
      "of the server: its disk's figures become part of the result"},
     {"server-pid", COUNT, ALL, AT(server_pid), 1, 4194304, "PID",
      "processor time and memory of a server that does not tell them itself"},
+    {"broker", TEXT, BENCH_CLAIM, AT(broker_program), 0, 0, "FILE",
+     "sluiced, where a claim starts one; default beside this program"},
+    {"io", IO, BENCH_CLAIM, AT(io), 0, 0, "uring|epoll|auto", "its backend; default auto"},
+    {"cores", COUNT, BENCH_CLAIM, AT(core_count), 1, 64, "N", "its cores; default 1"},
+    {"fill", SIZE, BENCH_CLAIM, AT(fill_bytes), MIB, 1024 * GIB, "B",
+     "recovery: published before each kill; default 10GiB"},
     {"output", TEXT, ALL, AT(output_path), 0, 0, "FILE.json",
      "results as JSON; - is standard output"},
     {"html", TEXT, ALL, AT(html_path), 0, 0, "FILE", "results as a page with plots"},
@@ -122,7 +131,7 @@ static const struct option_row rows[] = {
      "of the bare socket and pipeline; default 1"},
 };
 
-static void set_defaults(struct bench_options *options, const char *name);
+static void set_defaults(struct bench_options *options, const char *name, const char *claim_name);
 static int parse_option(struct bench_options *options, const struct option_row *row);
 static int check(struct bench_options *options);
 static int usage(const struct bench_options *options, const char *format, ...)
@@ -134,7 +143,7 @@ int options_parse(struct bench_options *options, int argc, char **argv)
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
         long_options[i + 1] = (struct option){
             rows[i].name, rows[i].argument ? required_argument : no_argument, NULL, 1000 + (int)i};
-    set_defaults(options, argv[0]);
+    set_defaults(options, argv[0], argc > 1 ? argv[1] : "");
     opterr = 0;
     optind = 0; // glibc: start anew
     int found, result = OPTIONS_OK;
@@ -165,11 +174,12 @@ void options_help(enum bench_command command)
     }
 }
 
-static void set_defaults(struct bench_options *options, const char *name)
+static void set_defaults(struct bench_options *options, const char *name, const char *claim_name)
 {
     bool limits = options->command == BENCH_LIMITS, consume = options->command == BENCH_CONSUME;
     bool claim = options->command == BENCH_CLAIM;
-    bool commits = claim || options->command == BENCH_TRANSACTIONS;
+    bool of_transactions = claim && strcmp(claim_name, "open-transaction") == 0;
+    bool commits = of_transactions || options->command == BENCH_TRANSACTIONS;
     *options = (struct bench_options){
         .command = options->command,
         .command_name = name,
@@ -178,10 +188,15 @@ static void set_defaults(struct bench_options *options, const char *name)
         .limits_dir = limits ? "." : NULL,
         .record_bytes = commits ? 100 : KIB,
         .batch_bytes = 256 * KIB,
-        .producer_count = claim ? 8 : 1,
+        .producer_count = of_transactions ? 8
+                          : claim         ? 2
+                                          : 1,
         .client_count = 1,
         .consumer_count = 1,
-        .repeat_count = 1,
+        .repeat_count = claim ? 3 : 1,
+        .io = "auto",
+        .core_count = 1,
+        .fill_bytes = 10 * GIB,
         .step_count = 8,
         .stamps_time = options->command == BENCH_END_TO_END,
         .records_each = 1,
@@ -277,6 +292,12 @@ static int parse_option(struct bench_options *options, const struct option_row *
         return OPTIONS_OK;
     case COMPRESSION:
         return parse_word(options, row, "none", "lz4", member);
+    case IO:
+        if (strcmp(optarg, "uring") != 0 && strcmp(optarg, "epoll") != 0 &&
+            strcmp(optarg, "auto") != 0)
+            return usage(options, "--io %s: allowed uring, epoll, auto", optarg);
+        options->io = optarg;
+        return OPTIONS_OK;
     case ARRIVALS:
         return parse_word(options, row, "uniform", "poisson", member);
     case FROM:
@@ -296,14 +317,25 @@ static int parse_option(struct bench_options *options, const struct option_row *
 
 /* ---- between options ---- */
 
+/* Which claims there are is known to command/claim.c. */
+static int check_claim(struct bench_options *options)
+{
+    const char *claim = options->claim ? options->claim : "";
+    if (strcmp(claim, "open-transaction") == 0) {
+        if (options->record_bytes < 8)
+            return usage(options, "--record-size: the values carry the time, 8 bytes or more");
+        if (options->rate == 0)
+            options->rate = 1000; // it is about latency, at a rate that leaves room
+    }
+    if (strcmp(claim, "recovery") == 0 && options->partition_count == 0)
+        options->partition_count = 10000;
+    return OPTIONS_OK;
+}
+
 static int check(struct bench_options *options)
 {
-    if (options->command == BENCH_CLAIM &&
-        (!options->claim || strcmp(options->claim, "open-transaction") != 0))
-        return usage(options, "claim %s: allowed open-transaction",
-                     options->claim ? options->claim : "(none)");
-    if (options->command == BENCH_CLAIM && options->record_bytes < 8)
-        return usage(options, "--record-size: a claim's values carry the time, 8 bytes or more");
+    if (options->command == BENCH_CLAIM && check_claim(options))
+        return OPTIONS_USAGE;
     if (options->lone)
         options->closed_loop = 1;
     if (options->lone && options->producer_count > 1)
@@ -328,8 +360,6 @@ static int check(struct bench_options *options)
                      sizeof(struct stamp));
     if (options->is_cold && (options->data_dir == NULL || options->from_end))
         return usage(options, "--cold: wants --data-dir, and --from beginning");
-    if (options->command == BENCH_CLAIM && options->rate == 0)
-        options->rate = 1000; // it is about latency, at a rate that leaves room
     if (options->command == BENCH_CONSUME && options->from_end && options->duration_ns == 0)
         options->duration_ns = 10 * NS_PER_S;
     return OPTIONS_OK;

@@ -31,12 +31,16 @@ struct bench_options {
     const char *server; // NULL: the library's default
     const char *driver; // of driver_names()
     const char *topic;
-    const char *limits_dir;  // NULL: no limits are measured
-    const char *output_path; // NULL: no JSON; "-": standard output
-    const char *html_path;   // NULL: no page
-    const char *label;       // what people call this run; NULL: nothing
-    const char *data_dir;    // of the server, for --cold and the disk's figures; NULL: not said
-    uint32_t server_pid;     // 0: not said
+    const char *limits_dir;     // NULL: no limits are measured
+    const char *output_path;    // NULL: no JSON; "-": standard output
+    const char *html_path;      // NULL: no page
+    const char *label;          // what people call this run; NULL: nothing
+    const char *data_dir;       // of the server, for --cold and the disk's figures; NULL: not said
+    uint32_t server_pid;        // 0: not said
+    const char *broker_program; // of claims that start brokers; NULL: sluiced beside this program
+    const char *io;             // their backend
+    uint32_t core_count;        // and their cores
+    uint64_t fill_bytes;        // published before a kill
 
     /* ---- load ---- */
     uint32_t partition_count; // of the topic when it is made; 0: not said, 1

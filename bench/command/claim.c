@@ -1,362 +1,45 @@
-/* `sluice-bench claim open-transaction`.
- *
- * Part one. Transactional producers commit at a given rate, a consumer reads all of it; meanwhile another producer holds
- * a transaction open that has records in every partition. Rounds with and without it take turns in one run, so that
- * whatever the machine does meets both. Compared are the p99 of commits, and the p99 from the begin of a transaction
- * to its records in the consumer's hands.
- *
- * Part two. Half of the transactions are aborted. The consumer must then have received exactly the committed records,
- * densely, up to an end behind which nothing is; and the broker must have sent it exactly the bytes of committed
- * batches: all are of one size, which one transaction alone shows. */
+/* The table of claims. */
 #include "bench/command/claim.h"
 
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/units.h"
-#include "bench/bare/limits.h"
-#include "bench/engine/place.h"
-#include "bench/engine/txn_load.h"
+#include "bench/claim/claim.h"
 
-#define ROUND_NS (1 * NS_PER_S)     // with, or without
-#define SETTLE_NS (100 * NS_PER_MS) // behind each change
-#define WAIT_MS 30000
-#define MESSAGES_PER_POLL 1024
-#define HALF 50              // percent
-#define CHANGE_MAX_PERCENT 5 // that the claim allows
-
-struct reader {
-    struct sluice_consumer *consumer;
-    counter *next_offsets; // by partition
-    uint32_t partition_count;
-    pthread_t thread;
-    bool has_thread;
-    _Atomic bool stop;
-    _Atomic uint32_t slot;
-    counter records, bytes, gaps, failed;
-    struct histogram latency_ns[TXN_SLOT_COUNT]; // from begin to here
+static const struct claim *const claims[] = {
+    &claim_flat_partitions, &claim_open_transaction, &claim_durability_price,
+    &claim_cold_start,      &claim_recovery,
 };
 
-struct holder { // of the open transaction
-    struct sluice_producer *producer;
-    const struct bench_options *options;
-    uint32_t partition_count;
-};
-
-static int measure_limits(struct report *report);
-static int run(struct session *session, struct report *report);
-static int reader_open(struct reader *reader, struct session *session);
-static void reader_close(struct reader *reader);
-static void *reader_main(void *context);
-static int measure_rounds(struct session *session, struct reader *reader, struct report *report);
-static int measure_aborts(struct session *session, struct reader *reader, struct report *report);
-
-int claim_main(struct bench_options *options)
+static const struct claim *find(const char *name)
 {
-    static struct report report;
-    struct session session;
-    report.options = options;
-    report.claim.name = options->claim;
-    if (options->limits_dir && measure_limits(&report))
-        return 1;
-    if (session_open(&session, &report))
-        return 1;
-    int status = run(&session, &report);
-    session_close(&session);
-    if (status)
-        return 1;
-    return report_finish(&report);
-}
-
-static int measure_limits(struct report *report)
-{
-    struct limits limits;
-    if (limits_open(&limits, report->options))
-        return -1;
-    int status = limits_measure_latencies(&limits, &report->limits);
-    limits_close(&limits);
-    return status;
-}
-
-static int run(struct session *session, struct report *report)
-{
-    static struct reader reader;
-    int status = reader_open(&reader, session);
-    if (status == 0)
-        status = measure_rounds(session, &reader, report);
-    if (status == 0)
-        status = measure_aborts(session, &reader, report);
-    reader_close(&reader);
-    if (status)
-        return -1;
-    struct claim_figures *claim = &report->claim;
-    claim->known = true;
-    claim->holds = claim->commit_change_percent <= CHANGE_MAX_PERCENT &&
-                   claim->delivery_change_percent <= CHANGE_MAX_PERCENT &&
-                   claim->received_records == claim->committed_records &&
-                   claim->received_batch_bytes == claim->committed_batch_bytes &&
-                   claim->gaps == 0 && claim->lag == 0;
-    return 0;
-}
-
-/* ---- the consumer ---- */
-
-static int reader_open(struct reader *reader, struct session *session)
-{
-    struct sluice_consumer_options options = {.size = sizeof(options)};
-    reader->partition_count = session->partition_count;
-    uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
-    reader->next_offsets = calloc(session->partition_count, sizeof(counter));
-    int status = ends && reader->next_offsets ? SLUICE_OK : SLUICE_E_NO_MEMORY;
-    if (status == SLUICE_OK && session_ends(session, ends)) {
-        free(ends);
-        return -1;
-    }
-    if (status == SLUICE_OK)
-        status = sluice_consumer_new(session->clients[0], &options, &reader->consumer);
-    for (uint32_t p = 0; status == SLUICE_OK && p < session->partition_count; p++) {
-        counter_set(&reader->next_offsets[p], ends[p]);
-        status = sluice_consumer_subscribe(reader->consumer, session->options->topic, p,
-                                           SLUICE_START_OFFSET, ends[p]);
-    }
-    free(ends);
-    reader->has_thread =
-        status == SLUICE_OK && pthread_create(&reader->thread, NULL, reader_main, reader) == 0;
-    if (status)
-        return session_fail("starting the consumer", status);
-    return reader->has_thread ? 0
-                              : session_fail("starting the consumer's thread", SLUICE_E_NO_MEMORY);
-}
-
-static void reader_close(struct reader *reader)
-{
-    atomic_store(&reader->stop, true);
-    if (reader->has_thread)
-        pthread_join(reader->thread, NULL);
-    if (reader->consumer)
-        sluice_consumer_free(reader->consumer);
-    free(reader->next_offsets);
-}
-
-static void take(struct reader *reader, const struct sluice_message *message)
-{
-    uint32_t slot = atomic_load(&reader->slot);
-    counter *next_offset = &reader->next_offsets[message->partition];
-    if (message->offset != counter_get(next_offset))
-        counter_add(&reader->gaps, 1);
-    counter_set(next_offset, message->offset + 1);
-    counter_add(&reader->records, 1);
-    counter_add(&reader->bytes, message->value_len);
-    if (slot != TXN_SLOT_NONE && message->value_len >= TXN_STAMP_BYTES)
-        histogram_add(&reader->latency_ns[slot], now_ns() - txn_stamp_read(message->value));
-}
-
-static void *reader_main(void *context)
-{
-    struct reader *reader = context;
-    static struct sluice_message messages[MESSAGES_PER_POLL];
-    while (!atomic_load(&reader->stop)) {
-        int got = sluice_consumer_poll(reader->consumer, messages, MESSAGES_PER_POLL, 20);
-        for (int i = 0; i < got; i++)
-            take(reader, &messages[i]);
-        if (got < 0)
-            counter_add(&reader->failed, 1);
+    for (size_t i = 0; name && i < ARRAY_COUNT(claims); i++) {
+        if (strcmp(claims[i]->name, name) == 0)
+            return claims[i];
     }
     return NULL;
 }
 
-/* Until it has got that many records, or for some seconds; then a moment more, in which nothing may come. */
-static void wait_for_records(struct reader *reader, uint64_t wanted)
+int claim_main(struct bench_options *options)
 {
-    uint64_t give_up_ns = now_ns() + 10 * NS_PER_S;
-    while (counter_get(&reader->records) < wanted && now_ns() < give_up_ns)
-        sleep_until_ns(now_ns() + NS_PER_MS);
-    sleep_until_ns(now_ns() + 300 * NS_PER_MS);
-}
-
-/* ---- one is held open ---- */
-
-static int holder_open(struct holder *holder, struct session *session)
-{
-    char id[64];
-    snprintf(id, sizeof(id), "bench-open-%016llx", (unsigned long long)now_ns());
-    struct sluice_producer_options options = {
-        .size = sizeof(options), .send_waits = true, .transactional_id = id};
-    *holder =
-        (struct holder){.options = session->options, .partition_count = session->partition_count};
-    int status = sluice_producer_new(session->clients[0], &options, &holder->producer);
-    return status ? session_fail("starting a producer", status) : 0;
-}
-
-/* With a record in each partition that is durable, so every shard has it in its books. */
-static int hold(struct holder *holder)
-{
-    static const uint8_t value[16];
-    int status = sluice_txn_begin(holder->producer);
-    for (uint32_t p = 0; status == SLUICE_OK && p < holder->partition_count; p++) {
-        struct sluice_record record = {.topic = holder->options->topic,
-                                       .partition = p,
-                                       .value = value,
-                                       .value_len = sizeof(value)};
-        status = sluice_producer_send(holder->producer, &record);
+    static struct report report;
+    const struct claim *claim = find(options->claim);
+    if (claim == NULL) {
+        fprintf(stderr, "sluice-bench claim %s: there are\n",
+                options->claim ? options->claim : "(no name)");
+        for (size_t i = 0; i < ARRAY_COUNT(claims); i++)
+            fprintf(stderr, "  %-18s %s\n", claims[i]->name, claims[i]->summary);
+        return 2;
     }
-    if (status == SLUICE_OK)
-        status = sluice_producer_flush(holder->producer, WAIT_MS);
-    return status ? session_fail("holding a transaction open", status) : 0;
+    report = (struct report){.options = options};
+    if (claim->run(options, &report))
+        return 1;
+    return report_finish(&report);
 }
 
-static int let_go(struct holder *holder)
+void claim_set(struct report *report, bool holds, json_t *figures)
 {
-    int status = sluice_txn_abort(holder->producer, WAIT_MS);
-    return status ? session_fail("aborting what was held open", status) : 0;
-}
-
-static void count_into(struct txn_load *load, struct reader *reader, enum txn_slot slot)
-{
-    txn_load_slot(load, slot);
-    atomic_store(&reader->slot, slot);
-}
-
-static int one_round(struct txn_load *load, struct reader *reader, struct holder *holder, bool with)
-{
-    if (with && hold(holder))
-        return -1;
-    sleep_until_ns(now_ns() + SETTLE_NS);
-    count_into(load, reader, with ? TXN_SLOT_SECOND : TXN_SLOT_FIRST);
-    sleep_until_ns(now_ns() + ROUND_NS);
-    count_into(load, reader, TXN_SLOT_NONE);
-    return with ? let_go(holder) : 0;
-}
-
-static double change_percent(struct histogram *without, struct histogram *with, double *without_us,
-                             double *with_us)
-{
-    *without_us = (double)histogram_quantile(without, 0.99) / 1e3;
-    *with_us = (double)histogram_quantile(with, 0.99) / 1e3;
-    return *without_us > 0 ? 100 * (*with_us / *without_us - 1) : 0;
-}
-
-static void compare(struct txn_load *load, struct reader *reader, struct report *report)
-{
-    static struct histogram without, with;
-    struct claim_figures *claim = &report->claim;
-    txn_load_latency(load, TXN_SLOT_FIRST, &without);
-    txn_load_latency(load, TXN_SLOT_SECOND, &with);
-    claim->commit_change_percent =
-        change_percent(&without, &with, &claim->commit_p99_without_us, &claim->commit_p99_with_us);
-    claim->delivery_change_percent =
-        change_percent(&reader->latency_ns[TXN_SLOT_FIRST], &reader->latency_ns[TXN_SLOT_SECOND],
-                       &claim->delivery_p99_without_us, &claim->delivery_p99_with_us);
-    if (histogram_count(&without) == 0 || histogram_count(&with) == 0)
-        anomaly(report, "nothing was committed in the rounds");
-}
-
-static int measure_rounds(struct session *session, struct reader *reader, struct report *report)
-{
-    struct holder holder;
-    struct txn_load *load = txn_load_new(session, 0);
-    if (!load)
-        return -1;
-    int status = holder_open(&holder, session);
-    if (status == 0)
-        status = txn_load_start(load);
-    sleep_until_ns(now_ns() + report->options->warm_up_ns);
-    uint64_t end_ns = now_ns() + report->options->duration_ns;
-    for (bool with = false; status == 0 && (now_ns() < end_ns || with); with = !with)
-        status = one_round(load, reader, &holder, with);
-    txn_load_stop(load);
-    if (status == 0)
-        compare(load, reader, report);
-    txn_load_check(load, report);
-    if (holder.producer)
-        sluice_producer_free(holder.producer);
-    txn_load_free(load);
-    return status;
-}
-
-/* ---- half of them are aborted ---- */
-
-/* How far the consumer is behind the visible ends. */
-static int lag_of(struct session *session, struct reader *reader, uint64_t *lag)
-{
-    uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
-    int status = ends ? session_ends(session, ends) : -1;
-    *lag = 0;
-    for (uint32_t p = 0; status == 0 && p < session->partition_count; p++)
-        *lag += ends[p] - counter_get(&reader->next_offsets[p]);
-    free(ends);
-    return status;
-}
-
-static int wait_for_end(struct session *session, struct reader *reader)
-{
-    uint64_t lag = 0, give_up_ns = now_ns() + 10 * NS_PER_S;
-    while (lag_of(session, reader, &lag) == 0 && lag > 0 && now_ns() < give_up_ns)
-        sleep_until_ns(now_ns() + 10 * NS_PER_MS);
-    return lag > 0 ? session_fail("waiting for the consumer", SLUICE_E_TIMED_OUT) : 0;
-}
-
-/* One transaction, to see how large its batches are. */
-static int size_of_one(struct session *session, struct reader *reader, double *batch_bytes)
-{
-    struct holder holder;
-    struct broker_figures before, after;
-    uint64_t records = counter_get(&reader->records);
-    if (holder_open(&holder, session))
-        return -1;
-    session_figures(session, &before);
-    uint8_t *value = calloc(1, session->options->record_bytes);
-    struct sluice_record record = {.topic = session->options->topic,
-                                   .partition = 0,
-                                   .value = value,
-                                   .value_len = session->options->record_bytes};
-    int status = value ? sluice_txn_begin(holder.producer) : SLUICE_E_NO_MEMORY;
-    if (status == SLUICE_OK)
-        status = sluice_producer_send(holder.producer, &record);
-    if (status == SLUICE_OK)
-        status = sluice_txn_commit(holder.producer, WAIT_MS);
-    wait_for_records(reader, records + 1);
-    session_figures(session, &after);
-    *batch_bytes = after.delivered_bytes.value - before.delivered_bytes.value;
-    sluice_producer_free(holder.producer);
-    free(value);
-    if (status == SLUICE_OK && !after.delivered_bytes.known)
-        status = SLUICE_E_UNSUPPORTED;
-    return status ? session_fail("measuring one transaction", status) : 0;
-}
-
-static int measure_aborts(struct session *session, struct reader *reader, struct report *report)
-{
-    struct claim_figures *claim = &report->claim;
-    struct broker_figures before, after;
-    double batch_bytes;
-    if (wait_for_end(session, reader) || size_of_one(session, reader, &batch_bytes))
-        return -1;
-    struct txn_load *load = txn_load_new(session, HALF);
-    if (!load)
-        return -1;
-    uint64_t records = counter_get(&reader->records), bytes = counter_get(&reader->bytes);
-    session_figures(session, &before);
-    int status = txn_load_start(load);
-    sleep_until_ns(now_ns() + report->options->duration_ns / 4);
-    txn_load_stop(load);
-    struct txn_totals totals = txn_load_totals(load);
-    wait_for_records(reader, records + totals.records);
-    session_figures(session, &after);
-    txn_load_check(load, report);
-    txn_load_free(load);
-    claim->aborts = totals.aborts;
-    claim->committed_records = totals.records;
-    claim->received_records = counter_get(&reader->records) - records;
-    claim->received_value_bytes = counter_get(&reader->bytes) - bytes;
-    claim->committed_batch_bytes = (uint64_t)batch_bytes * totals.records;
-    claim->received_batch_bytes =
-        (uint64_t)(after.delivered_bytes.value - before.delivered_bytes.value);
-    claim->gaps = counter_get(&reader->gaps);
-    if (counter_get(&reader->failed) > 0)
-        anomaly(report, "the consumer was told %llu errors",
-                (unsigned long long)counter_get(&reader->failed));
-    return status ? status : lag_of(session, reader, &claim->lag);
+    report->claim = json_pack("{s:s, s:b}", "name", report->options->claim, "holds", holds);
+    json_object_update(report->claim, figures);
+    json_decref(figures);
 }

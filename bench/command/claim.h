@@ -4,8 +4,7 @@
 
 #include "bench/options.h"
 
-/* open-transaction: one that is held open delays nobody else, and what is aborted reaches no consumer. Returns an exit
- * code: 0 also when the claim does not hold, which is in the output. */
+/* Returns an exit code: 0 also when the claim does not hold, which is in the output. */
 int claim_main(struct bench_options *options);
 
 #endif

@@ -22,7 +22,6 @@ static json_t *bare_json(const struct limits_figures *limits);
 static json_t *broker_json(const struct broker_figures *broker);
 static json_t *ratios_json(const struct report *report);
 static json_t *transactions_json(const struct transactions_figures *transactions);
-static json_t *claim_json(const struct claim_figures *claim);
 static json_t *durability_json(const struct driver_session *session);
 static json_t *settings_json(const struct report *report);
 static json_t *anomalies_json(const struct anomalies *anomalies);
@@ -48,7 +47,7 @@ json_t *report_json(const struct report *report)
     put(root, "broker", broker_json(&report->broker));
     put(root, "ratios", ratios_json(report));
     put(root, "transactions", transactions_json(&report->transactions));
-    put(root, "claim", claim_json(&report->claim));
+    put(root, "claim", report->claim ? json_incref(report->claim) : json_null());
     put(root, "durability", durability_json(report->session));
     put(root, "settings", settings_json(report));
     put(root, "machine", machine_json(options));
@@ -322,30 +321,6 @@ static json_t *transactions_json(const struct transactions_figures *transactions
     put(object, "commits", figure_json(transactions->commits));
     put(object, "commits_per_s", figure_json(transactions->commits_per_s));
     put(object, "aborts", figure_json(transactions->aborts));
-    return object;
-}
-
-static json_t *claim_json(const struct claim_figures *claim)
-{
-    if (!claim->known)
-        return json_null();
-    json_t *object = json_object();
-    put(object, "name", json_string(claim->name));
-    put(object, "holds", json_boolean(claim->holds));
-    put(object, "commit_p99_without_us", number_json(claim->commit_p99_without_us));
-    put(object, "commit_p99_with_us", number_json(claim->commit_p99_with_us));
-    put(object, "commit_change_percent", number_json(claim->commit_change_percent));
-    put(object, "delivery_p99_without_us", number_json(claim->delivery_p99_without_us));
-    put(object, "delivery_p99_with_us", number_json(claim->delivery_p99_with_us));
-    put(object, "delivery_change_percent", number_json(claim->delivery_change_percent));
-    put(object, "aborts", json_integer((json_int_t)claim->aborts));
-    put(object, "committed_records", json_integer((json_int_t)claim->committed_records));
-    put(object, "received_records", json_integer((json_int_t)claim->received_records));
-    put(object, "received_value_bytes", json_integer((json_int_t)claim->received_value_bytes));
-    put(object, "committed_batch_bytes", json_integer((json_int_t)claim->committed_batch_bytes));
-    put(object, "received_batch_bytes", json_integer((json_int_t)claim->received_batch_bytes));
-    put(object, "gaps", json_integer((json_int_t)claim->gaps));
-    put(object, "lag", json_integer((json_int_t)claim->lag));
     return object;
 }
 

@@ -46,22 +46,6 @@ struct transactions_figures { // of the measured time
     struct figure aborts; // asked for
 };
 
-struct claim_figures { // of open-transaction
-    const char *name;
-    bool known;
-    bool holds;
-    double commit_p99_without_us,
-        commit_p99_with_us; // of the others, while none or one is held open
-    double delivery_p99_without_us, delivery_p99_with_us; // begin to consumer
-    double commit_change_percent, delivery_change_percent;
-    uint64_t aborts; // in the second part, where half of the transactions are
-    uint64_t committed_records, received_records;
-    uint64_t received_value_bytes;
-    uint64_t committed_batch_bytes, received_batch_bytes; // as the broker stores and sends them
-    uint64_t gaps;                                        // offsets that did not follow
-    uint64_t lag;                                         // behind the visible ends, afterwards
-};
-
 #define ANOMALIES_MAX 32
 #define ANOMALY_TEXT_MAX 256
 
@@ -86,7 +70,7 @@ struct report {
     struct limits_figures limits;
     struct broker_figures broker;
     struct transactions_figures transactions;
-    struct claim_figures claim;
+    json_t *claim; // {name, holds, and what it is judged by}; NULL: another command
     json_t *
         more; // an object whose members are added to the JSON: what only one command has; NULL: none
     struct anomalies anomalies;

@@ -1,4 +1,6 @@
 /* A report for people: a line for each kind of figure, and only for what was measured. */
+#include <stdlib.h>
+
 #include "base/bytes.h"
 #include "bench/engine/run.h"
 #include "bench/report/median.h"
@@ -8,7 +10,7 @@ static void print_load(const struct report *report, FILE *file);
 static void print_run(const struct report *report, FILE *file);
 static void print_latency(const char *what, const struct run_latency *latency, FILE *file);
 static void print_transactions(const struct transactions_figures *transactions, FILE *file);
-static void print_claim(const struct claim_figures *claim, FILE *file);
+static void print_claim(const json_t *claim, FILE *file);
 static void print_limits(const struct report *report, FILE *file);
 static void print_broker(const struct report *report, FILE *file);
 static void print_ack(const struct driver_session *session, FILE *file);
@@ -22,7 +24,7 @@ void report_text(const struct report *report, FILE *file)
         print_latency("latency us", &latency, file);
     }
     print_run(report, file);
-    print_claim(&report->claim, file);
+    print_claim(report->claim, file);
     print_limits(report, file);
     print_broker(report, file);
     print_ack(report->session, file);
@@ -95,25 +97,31 @@ static void print_transactions(const struct transactions_figures *transactions, 
                 transactions->aborts.value);
 }
 
-static void print_claim(const struct claim_figures *claim, FILE *file)
+static void print_object(const char *key, json_t *object, FILE *file)
 {
-    if (!claim->known)
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(4));
+    fprintf(file, "  %-32s %s\n", key, text ? text : "");
+    free(text);
+}
+
+/* Its own figures as they are called in the JSON. */
+static void print_claim(const json_t *claim, FILE *file)
+{
+    const char *key;
+    json_t *value;
+    if (claim == NULL)
         return;
-    fprintf(file, "claim       %s: %s\n", claim->name, claim->holds ? "holds" : "DOES NOT HOLD");
-    fprintf(file,
-            "others      commit p99 %.1f us without, %.1f us with (%+.1f %%)   begin to consumer "
-            "p99 %.1f us without, %.1f us with (%+.1f %%)\n",
-            claim->commit_p99_without_us, claim->commit_p99_with_us, claim->commit_change_percent,
-            claim->delivery_p99_without_us, claim->delivery_p99_with_us,
-            claim->delivery_change_percent);
-    fprintf(file,
-            "aborts      %llu; committed %llu records, received %llu; %llu bytes of committed "
-            "batches, %llu sent; gaps %llu, lag %llu\n",
-            (unsigned long long)claim->aborts, (unsigned long long)claim->committed_records,
-            (unsigned long long)claim->received_records,
-            (unsigned long long)claim->committed_batch_bytes,
-            (unsigned long long)claim->received_batch_bytes, (unsigned long long)claim->gaps,
-            (unsigned long long)claim->lag);
+    fprintf(file, "claim       %s: %s\n", json_string_value(json_object_get(claim, "name")),
+            json_is_true(json_object_get(claim, "holds")) ? "holds" : "DOES NOT HOLD");
+    json_object_foreach((json_t *)claim, key, value)
+    {
+        if (json_is_integer(value))
+            fprintf(file, "  %-32s %lld\n", key, (long long)json_integer_value(value));
+        else if (json_is_real(value))
+            fprintf(file, "  %-32s %.6g\n", key, json_real_value(value));
+        else if (json_is_object(value))
+            print_object(key, value, file);
+    }
 }
 
 static void print_limits(const struct report *report, FILE *file)

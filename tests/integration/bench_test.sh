@@ -52,6 +52,14 @@ value "$work/limits.json" "r['limits']['pipeline_bytes_per_s'] > 0 and r['record
 [ -z "$(ls -d "$work"/sluice-micro-* 2>/dev/null)" ] || fail "sluice-micro has left files"
 expect_exit 2 "$bin/sluice-micro" no-such-case
 
+echo "claims, whether they hold or not"
+"$bench" claim cold-start --data-dir "$work" --repeat 2 --io "$io" --output "$work/claim.json" >"$work/out"
+value "$work/claim.json" "r['claim']['name'] == 'cold-start' and r['claim']['empty_ms']['min'] > 0 and r['failed'] is False"
+"$bench" claim recovery --data-dir "$work" --repeat 1 --fill 20MiB --partitions 20 --io "$io" --output "$work/claim.json" >"$work/out" || [ $? = 1 ]
+value "$work/claim.json" "r['claim']['acked'] == r['claim']['stored'] > 20000"
+[ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || fail "a claim has left its store"
+expect_exit 2 "$bench" claim nothing
+
 echo "no broker"
 stop
 expect_exit 1 "$bench" publish --server "$address" --topic a --duration 1

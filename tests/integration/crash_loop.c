@@ -31,7 +31,7 @@
 
 #include "base/random.h"
 #include "client/include/sluice.h"
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 
 #define TOPIC "crash"
 #define PARTITIONS 6

@@ -33,7 +33,7 @@
 
 #include "storage/format.h"
 #include "tests/checker/checker.h"
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 #include "tests/integration/history_client.h"
 
 #define WORKERS 2

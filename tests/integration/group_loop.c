@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "client/include/sluice.h"
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 
 #define PARTITIONS 12u
 #define CONSUMERS 5

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "client/include/sluice.h"
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 
 #define ROUNDS 3
 #define PARTITIONS 8

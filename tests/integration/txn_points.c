@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "tests/checker/checker.h"
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 #include "tests/integration/history_client.h"
 
 #define SHARDS 3

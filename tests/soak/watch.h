@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "tests/integration/broker_process.h"
+#include "bench/engine/broker_process.h"
 
 #define BOUND_SLACK 1.05
 

@@ -119,16 +119,21 @@ Test(bench_options, contradictions_are_refused)
     cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);
 }
 
-Test(bench_options, a_claim_has_a_name)
+Test(bench_options, a_claim_has_a_name_and_defaults_of_its_own)
 {
     cr_assert_eq(PARSE(BENCH_CLAIM, "open-transaction", "--rate", "max", "--topic", "t"),
                  OPTIONS_OK);
     cr_expect_str_eq(options.claim, "open-transaction");
     cr_expect_gt(options.rate, 0, "without room there is no latency to speak of");
-    cr_expect_eq(PARSE(BENCH_CLAIM, "other"), OPTIONS_USAGE);
-    cr_expect_eq(PARSE(BENCH_CLAIM, "--topic", "t"), OPTIONS_USAGE);
+    cr_expect_eq(options.record_bytes, 100);
     cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--record-size", "7"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "open-transaction"), OPTIONS_USAGE);
+    cr_assert_eq(PARSE(BENCH_CLAIM, "recovery", "--fill", "1GiB", "--io", "epoll"), OPTIONS_OK);
+    cr_expect_eq(options.partition_count, 10000);
+    cr_expect_eq(options.record_bytes, KIB);
+    cr_expect_eq(options.fill_bytes, GIB);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "recovery", "--io", "select"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--fill", "1GiB"), OPTIONS_USAGE);
 }
 
 Test(bench_options, transactions_have_a_size_and_a_share_of_aborts)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/claim/claim.h"
 #include "bench/engine/run.h"
 #include "bench/report/median.h"
 
@@ -36,6 +37,18 @@ static void expect(const char *path, const char *text)
     json_decref(root);
 }
 
+/* What people are shown. */
+static void text_is(const char *expected)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    report_text(&report, file);
+    fclose(file);
+    cr_assert_str_eq(text, expected, "%s", text);
+    free(text);
+}
+
 Test(bench_report, what_was_not_measured_is_null, .init = reset)
 {
     static const char *const nulls[] = {
@@ -56,18 +69,20 @@ Test(bench_report, what_was_not_measured_is_null, .init = reset)
 
 Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
 {
-    report.claim = (struct claim_figures){.name = "open-transaction",
-                                          .known = true,
-                                          .commit_p99_without_us = 100,
-                                          .commit_change_percent = 20.5,
-                                          .committed_records = 5,
-                                          .lag = 3};
-    expect("claim.name", "\"open-transaction\"");
+    static struct bench_options claims = {
+        .command_name = "claim", .claim = "cold-start", .driver = "sluice", .topic = "t"};
+    report.options = &claims;
+    claim_set(&report, false,
+              json_pack("{s:f, s:i, s:{s:i}}", "x_ms", 20.5, "lag", 3, "y", "z", 1));
+    expect("claim.name", "\"cold-start\"");
     expect("claim.holds", "false");
-    expect("claim.commit_p99_without_us", "100");
-    expect("claim.commit_change_percent", "20.5");
-    expect("claim.committed_records", "5");
+    expect("claim.x_ms", "20.5");
     expect("claim.lag", "3");
+    text_is("claim       cold-start: DOES NOT HOLD\n"
+            "  x_ms                             20.5\n"
+            "  lag                              3\n"
+            "  y                                {\"z\":1}\n");
+    json_decref(report.claim);
 }
 
 Test(bench_report, rates_are_amounts_by_time, .init = reset)
@@ -184,18 +199,6 @@ Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
                                        .output_path = "/no/such/dir/x"};
     report.options = &bad;
     cr_expect_eq(report_finish(&report), 1);
-}
-
-/* What people are shown. */
-static void text_is(const char *expected)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *file = open_memstream(&text, &size);
-    report_text(&report, file);
-    fclose(file);
-    cr_assert_str_eq(text, expected, "%s", text);
-    free(text);
 }
 
 Test(bench_report, people_see_only_what_was_measured, .init = reset)

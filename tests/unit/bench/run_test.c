@@ -316,7 +316,8 @@ Test(bench_run, a_closed_loop_has_never_more_than_its_window_without_an_ack)
 Test(bench_run, a_rate_that_cannot_be_kept_is_told)
 {
     fake.wrong = STALLS;
-    fake.stall_end_ns = now_ns() + 10 * NS_PER_S; // longer than the run, and what it waits for the late
+    fake.stall_end_ns =
+        now_ns() + 10 * NS_PER_S; // longer than the run, and what it waits for the late
     options.sample_stride = 1;
     run(50000, 0);
     expect_anomaly("were due and never sent");

@@ -1,4 +1,5 @@
-#include "tests/integration/broker_process.h"
+/* A child and its log file. */
+#include "bench/engine/broker_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -86,7 +87,7 @@ static bool wait_ready(struct broker_process *broker, long from)
                     broker->log_path);
             return false;
         }
-        usleep(2000);
+        usleep(500);
     }
     fprintf(stderr, "the broker is not ready after %d s, see %s\n", WAIT_S, broker->log_path);
     return false;

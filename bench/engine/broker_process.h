@@ -1,6 +1,6 @@
 /* A real sluiced as a child process: started with its own data directory and free port, killed, restarted. */
-#ifndef SLUICE_TESTS_BROKER_PROCESS_H
-#define SLUICE_TESTS_BROKER_PROCESS_H
+#ifndef SLUICE_BENCH_ENGINE_BROKER_PROCESS_H
+#define SLUICE_BENCH_ENGINE_BROKER_PROCESS_H
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -1,0 +1,119 @@
+/* `sluice-bench claim flat-partitions`: one log for all partitions of a shard, so their number costs nothing.
+ *
+ * 1, 10, 100, 1,000 and 10,000 partitions in turns, --repeat rounds. Each turn measures the top rate, and acks at 30 % of the top rate of one
+ * partition, so that all meet the same load. It holds when the median top rates are at least 90 % of that of one partition, and the median
+ * p99 at most 1.5 times. */
+#include <stdio.h>
+
+#include "bench/claim/claim.h"
+#include "bench/claim/private_broker.h"
+#include "bench/engine/run.h"
+#include "bench/report/median.h"
+
+#define LOAD_OF_TOP 0.3
+#define RATE_MIN 0.9
+#define P99_MAX 1.5
+
+static const uint32_t counts[] = {1, 10, 100, 1000, 10000};
+
+struct figures {
+    double rate[WINDOWS_MAX], p50_us[WINDOWS_MAX], p99_us[WINDOWS_MAX];
+};
+
+static int measure_one(const struct bench_options *common, const char *server, uint32_t partitions,
+                       uint64_t rate, struct report *report, struct run_result *result)
+{
+    struct driver_session session;
+    struct bench_options options = *common;
+    char topic[64];
+    snprintf(topic, sizeof(topic), "flat-%u", partitions);
+    options.server = server;
+    options.topic = topic;
+    options.partition_count = partitions;
+    options.repeat_count = 1;
+    options.rate = rate;
+    struct run_plan plan = {.rate = rate, .is_publishing = true, .may_overload = true};
+    if (driver_session_open(&session, &options))
+        return -1;
+    int status = run_load(&session, &plan, report, result);
+    driver_session_close(&session);
+    return status;
+}
+
+static int measure_round(const struct bench_options *options, const char *server, uint32_t round,
+                         double *top, struct figures *figures, struct report *report)
+{
+    static struct run_result result;
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        if (measure_one(options, server, counts[i], 0, report, &result))
+            return -1;
+        figures[i].rate[round] = (double)result.windows[0].acked / result.windows[0].seconds;
+        if (round == 0 && i == 0)
+            *top = figures[i].rate[0];
+        uint64_t rate = max_u64(1, (uint64_t)(LOAD_OF_TOP * *top));
+        if (measure_one(options, server, counts[i], rate, report, &result))
+            return -1;
+        figures[i].p50_us[round] = result.windows[0].ack.p50_us;
+        figures[i].p99_us[round] = result.windows[0].ack.p99_us;
+        printf("round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
+               round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
+               (unsigned long long)rate);
+        fflush(stdout);
+    }
+    return 0;
+}
+
+static void judge(const struct bench_options *options, double top, struct figures *figures,
+                  struct report *report)
+{
+    json_t *rows = json_array();
+    double rate_of_one = 0, p99_of_one = 0, least = 1, most = 1;
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        struct spread rate = median_of(figures[i].rate, options->repeat_count);
+        struct spread p50 = median_of(figures[i].p50_us, options->repeat_count);
+        struct spread p99 = median_of(figures[i].p99_us, options->repeat_count);
+        if (i == 0) {
+            rate_of_one = rate.median;
+            p99_of_one = p99.median;
+        }
+        double of_rate = rate_of_one > 0 ? rate.median / rate_of_one : 0;
+        double of_p99 = p99_of_one > 0 ? p99.median / p99_of_one : 0;
+        least = of_rate < least ? of_rate : least;
+        most = of_p99 > most ? of_p99 : most;
+        json_array_append_new(rows, json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+                                              "partitions", (int)counts[i], "records_per_s",
+                                              rate.median, "records_per_s_min", rate.min,
+                                              "records_per_s_max", rate.max, "p50_us", p50.median,
+                                              "p99_us", p99.median, "p99_us_max", p99.max,
+                                              "rate_of_one", of_rate, "p99_of_one", of_p99));
+    }
+    report->more = json_pack("{s:o}", "partitions", rows);
+    claim_set(report, least >= RATE_MIN && most <= P99_MAX,
+              json_pack("{s:f, s:f, s:f}", "least_rate_of_one", least, "greatest_p99_of_one", most,
+                        "p99_at_records_per_s", LOAD_OF_TOP * top));
+}
+
+static int run(struct bench_options *options, struct report *report)
+{
+    static struct figures figures[ARRAY_COUNT(counts)];
+    struct private_broker broker = {.place = ""};
+    static const char *const settings[] = {"retention_bytes=64MiB", NULL};
+    const char *server = options->server;
+    double top = 0;
+    int status = 0;
+    if (server == NULL) {
+        if (private_broker_init(&broker, options, settings))
+            return -1;
+        status = private_broker_start(&broker) || private_broker_wait_for_spares(&broker);
+        server = broker.process.address;
+    }
+    for (uint32_t round = 0; round < options->repeat_count && status == 0; round++)
+        status = measure_round(options, server, round, &top, figures, report);
+    if (status == 0)
+        judge(options, top, figures, report);
+    private_broker_deinit(&broker);
+    return status;
+}
+
+const struct claim claim_flat_partitions = {"flat-partitions",
+                                            "10,000 partitions are as fast as one", run};
