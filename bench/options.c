@@ -20,6 +20,7 @@
 #define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
 #define THREADS_DEFAULT_MAX 64u
+#define CLAIM_PRODUCERS 2u // of most claims
 
 enum kind { TEXT, COUNT, SIZE, SECONDS, FLAG, RATE, COMPRESSION, FROM, ARRIVALS, IO, CPUS, DRIVER };
 
@@ -87,6 +88,9 @@ static const struct option_row rows[] = {
     {"cores", COUNT, BENCH_CLAIM, AT(core_count), 1, 64, "N", "its cores; default 1"},
     {"fill", SIZE, BENCH_CLAIM, AT(fill_bytes), MIB, 1024 * GIB, "B",
      "recovery: published before each kill; default 10GiB"},
+    {"idle", COUNT, BENCH_CLAIM, AT(idle_count), 1, 100000, "N",
+     "idle-connections, memory-bound: connections that only say HELLO; default\n"
+     "                       10000, 1000"},
     {"output", TEXT, ALL, AT(output_path), 0, 0, "FILE.json",
      "results as JSON; - is standard output"},
     {"html", TEXT, ALL, AT(html_path), 0, 0, "FILE", "results as a page with plots"},
@@ -189,7 +193,7 @@ static void set_defaults(struct bench_options *options, const char *name, const 
         .record_bytes = commits ? 100 : KIB,
         .batch_bytes = 256 * KIB,
         .producer_count = of_transactions ? 8
-                          : claim         ? 2
+                          : claim         ? CLAIM_PRODUCERS
                                           : 1,
         .client_count = 1,
         .consumer_count = 1,
@@ -329,6 +333,15 @@ static int check_claim(struct bench_options *options)
     }
     if (strcmp(claim, "recovery") == 0 && options->partition_count == 0)
         options->partition_count = 10000;
+    bool is_heavy = strcmp(claim, "memory-bound") == 0;
+    if (options->idle_count == 0)
+        options->idle_count = is_heavy ? 1000 : 10000;
+    if (is_heavy && options->partition_count == 0)
+        options->partition_count = 1000;
+    if (is_heavy && options->producer_count == CLAIM_PRODUCERS) {
+        options->producer_count = 64;
+        options->client_count = 16;
+    }
     return OPTIONS_OK;
 }
 

@@ -41,6 +41,7 @@ struct bench_options {
     const char *io;             // their backend
     uint32_t core_count;        // and their cores
     uint64_t fill_bytes;        // published before a kill
+    uint32_t idle_count;        // connections that only say HELLO
 
     /* ---- load ---- */
     uint32_t partition_count; // of the topic when it is made; 0: not said, 1

@@ -7,8 +7,8 @@
 #include "bench/claim/claim.h"
 
 static const struct claim *const claims[] = {
-    &claim_flat_partitions, &claim_open_transaction, &claim_durability_price,
-    &claim_cold_start,      &claim_recovery,
+    &claim_flat_partitions, &claim_open_transaction, &claim_durability_price, &claim_cold_start,
+    &claim_recovery,        &claim_idle_connections, &claim_memory_bound,     &claim_disk_full,
 };
 
 static const struct claim *find(const char *name)

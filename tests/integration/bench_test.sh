@@ -57,6 +57,8 @@ echo "claims, whether they hold or not"
 value "$work/claim.json" "r['claim']['name'] == 'cold-start' and r['claim']['empty_ms']['min'] > 0 and r['failed'] is False"
 "$bench" claim recovery --data-dir "$work" --repeat 1 --fill 20MiB --partitions 20 --io "$io" --output "$work/claim.json" >"$work/out" || [ $? = 1 ]
 value "$work/claim.json" "r['claim']['acked'] == r['claim']['stored'] > 20000"
+"$bench" claim idle-connections --data-dir "$work" --idle 100 --duration 0.2 --warm-up 0.1 --io "$io" --output "$work/claim.json" >"$work/out"
+value "$work/claim.json" "r['claim']['connections'] == 100 and r['claim']['lost'] == 0"
 [ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || fail "a claim has left its store"
 expect_exit 2 "$bench" claim nothing
 
