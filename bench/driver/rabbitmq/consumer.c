@@ -7,7 +7,8 @@
  * has a queue of its own for as long as it lives, which the exchange fills, too; from the end means that the first
  * throws away what is in the topic's queue.
  *
- * The number of records that AMQP tells of a stream is some seconds old, so the ends are found by reading there. */
+ * The number of records that AMQP tells of a stream is some seconds old, so the ends are found by reading there. The offsets are
+ * not told to the caller: each new file of a stream takes one for itself, so that a gap says nothing. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ struct driver_consumer {
 static int prepare(struct driver_session *session, struct driver_consumer **consumer);
 static int choose_queue(struct driver_consumer *consumer, uint32_t index, enum driver_start start);
 static int consume(struct driver_consumer *consumer, const char *from);
+static int ack(struct driver_consumer *consumer);
 static int ack_and_clear(struct driver_consumer *consumer);
 static int receive(struct driver_consumer *consumer, uint32_t most);
 
@@ -75,14 +77,17 @@ int rabbit_consumer_poll(struct driver_consumer *consumer, struct driver_message
     }
     for (uint32_t i = 0; i < consumer->slot_count; i++) {
         const struct slot *slot = &consumer->slots[i];
-        messages[i] = (struct driver_message){
-            .value = consumer->bytes + slot->at, .value_len = slot->length, .offset = slot->offset};
+        messages[i] = (struct driver_message){.value = consumer->bytes + slot->at,
+                                              .value_len = slot->length,
+                                              .offset = OFFSET_UNKNOWN};
     }
     return (int)consumer->slot_count;
 }
 
 void rabbit_consumer_free(struct driver_consumer *consumer)
 {
+    if (!consumer->link.is_broken)
+        (void)ack(consumer); // else a queue would give them to the next one again
     if (consumer->owns_queue && !consumer->link.is_broken)
         amqp_queue_delete(consumer->link.connection, RABBIT_CHANNEL,
                           amqp_cstring_bytes(consumer->queue), false, false);
@@ -93,20 +98,20 @@ void rabbit_consumer_free(struct driver_consumer *consumer)
 
 /* ---- the ends of a stream ---- */
 
-/* The offset of the first record that comes, and of the last before nothing more comes; false: none came. */
-static int read_some(struct driver_consumer *consumer, uint64_t *first, uint64_t *last)
+/* The offset of the first record that comes; with `last` also of the last before nothing more comes. Returns 1, 0 when none
+ * came, or DRIVER_FAILED. */
+static int read_offsets(struct driver_consumer *consumer, uint64_t *first, uint64_t *last)
 {
     struct driver_message messages[POLL_MAX];
-    int total = 0, got;
-    do {
-        got = rabbit_consumer_poll(consumer, messages, POLL_MAX, total ? QUIET_MS : FIRST_MS);
-        if (got > 0 && total == 0)
-            *first = messages[0].offset;
-        if (got > 0)
-            *last = messages[got - 1].offset;
-        total += got > 0;
-    } while (got > 0 && first != last);
-    return got < 0 ? DRIVER_FAILED : total;
+    int got = rabbit_consumer_poll(consumer, messages, POLL_MAX, FIRST_MS);
+    if (got <= 0)
+        return got;
+    *first = consumer->slots[0].offset;
+    while (last && got > 0) {
+        *last = consumer->slots[got - 1].offset;
+        got = rabbit_consumer_poll(consumer, messages, POLL_MAX, QUIET_MS);
+    }
+    return got < 0 ? DRIVER_FAILED : 1;
 }
 
 static int read_at(struct driver_session *session, const char *from, uint64_t *first,
@@ -115,7 +120,7 @@ static int read_at(struct driver_session *session, const char *from, uint64_t *f
     struct driver_consumer *consumer = NULL;
     int got = prepare(session, &consumer) || consume(consumer, from)
                   ? DRIVER_FAILED
-                  : read_some(consumer, first, last);
+                  : read_offsets(consumer, first, last);
     if (consumer)
         rabbit_consumer_free(consumer);
     return got;
@@ -123,14 +128,13 @@ static int read_at(struct driver_session *session, const char *from, uint64_t *f
 
 int rabbit_stream_bounds(struct driver_session *session, uint64_t *begin, uint64_t *end)
 {
-    uint64_t first, last;
-    int got = read_at(session, "last", &first, &last);
+    uint64_t first, last = 0;
     *begin = *end = 0;
+    int got = read_at(session, "last", &first, &last);
     if (got <= 0)
         return got;
     *end = last + 1;
-    got = read_at(session, "first", begin, begin);
-    return got < 0 ? DRIVER_FAILED : 0;
+    return read_at(session, "first", begin, NULL) < 0 ? DRIVER_FAILED : 0;
 }
 
 /* ---- start ---- */
@@ -191,17 +195,22 @@ static int consume(struct driver_consumer *consumer, const char *from)
 
 /* ---- records ---- */
 
+static int ack(struct driver_consumer *consumer)
+{
+    uint64_t tag = consumer->unacked_tag;
+    consumer->unacked_tag = 0;
+    if (tag == 0)
+        return 0;
+    int status = amqp_basic_ack(consumer->link.connection, RABBIT_CHANNEL, tag, true);
+    return rabbit_link_status(&consumer->link, "acknowledging", status);
+}
+
 /* What the caller had is done with. */
 static int ack_and_clear(struct driver_consumer *consumer)
 {
     struct slot *coming = &consumer->slots[consumer->slot_count];
-    if (consumer->unacked_tag > 0) {
-        int status =
-            amqp_basic_ack(consumer->link.connection, RABBIT_CHANNEL, consumer->unacked_tag, true);
-        if (rabbit_link_status(&consumer->link, "acknowledging", status))
-            return DRIVER_FAILED;
-        consumer->unacked_tag = 0;
-    }
+    if (ack(consumer))
+        return DRIVER_FAILED;
     if (consumer->body_left > 0) {
         consumer->used -= coming->at;
         memmove(consumer->bytes, consumer->bytes + coming->at, consumer->used);

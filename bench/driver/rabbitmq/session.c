@@ -102,17 +102,13 @@ static int queue_available(struct driver_session *session, uint64_t *records)
     return 0;
 }
 
-static int stream_count(struct driver_session *session, uint64_t *records)
-{
-    uint64_t begin;
-    return rabbit_stream_bounds(session, &begin, records);
-}
-
+/* Each file of a stream (500 MB) takes an offset for itself, and how many files there were is not told: with records of up to 4 MiB there
+ * is no more than one for each hundred records. So a hundredth is left out, rather than waited for in vain. */
 static int stream_available(struct driver_session *session, uint64_t *records)
 {
     uint64_t begin, end;
     int status = rabbit_stream_bounds(session, &begin, &end);
-    *records = end - begin;
+    *records = end - begin - (end - begin) / 100;
     return status;
 }
 
@@ -173,10 +169,9 @@ const struct bench_driver driver_rabbitmq = {
 const struct bench_driver driver_rabbitmq_stream = {
     .name = "rabbitmq_stream",
     .library = "librabbitmq " AMQP_VERSION_STRING,
-    .abilities = DRIVER_OFFSETS,
+    .abilities = 0,
     .open = session_open,
     .close = session_close,
-    .count = stream_count,
     .available = stream_available,
     .producer_new = rabbit_producer_new,
     .producer_send = rabbit_producer_send,
