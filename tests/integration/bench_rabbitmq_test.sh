@@ -115,7 +115,7 @@ for kind in "rabbitmq --rate 1000" "rabbitmq_stream --rate max" "rabbitmq --clos
   wait "$load" || status=$?
   [ "$status" -eq 1 ] || { cat "$work/out"; fail "$kind: exit $status when the server died"; }
   [ $((SECONDS - began)) -le 15 ] || fail "$kind: the end of the server was noticed late"
-  expect_text "$work/out" 'connection closed|socket|Broken pipe|reset by peer'
+  expect_text "$work/out" "a producer failed: .*(connection closed|socket|Broken pipe|reset by peer)"
   [ "$kind" = "rabbitmq_stream --lone" ] || start_server
 done
 expect_exit 1 "$bin/sluice-bench" publish --driver $driver --server "$server" "${short[@]}"
