@@ -18,6 +18,7 @@
 #include "bench/engine/place.h"
 
 #define POLL_MAX 1024
+#define CONSUMER_TAG "reader"
 #define BUFFER_BYTES (1 * MIB) // to begin with
 #define FIRST_MS 2000          // by then the first record has come, or there is none
 #define QUIET_MS 300           // by then all records of a chunk have come
@@ -32,7 +33,7 @@ struct driver_consumer {
     struct driver_session *session;
     struct rabbit_link link;
     char queue[256];
-    bool owns_queue;
+    bool owns_queue, has_started;
     uint64_t unacked_tag; // the last that was handed out; 0: none since the last ack
 
     uint8_t *bytes; // [size]
@@ -84,10 +85,20 @@ int rabbit_consumer_poll(struct driver_consumer *consumer, struct driver_message
     return (int)consumer->slot_count;
 }
 
+/* What was handed out is acked, or a queue would give it to the next one again; the answer to the cancel says that the ack was seen: the end
+ * of a connection may overtake it. */
+static void leave(struct driver_consumer *consumer)
+{
+    struct rabbit_link *link = &consumer->link;
+    if (link->is_broken || !consumer->has_started || ack(consumer))
+        return;
+    if (!amqp_basic_cancel(link->connection, RABBIT_CHANNEL, amqp_cstring_bytes(CONSUMER_TAG)))
+        link->is_broken = true;
+}
+
 void rabbit_consumer_free(struct driver_consumer *consumer)
 {
-    if (!consumer->link.is_broken)
-        (void)ack(consumer); // else a queue would give them to the next one again
+    leave(consumer);
     if (consumer->owns_queue && !consumer->link.is_broken)
         amqp_queue_delete(consumer->link.connection, RABBIT_CHANNEL,
                           amqp_cstring_bytes(consumer->queue), false, false);
@@ -189,7 +200,8 @@ static int consume(struct driver_consumer *consumer, const char *from)
     if (rabbit_link_answer(link, "setting the prefetch"))
         return DRIVER_FAILED;
     amqp_basic_consume(link->connection, RABBIT_CHANNEL, amqp_cstring_bytes(consumer->queue),
-                       amqp_empty_bytes, false, false, false, arguments);
+                       amqp_cstring_bytes(CONSUMER_TAG), false, false, false, arguments);
+    consumer->has_started = true;
     return rabbit_link_answer(link, "starting a consumer");
 }
 
