@@ -55,6 +55,21 @@ on_both() {
   done
 }
 
+# together SCRIPT...: integration tests at the same time, once each.
+together() {
+  local script name started=$SECONDS status pids=()
+  for script in "$@"; do
+    logged "$(basename "$script" .sh)" bash "$script" "$bin" &
+    pids+=("$!")
+  done
+  for script in "$@"; do
+    name=$(basename "$script" .sh) status=0
+    wait "${pids[0]}" || status=$?
+    pids=("${pids[@]:1}")
+    report "$name" "$status" $((SECONDS - started))
+  done
+}
+
 # suite NAME BUILD_DIR [CTEST ARGUMENT...]: every test of a build counts by itself.
 suite() {
   local name=$1 dir=$2 started=$SECONDS line total lost skips
@@ -98,11 +113,15 @@ if step build-gcc build release; then
   suite unit build/release -LE 'stress|fuzz|bitrot'
   suite stress build/release -L stress
   suite bitrot build/release -L bitrot
+  others=()
   for script in tests/integration/*_test.sh; do
-    each=on_both # "# backends: none" in its head: no broker of ours is in it
-    head -n 5 "$script" | grep -q '^# backends: none' && each=step
-    $each "$(basename "$script" .sh)" bash "$script" "$bin"
+    if head -n 5 "$script" | grep -q '^# backends: none'; then # no broker of ours is in it
+      others+=("$script")
+    else
+      on_both "$(basename "$script" .sh)" bash "$script" "$bin"
+    fi
   done
+  together "${others[@]}"
   step main-job tests/integration/main_job.sh "$bin"
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
   step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice

@@ -24,7 +24,8 @@ struct consumer {
     struct checker checker;
     uint64_t *next_offsets; // by partition; UINT64_MAX: none seen
     uint64_t gaps, repeats;
-    bool has_failed, is_out_of_memory;
+    _Atomic bool has_failed; // also read by the main thread
+    bool is_out_of_memory;
     counter records, bytes;
     counter done_ns;              // when it had its target; 0: not yet
     struct histogram *latency_ns; // [options->repeat_count]
@@ -187,10 +188,22 @@ static bool have_all(struct consumers *consumers, uint64_t each)
     return true;
 }
 
+/* Racy on purpose: a failure that is seen a moment later is seen. */
+static bool has_one_failed(struct consumers *consumers)
+{
+    for (uint32_t i = 0; i < consumers->count; i++) {
+        if (atomic_load_explicit(&consumers->all[i].has_failed, memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
 bool consumers_wait(struct consumers *consumers, uint64_t each, uint64_t timeout_ns)
 {
     uint64_t seen = 0, heard = now_ns();
     while (!have_all(consumers, each)) {
+        if (has_one_failed(consumers))
+            return false;
         uint64_t now = now_ns(), records = consumers_totals(consumers).records;
         if (records != seen) {
             seen = records;

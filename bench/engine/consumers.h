@@ -30,7 +30,7 @@ void consumers_start(struct consumers *consumers, const struct windows *windows,
 /* When the last of them had its target; 0: one has not yet. */
 uint64_t consumers_done_ns(struct consumers *consumers);
 
-/* Waits until each has had `each` records, or nothing came for timeout_ns. Returns true when they have. */
+/* Waits until each has had `each` records, one has failed, or nothing came for timeout_ns. Returns true when they have. */
 bool consumers_wait(struct consumers *consumers, uint64_t each, uint64_t timeout_ns);
 
 void consumers_stop(struct consumers *consumers);

@@ -72,18 +72,21 @@ static int start_handle(struct driver_consumer *consumer)
 static int start_partitions(struct driver_consumer *consumer, enum driver_start start)
 {
     struct driver_session *session = consumer->session;
-    for (; consumer->started_count < session->partition_count; consumer->started_count++) {
-        int32_t partition = (int32_t)consumer->started_count;
-        int64_t begin, end;
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-            consumer->handle, session->options->topic, partition, &begin, &end, KAFKA_ANSWER_MS);
-        if (error)
-            return kafka_fail(session, "asking for a partition's first offset and its end", error);
-        if (rd_kafka_consume_start_queue(consumer->topic, partition,
-                                         start == DRIVER_FROM_END ? end : begin, consumer->queue))
-            return kafka_fail(session, "reading a partition", rd_kafka_last_error());
+    int64_t which = start == DRIVER_FROM_END ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
+    int64_t *offsets = calloc(session->partition_count, sizeof(*offsets));
+    if (offsets == NULL)
+        return driver_fail(session, "out of memory");
+    int status = kafka_offsets(session, consumer->handle, which, offsets);
+    while (status == 0 && consumer->started_count < session->partition_count) {
+        uint32_t partition = consumer->started_count;
+        if (rd_kafka_consume_start_queue(consumer->topic, (int32_t)partition, offsets[partition],
+                                         consumer->queue))
+            status = kafka_fail(session, "reading a partition", rd_kafka_last_error());
+        else
+            consumer->started_count++;
     }
-    return 0;
+    free(offsets);
+    return status;
 }
 
 /* The batch call waits until it has as many as it may return: so one is waited for, and others are taken that are there, too. */

@@ -70,7 +70,10 @@ void kafka_asker_stop(struct kafka_session *self);
 int kafka_topic_make(struct driver_session *session);
 /* What the topic's settings are, as facts; fills ack_means. */
 int kafka_topic_facts(struct driver_session *session);
-/* Of all partitions. */
+/* RD_KAFKA_OFFSET_BEGINNING or _END as a number, of each partition: [partition_count]. Thread: any. */
+int kafka_offsets(struct driver_session *session, rd_kafka_t *handle, int64_t which,
+                  int64_t *offsets);
+/* The sums over all partitions. */
 int kafka_topic_offsets(struct driver_session *session, uint64_t *begins, uint64_t *ends);
 
 /* ---- producer.c, consumer.c: the functions of the driver ---- */

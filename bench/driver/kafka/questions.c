@@ -261,20 +261,45 @@ static void note_settings(struct driver_session *session, const rd_kafka_ConfigR
 
 /* ---- offsets ---- */
 
-int kafka_topic_offsets(struct driver_session *session, uint64_t *begins, uint64_t *ends)
+/* rd_kafka_query_watermark_offsets() is not used: it asks for one partition at a time, and when the server dies meanwhile it
+ * may wait for ever. The two names are times in the protocol's ListOffsets. */
+int kafka_offsets(struct driver_session *session, rd_kafka_t *handle, int64_t which,
+                  int64_t *offsets)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)session->partition_count);
+    for (uint32_t i = 0; i < session->partition_count; i++)
+        rd_kafka_topic_partition_list_add(list, session->options->topic, (int32_t)i)->offset =
+            which;
+    rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(handle, list, KAFKA_ANSWER_MS);
+    for (int i = 0; i < list->cnt && error == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
+        error = list->elems[i].err;
+        offsets[list->elems[i].partition] = list->elems[i].offset;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return error ? kafka_fail(session, "asking for the partitions' offsets", error) : 0;
+}
+
+static int sum_of(struct driver_session *session, int64_t which, uint64_t *sum)
 {
     struct kafka_session *self = session->self;
-    *begins = *ends = 0;
+    int64_t *offsets = calloc(session->partition_count, sizeof(*offsets));
+    if (offsets == NULL)
+        return driver_fail(session, "out of memory");
+    int status = kafka_offsets(session, self->asker, which, offsets);
+    *sum = 0;
+    for (uint32_t i = 0; i < session->partition_count && status == 0; i++)
+        *sum += (uint64_t)offsets[i];
+    free(offsets);
+    return status;
+}
+
+int kafka_topic_offsets(struct driver_session *session, uint64_t *begins, uint64_t *ends)
+{
     if (session->error[0])
-        return DRIVER_FAILED; // a server that is gone: the library would wait for it long beyond its timeout
-    for (uint32_t i = 0; i < session->partition_count; i++) {
-        int64_t begin = 0, end = 0;
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-            self->asker, session->options->topic, (int32_t)i, &begin, &end, KAFKA_ANSWER_MS);
-        if (error)
-            return kafka_fail(session, "asking for a partition's first offset and its end", error);
-        *begins += (uint64_t)begin;
-        *ends += (uint64_t)end;
-    }
-    return 0;
+        return DRIVER_FAILED; // a server that is gone need not be asked
+    return sum_of(session, RD_KAFKA_OFFSET_BEGINNING, begins) ||
+                   sum_of(session, RD_KAFKA_OFFSET_END, ends)
+               ? DRIVER_FAILED
+               : 0;
 }
