@@ -18,7 +18,6 @@ struct upkeep {
     uint64_t look_ns;               // no look at which segments are needed before
     bool checkpoint_wanted;         // by store_checkpoint(), or after a failure
     bool archive_unnamed;           // a run ended that no checkpoint names yet
-    bool damage;                    // a source is damaged: no more unweaving
     bool is_tight;                  // the disk may not have room for more files
     bool minds_reserve;             // batches leave spares alone: upkeep_batch_waits() says when
     bool loading;
@@ -96,6 +95,7 @@ bool upkeep_segment_is_needed(struct store *store, struct segment *segment);
 void upkeep_image_want(struct store *store, struct segment *segment);
 uint64_t upkeep_live_bytes(const struct store *store);
 
-#define UPKEEP_RETRY_NS (1 * NS_PER_S) // after what failed for want of space or memory
+#define UPKEEP_RETRY_NS (1 * NS_PER_S)         // after what failed for want of space or memory
+#define UPKEEP_DAMAGE_RETRY_NS (60 * NS_PER_S) // each try is an ERROR line: seen, but no flood
 
 #endif

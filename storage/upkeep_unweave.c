@@ -4,8 +4,8 @@
  * pinned, the images of their indexes are copied as they come, and archives_unweave() takes them over; when the run
  * has ended, a checkpoint names the new file.
  *
- * Failure modes: no space or memory: tried again a second later; a damaged source: no more unweaving until it is
- * salvaged (the log stops growing at its budget, readers of other data go on). */
+ * Failure modes: no space or memory: tried again a second later. A damaged source: told, and tried again each minute, since a disk may give
+ * wrong bytes once; until it is read well, or salvaged, the log stops growing at its budget, and readers of other data go on. */
 #include "storage/upkeep.h"
 
 #include <stdlib.h>
@@ -23,13 +23,14 @@ static int run_start(struct store *store);
 static uint64_t sources_lowest(const struct upkeep *upkeep);
 static bool source_take(struct upkeep *upkeep, const struct index_image *image);
 static void sources_unpin(struct upkeep *upkeep, uint32_t from);
+static uint64_t retry_ns(const struct store *store, int status);
 
 int upkeep_unweave_turn(struct store *store)
 {
     struct upkeep *upkeep = &store->upkeep;
     if (upkeep->loading || archives_is_unweaving(store->archives))
         return 0;
-    if (!upkeep_log_is_high(store) || upkeep->damage || store->is_closing) {
+    if (!upkeep_log_is_high(store) || store->is_closing) {
         upkeep_sources_drop(upkeep, 0);
         return 0;
     }
@@ -136,9 +137,8 @@ void upkeep_source_loaded(struct store *store, struct segment *segment,
                           const struct image_load *load)
 {
     struct upkeep *upkeep = &store->upkeep;
-    upkeep->damage |= load->status == E_CORRUPT;
     if (load->status != 0)
-        upkeep->unweave_retry_ns = store->now_ns + UPKEEP_RETRY_NS;
+        upkeep->unweave_retry_ns = retry_ns(store, load->status);
     else if (upkeep->source_count < upkeep->source_wanted &&
              upkeep->sources[upkeep->source_count].segment == segment)
         (void)source_take(upkeep, load->image);
@@ -229,8 +229,12 @@ void upkeep_on_run(void *context, int status, uint64_t end_lsn)
     }
     LOG_ERROR("store.unweave_failed", LOG_U64("shard", store->options.shard_id),
               LOG_U64("end_lsn", end_lsn), LOG_STATUS(status));
-    upkeep->damage = status == E_CORRUPT;
-    upkeep->unweave_retry_ns = store->now_ns + UPKEEP_RETRY_NS;
+    upkeep->unweave_retry_ns = retry_ns(store, status);
+}
+
+static uint64_t retry_ns(const struct store *store, int status)
+{
+    return store->now_ns + (status == E_CORRUPT ? UPKEEP_DAMAGE_RETRY_NS : UPKEEP_RETRY_NS);
 }
 
 uint64_t upkeep_log_start(void *context, uint32_t topic_id, uint32_t partition)

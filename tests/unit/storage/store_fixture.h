@@ -327,11 +327,11 @@ static inline int sf_append(struct store_fixture *f, const struct wal_entry *ent
     cr_assert_fail(
         "the log was full for 200,000 turns: %lu segments, %lu spares, %lu archive files, "
         "room %d, %lu bytes free, checkpoints %lu, first file needed %lu/%lu, oldest %lu, "
-        "unweaving %d, damage %d",
+        "unweaving %d, not before %lu ns",
         stats.segments, stats.spares, stats.archives, store_room(f->store), stats.disk_free_bytes,
         stats.checkpoints, f->store->upkeep.kept[0].wal_first_file,
         f->store->upkeep.kept[1].wal_first_file, wal_segment_at(f->store->wal, 0)->number,
-        archives_is_unweaving(f->store->archives), f->store->upkeep.damage);
+        archives_is_unweaving(f->store->archives), f->store->upkeep.unweave_retry_ns);
     return status;
 }
 

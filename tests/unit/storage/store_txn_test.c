@@ -608,7 +608,7 @@ Test(store_txn, a_commit_of_old_batches_waits_until_its_segment_could_be_closed)
     struct sf_partition *p = tx_partition(t, 0);
     struct tx *tx = tx_begin(t);
     cr_assert_eq(tx_stage(t, tx, p, 3, 50 * KIB), 0);
-    t->f.store->upkeep.damage = true; // so that no segment comes back
+    t->f.store->upkeep.unweave_retry_ns = UINT64_MAX; // so that no segment comes back
     while (wal_segment_count(t->f.store->wal) < 3) {
         t->f.store->upkeep.minds_reserve = false; // as if batches left no room
         int status = append_within(t, NULL, sf_make_batch(&t->f, 1, 60 * KIB, 1), 1);
@@ -620,7 +620,7 @@ Test(store_txn, a_commit_of_old_batches_waits_until_its_segment_could_be_closed)
     cr_assert_eq(store_reserved_lsn(t->f.store), reserved_lsn);
     cr_assert_eq(staged_sum(store_staged(t->f.store), &tx->name).batch_count, 1);
     uint32_t on_room = t->f.on_room;
-    t->f.store->upkeep.damage = false;
+    t->f.store->upkeep.unweave_retry_ns = 0;
     cr_assert_eq(tx_end(t, tx, true), 0);
     sf_flush(&t->f);
     sf_idle(&t->f, 100 * NS_PER_MS);
