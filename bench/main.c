@@ -13,6 +13,7 @@
 #include "bench/command/end_to_end.h"
 #include "bench/command/publish.h"
 #include "bench/command/sweep.h"
+#include "bench/command/table.h"
 #include "bench/command/transactions.h"
 
 struct command {
@@ -47,6 +48,8 @@ int main(int argc, char **argv)
         return help(stdout);
     if (argc >= 2 && strcmp(argv[1], "compare") == 0)
         return compare_main(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "table") == 0)
+        return table_main(argc - 1, argv + 1);
     const struct command *command = argc >= 2 ? find(argv[1]) : NULL;
     if (!command) {
         if (argc >= 2)
@@ -80,6 +83,7 @@ static int help(FILE *file)
     for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
         fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].summary);
     fprintf(file, "  %-12s %s\n", "compare", "OLD.json NEW.json: is the newer result worse?");
+    fprintf(file, "  %-12s %s\n", "table", "RESULT.json...: medians of each label, as Markdown");
     fprintf(file, "\nsluice-bench COMMAND --help names the options\n");
     return 0;
 }

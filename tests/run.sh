@@ -40,33 +40,30 @@ step() { # step NAME COMMAND...
   report "$name" "$status" $((SECONDS - started))
 }
 
-# on_both NAME COMMAND...: with each I/O backend, at the same time: most of these tests wait more than they work.
-on_both() {
-  local name=$1 started=$SECONDS io status pids=()
-  shift
-  for io in uring epoll; do
-    logged "$name-$io" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full "$@" &
-    pids+=("$io:$!")
-  done
-  for io in "${pids[@]}"; do
-    status=0
-    wait "${io#*:}" || status=$?
-    report "$name-${io%:*}" "$status" $((SECONDS - started))
-  done
-}
-
-# together SCRIPT...: integration tests at the same time, once each.
-together() {
-  local script name started=$SECONDS status pids=()
+# integration SCRIPT...: with each I/O backend, or once if it says "# backends: any" in its head; several at the same time, since
+# most of them wait more than they work.
+integration() {
+  local script name io names=()
   for script in "$@"; do
-    logged "$(basename "$script" .sh)" bash "$script" "$bin" &
-    pids+=("$!")
+    for io in uring epoll; do
+      name=$(basename "$script" .sh)-$io
+      if head -n 5 "$script" | grep -q '^# backends: any'; then
+        [ $io = uring ] || continue
+        name=$(basename "$script" .sh) io=auto
+      fi
+      while [ "$(jobs -rp | wc -l)" -ge $((2 * jobs)) ]; do wait -n; done
+      (
+        started=$SECONDS status=0
+        logged "$name" env SLUICE_TEST_IO=$io SLUICE_TEST_FULL=$full bash "$script" "$bin" || status=$?
+        echo "$status $((SECONDS - started))" >"$logs/$name.result"
+      ) &
+      names+=("$name")
+    done
   done
-  for script in "$@"; do
-    name=$(basename "$script" .sh) status=0
-    wait "${pids[0]}" || status=$?
-    pids=("${pids[@]:1}")
-    report "$name" "$status" $((SECONDS - started))
+  wait
+  for name in "${names[@]}"; do
+    # shellcheck disable=SC2046
+    report "$name" $(cat "$logs/$name.result")
   done
 }
 
@@ -113,15 +110,7 @@ if step build-gcc build release; then
   suite unit build/release -LE 'stress|fuzz|bitrot'
   suite stress build/release -L stress
   suite bitrot build/release -L bitrot
-  others=()
-  for script in tests/integration/*_test.sh; do
-    if head -n 5 "$script" | grep -q '^# backends: none'; then # no broker of ours is in it
-      others+=("$script")
-    else
-      on_both "$(basename "$script" .sh)" bash "$script" "$bin"
-    fi
-  done
-  together "${others[@]}"
+  integration tests/integration/*_test.sh
   step main-job tests/integration/main_job.sh "$bin"
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
   step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice

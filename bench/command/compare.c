@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "bench/report/json_path.h"
 
 #define THRESHOLD_PERCENT 10
 
@@ -55,7 +56,6 @@ static int parse(struct comparison *comparison, int argc, char **argv);
 static int load(struct comparison *comparison);
 static bool are_alike(const struct comparison *comparison);
 static bool compare_row(const struct comparison *comparison, const struct figure_row *row);
-static json_t *at(json_t *root, const char *path);
 
 int compare_main(int argc, char **argv)
 {
@@ -118,18 +118,9 @@ static int parse(struct comparison *comparison, int argc, char **argv)
 static int load(struct comparison *comparison)
 {
     for (int i = 0; i < 2; i++) {
-        json_error_t error;
-        const char *path = comparison->paths[i];
-        comparison->results[i] = json_load_file(path, 0, &error);
-        if (comparison->results[i] == NULL) {
-            fprintf(stderr, "sluice-bench compare: %s:%d: %s\n", path, error.line, error.text);
+        comparison->results[i] = json_result_load("sluice-bench compare", comparison->paths[i]);
+        if (comparison->results[i] == NULL)
             return 2;
-        }
-        if (!json_is_string(at(comparison->results[i], "command")) ||
-            !json_is_object(at(comparison->results[i], "settings"))) {
-            fprintf(stderr, "sluice-bench compare: %s: not a result of sluice-bench\n", path);
-            return 2;
-        }
     }
     return 0;
 }
@@ -153,14 +144,14 @@ static bool are_alike(const struct comparison *comparison)
     json_t *old = comparison->results[0], *new = comparison->results[1], *value;
     const char *key;
     for (size_t i = 0; i < ARRAY_COUNT(same); i++) {
-        if (!json_equal(at(old, same[i]), at(new, same[i]))) {
-            tell_difference(same[i], at(old, same[i]), at(new, same[i]));
+        if (!json_equal(json_at(old, same[i]), json_at(new, same[i]))) {
+            tell_difference(same[i], json_at(old, same[i]), json_at(new, same[i]));
             alike = false;
         }
     }
-    json_object_foreach(at(old, "settings"), key, value)
+    json_object_foreach(json_at(old, "settings"), key, value)
     {
-        json_t *other = json_object_get(at(new, "settings"), key);
+        json_t *other = json_object_get(json_at(new, "settings"), key);
         if (strcmp(key, "topic") == 0 || other == NULL || json_equal(value, other))
             continue;
         tell_difference(key, value, other);
@@ -171,22 +162,13 @@ static bool are_alike(const struct comparison *comparison)
 
 /* ---- figures ---- */
 
-static json_t *at(json_t *root, const char *path)
-{
-    char keys[64], *rest = keys;
-    snprintf(keys, sizeof(keys), "%s", path);
-    for (char *key; root && (key = strsep(&rest, ".")) != NULL;)
-        root = json_object_get(root, key);
-    return root;
-}
-
 /* True when both runs have a least and a greatest value and the ranges have something in common. */
 static bool ranges_touch(const struct comparison *comparison, const char *spread)
 {
     double min[2], max[2];
     for (int i = 0; i < 2; i++) {
-        json_t *range = spread ? at(comparison->results[i], spread) : NULL;
-        if (range == NULL || json_array_size(at(comparison->results[i], "repeats")) < 2)
+        json_t *range = spread ? json_at(comparison->results[i], spread) : NULL;
+        if (range == NULL || json_array_size(json_at(comparison->results[i], "repeats")) < 2)
             return false;
         min[i] = json_number_value(json_object_get(range, "min"));
         max[i] = json_number_value(json_object_get(range, "max"));
@@ -197,15 +179,15 @@ static bool ranges_touch(const struct comparison *comparison, const char *spread
 /* Prints the row, if both have it. Returns true when it got worse. */
 static bool compare_row(const struct comparison *comparison, const struct figure_row *row)
 {
-    json_t *old_value = at(comparison->results[0], row->path),
-           *new_value = at(comparison->results[1], row->path);
+    json_t *old_value = json_at(comparison->results[0], row->path),
+           *new_value = json_at(comparison->results[1], row->path);
     if (!json_is_number(old_value) || !json_is_number(new_value))
         return false;
     double old = json_number_value(old_value), new = json_number_value(new_value);
     double change = old > 0 ? 100 * (new - old) / old : 0;
     double worse = row->direction == HIGHER_IS_BETTER ? -change : change;
-    bool has_fractions = json_is_number(at(comparison->results[0], "limits.fraction")) &&
-                         json_is_number(at(comparison->results[1], "limits.fraction"));
+    bool has_fractions = json_is_number(json_at(comparison->results[0], "limits.fraction")) &&
+                         json_is_number(json_at(comparison->results[1], "limits.fraction"));
     bool is_worse = worse > comparison->threshold_percent;
     const char *verdict = "";
     if (is_worse && row->by_fraction && has_fractions)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# backends: none
+# backends: any
 # sluice-bench against a server of Kafka's protocol: every kind of load, and the server's death. The server is the mock cluster of
 # librdkafka, in the driver's own process and in another one's.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# backends: none
+# backends: any
 # sluice-bench against a NATS server with JetStream: every kind of load, what the server says of itself, and its death.
 . "$(dirname "$0")/lib.sh"
 command -v nats-server >/dev/null || skip "nats-server is not installed"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# backends: none
+# backends: any
 # sluice-bench against RabbitMQ, quorum queue and stream: every kind of load, what the server says of itself, and its death.
 . "$(dirname "$0")/lib.sh"
 server_program=/usr/lib/rabbitmq/bin/rabbitmq-server # the one in the path changes the user

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# backends: none
+# backends: any
 # sluice-bench against Redis: every kind of load with a flush before each answer and without, what the server says of
 # itself, its refusals, and its death.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # sluice-bench as a script uses it: each command once, briefly; exit codes, JSON, the page. No figure is judged.
+# backends: any
 . "$(dirname "$0")/lib.sh"
 bench=$bin/sluice-bench
 
