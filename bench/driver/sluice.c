@@ -45,7 +45,6 @@ static int session_open(struct driver_session *session)
         return fail(session, "preparing", SLUICE_E_NO_MEMORY);
     self->session = session;
     session->self = self;
-    session->ack_means = "fdatasync";
     driver_fact(session, false, "idempotent", "%s",
                 session->options->not_idempotent ? "no" : "yes");
     return connect_clients(self) || make_topic(self) ? DRIVER_FAILED : 0;
@@ -93,6 +92,26 @@ static int make_topic(struct sluice_session *self)
     sluice_topics_free(topics, count);
     if (self->session->partition_count == 0)
         return fail(self->session, "looking up the topic", SLUICE_E_BROKER - PE_UNKNOWN_TOPIC);
+    return 0;
+}
+
+static int fetch_facts(struct driver_session *session)
+{
+    struct sluice_session *self = session->self;
+    struct sluice_broker_status broker;
+    int status = sluice_status(self->clients[0], &broker);
+    if (status)
+        return fail(session, "asking for the status", status);
+    session->ack_means = "fdatasync";
+    for (uint32_t i = 0; i < broker.value_count; i++) {
+        if (strcmp(broker.values[i].name, "durability_relaxed") != 0)
+            continue;
+        bool is_relaxed = broker.values[i].value != 0;
+        driver_fact(session, true, "durability", "%s", is_relaxed ? "relaxed" : "sync");
+        if (is_relaxed)
+            session->ack_means = "handed to the disk, not flushed";
+    }
+    sluice_status_free(&broker);
     return 0;
 }
 
@@ -303,6 +322,7 @@ const struct bench_driver driver_sluice = {
                  DRIVER_OWN_THREADS,
     .open = session_open,
     .close = session_close,
+    .fetch_facts = fetch_facts,
     .count = topic_count,
     .available = topic_available,
     .figures = broker_figures,
