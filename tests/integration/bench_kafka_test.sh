@@ -3,12 +3,9 @@
 # sluice-bench against a server of Kafka's protocol: every kind of load, and the server's death. The server is the mock cluster of
 # librdkafka, in the driver's own process and in another one's.
 . "$(dirname "$0")/lib.sh"
-{ "$bin/sluice-bench" publish --driver none 2>&1 || true; } | grep -qw kafka || skip "sluice-bench was built without librdkafka"
-
-server_pid=""
-cleanup_more() {
-  if [ -n "$server_pid" ]; then kill -9 "$server_pid" 2>/dev/null || true; wait "$server_pid" 2>/dev/null || true; fi
-}
+. "$(dirname "$0")/bench_lib.sh"
+needs kafka librdkafka
+driver=kafka
 
 # A run that does next to nothing, whose mock cluster others use.
 start_server() {
@@ -23,31 +20,6 @@ start_server() {
   done
   fail "the mock cluster is not ready after 10 s"
 }
-
-kill_server() {
-  kill -9 "$server_pid"
-  wait "$server_pid" 2>/dev/null || true
-  server_pid=""
-}
-
-bench() { # bench COMMAND ARGUMENT...: into $work/result
-  expect_exit 0 timeout 100 "$bin/sluice-bench" "$@" --driver kafka --output "$work/result"
-  jq -e '.failed == false and .anomalies == [] and .records > 0' "$work/result" >/dev/null ||
-    { jq .anomalies "$work/result"; fail "$*"; }
-}
-
-fact() { # fact NAME VALUE FETCHED
-  jq -e --arg n "$1" --arg v "$2" --argjson f "$3" \
-    '.durability.facts[] | select(.name == $n) | .value == $v and .fetched == $f' "$work/result" >/dev/null ||
-    { jq .durability "$work/result"; fail "$1 is not $2"; }
-}
-
-means() { # means PATTERN
-  jq -e --arg p "$1" '.durability.ack_means | test($p)' "$work/result" >/dev/null ||
-    { jq .durability "$work/result"; fail "an ack does not mean $1"; }
-}
-
-short=(--duration 1 --warm-up 0.2)
 
 echo "a mock cluster in the same process"
 bench publish --server mock --rate 2000 --partitions 4 "${short[@]}"

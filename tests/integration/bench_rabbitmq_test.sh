@@ -2,29 +2,15 @@
 # backends: any
 # sluice-bench against RabbitMQ, quorum queue and stream: every kind of load, what the server says of itself, and its death.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/bench_lib.sh"
 server_program=/usr/lib/rabbitmq/bin/rabbitmq-server # the one in the path changes the user
 [ -x $server_program ] || skip "rabbitmq-server is not installed"
-command -v epmd >/dev/null || skip "epmd is not installed"
-{ "$bin/sluice-bench" publish --driver none 2>&1 || true; } | grep -qw rabbitmq || skip "sluice-bench was built without librabbitmq"
+needs rabbitmq librabbitmq epmd
 
-epmd_pid="" server_pid=""
-kill_server() {
-  if [ -n "$server_pid" ]; then kill -9 "$server_pid" 2>/dev/null || true; wait "$server_pid" 2>/dev/null || true; fi
-  server_pid=""
-}
+epmd_pid=""
 cleanup_more() {
   kill_server
   if [ -n "$epmd_pid" ]; then kill -9 "$epmd_pid" 2>/dev/null || true; wait "$epmd_pid" 2>/dev/null || true; fi
-}
-
-# free_port: below the ports that the kernel gives to clients, and nobody answers there.
-free_port() {
-  local port
-  for _ in $(seq 100); do
-    port=$((10000 + RANDOM % 20000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return 0; fi
-  done
-  return 1
 }
 
 # All that a node keeps or listens on is private: data, logs, cookie, name, ports, and the daemon that knows its name.
@@ -56,16 +42,6 @@ start_server() {
   fail "rabbitmq-server is not ready after 60 s"
 }
 
-bench() { # bench COMMAND ARGUMENT...: into $work/result
-  expect_exit 0 timeout 100 "$bin/sluice-bench" "$@" --driver "$driver" --topic "$topic" --server "$server" --output "$work/result"
-  jq -e '.failed == false and .anomalies == [] and .records > 0' "$work/result" >/dev/null || { jq .anomalies "$work/result"; fail "$*"; }
-}
-fact() { # fact NAME VALUE FETCHED
-  jq -e --arg n "$1" --arg v "$2" --argjson f "$3" \
-    '.durability.facts[] | select(.name == $n) | .value == $v and .fetched == $f' "$work/result" >/dev/null ||
-    { jq .durability "$work/result"; fail "$1 is not $2"; }
-}
-short=(--duration 1 --warm-up 0.2)
 start_server
 
 for driver in rabbitmq rabbitmq_stream; do
@@ -107,8 +83,9 @@ expect_text "$work/err" "the server says 406: .*x-queue-type"
 # The server dies in the middle. Each time a queue of its own: those of before come back a while after the server does.
 number=0
 for kind in "rabbitmq --rate 1000" "rabbitmq_stream --rate max" "rabbitmq --closed-loop 16" "rabbitmq_stream --lone"; do
+  number=$((number + 1))
   # shellcheck disable=SC2086
-  "$bin/sluice-bench" publish --server "$server" --topic "last.$((++number))" --driver $kind --duration 5 --warm-up 0 >"$work/out" 2>&1 &
+  "$bin/sluice-bench" publish --server "$server" --topic "last.$number" --driver $kind --duration 5 --warm-up 0 >"$work/out" 2>&1 &
   load=$!
   sleep 3.5
   kill_server

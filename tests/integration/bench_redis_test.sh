@@ -3,15 +3,9 @@
 # sluice-bench against Redis: every kind of load with a flush before each answer and without, what the server says of
 # itself, its refusals, and its death.
 . "$(dirname "$0")/lib.sh"
-command -v redis-server >/dev/null || skip "redis-server is not installed"
-{ "$bin/sluice-bench" publish --driver none 2>&1 || true; } | grep -qw redis || skip "sluice-bench was built without hiredis"
-
-server_pid=""
-cleanup_more() {
-  if [ -n "$server_pid" ]; then kill -9 "$server_pid" 2>/dev/null || true; wait "$server_pid" 2>/dev/null || true; fi
-}
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+. "$(dirname "$0")/bench_lib.sh"
+needs redis hiredis redis-server
+driver=redis
 
 # start_server APPENDFSYNC: on $port and $work/data; another one may take the port meanwhile: then the next.
 start_server() {
@@ -27,37 +21,10 @@ start_server() {
       kill -0 "$server_pid" 2>/dev/null || break
       sleep 0.05
     done
-    kill -9 "$server_pid" 2>/dev/null || true
-    wait "$server_pid" 2>/dev/null || true
-    server_pid=""
+    kill_server
   done
   fail "redis-server does not start"
 }
-
-kill_server() {
-  kill -9 "$server_pid"
-  wait "$server_pid" 2>/dev/null || true
-  server_pid=""
-}
-
-bench() { # bench COMMAND ARGUMENT...: into $work/result
-  expect_exit 0 timeout 100 "$bin/sluice-bench" "$@" --driver redis --server "$server" --output "$work/result"
-  jq -e '.failed == false and .anomalies == [] and .records > 0' "$work/result" >/dev/null ||
-    { jq .anomalies "$work/result"; fail "$*"; }
-}
-
-fact() { # fact NAME VALUE FETCHED
-  jq -e --arg n "$1" --arg v "$2" --argjson f "$3" \
-    '.durability.facts[] | select(.name == $n) | .value == $v and .fetched == $f' "$work/result" >/dev/null ||
-    { jq .durability "$work/result"; fail "$1 is not $2"; }
-}
-
-means() { # means PATTERN
-  jq -e --arg p "$1" '.durability.ack_means | test($p)' "$work/result" >/dev/null ||
-    { jq .durability "$work/result"; fail "an ack does not mean $1"; }
-}
-
-short=(--duration 1 --warm-up 0.2)
 
 for appendfsync in always everysec; do
   start_server "$appendfsync"

@@ -5,6 +5,8 @@
 #include <criterion/redirect.h>
 #include <string.h>
 
+#include "bench/driver/driver.h"
+
 #define PARSE(which, ...) parse(which, (const char *[]){"x", __VA_ARGS__, NULL})
 
 static struct bench_options options;
@@ -117,6 +119,8 @@ Test(bench_options, contradictions_are_refused)
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "257"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--send-many", "256"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "stray"), OPTIONS_USAGE);
+    if (driver_find("kafka"))
+        cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--driver", "kafka"), OPTIONS_USAGE);
 }
 
 Test(bench_options, a_claim_has_a_name_and_defaults_of_its_own)
