@@ -347,6 +347,9 @@ static int check_claim(struct bench_options *options)
 
 static int check(struct bench_options *options)
 {
+    if ((options->command & (BENCH_TRANSACTIONS | BENCH_CLAIM)) &&
+        strcmp(options->driver, "sluice") != 0)
+        return usage(options, "--driver %s: this command is about sluice", options->driver);
     if (options->command == BENCH_CLAIM && check_claim(options))
         return OPTIONS_USAGE;
     if (options->lone)

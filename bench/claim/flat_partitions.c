@@ -102,9 +102,7 @@ static int run(struct bench_options *options, struct report *report)
     double top = 0;
     int status = 0;
     if (server == NULL) {
-        if (private_broker_init(&broker, options, settings))
-            return -1;
-        status = private_broker_start(&broker) || private_broker_wait_for_spares(&broker);
+        status = private_broker_open(&broker, options, settings);
         server = broker.process.address;
     }
     for (uint32_t round = 0; round < options->repeat_count && status == 0; round++)

@@ -119,9 +119,7 @@ static int run(struct bench_options *options, struct report *report)
 {
     static const char *const settings[] = {"retention_bytes=64MiB", NULL};
     struct private_broker broker;
-    int status = private_broker_init(&broker, options, settings);
-    if (status == 0)
-        status = private_broker_start(&broker) || private_broker_wait_for_spares(&broker) ? -1 : 0;
+    int status = private_broker_open(&broker, options, settings);
     if (status == 0)
         status = measure(options, &broker, report);
     private_broker_deinit(&broker);

@@ -18,6 +18,7 @@
 #include "base/units.h"
 #include "bench/bare/limits.h"
 #include "bench/engine/place.h"
+#include "bench/engine/resources.h"
 #include "bench/engine/txn_load.h"
 
 #define ROUND_NS (1 * NS_PER_S)     // with, or without
@@ -59,25 +60,27 @@ struct holder { // of the open transaction
 };
 
 static int measure_limits(struct report *report);
-static int measure(struct session *session, struct report *report);
+static int measure(struct driver_session *session, struct report *report);
 static void judge(struct report *report, const struct figures *f);
-static int reader_open(struct reader *reader, struct session *session);
+static int reader_open(struct reader *reader, struct driver_session *session);
 static void reader_close(struct reader *reader);
 static void *reader_main(void *context);
-static int measure_rounds(struct session *session, struct reader *reader, struct report *report,
-                          struct figures *figures);
-static int measure_aborts(struct session *session, struct reader *reader, struct report *report,
-                          struct figures *figures);
+static int measure_rounds(struct driver_session *session, struct reader *reader,
+                          struct report *report, struct figures *figures);
+static int measure_aborts(struct driver_session *session, struct reader *reader,
+                          struct report *report, struct figures *figures);
 
 static int run(struct bench_options *options, struct report *report)
 {
-    struct session session;
+    static struct driver_session session; // the report refers to it
     if (options->limits_dir && measure_limits(report))
         return -1;
-    if (session_open(&session, report))
+    if (driver_session_open(&session, options))
         return -1;
+    report->session = &session;
+    report->partition_count = session.partition_count;
     int status = measure(&session, report);
-    session_close(&session);
+    driver_session_close(&session);
     return status;
 }
 
@@ -91,7 +94,7 @@ static int measure_limits(struct report *report)
     return status;
 }
 
-static int measure(struct session *session, struct report *report)
+static int measure(struct driver_session *session, struct report *report)
 {
     static struct reader reader;
     struct figures figures = {0};
@@ -138,19 +141,19 @@ static void judge(struct report *report, const struct figures *f)
 
 /* ---- the consumer ---- */
 
-static int reader_open(struct reader *reader, struct session *session)
+static int reader_open(struct reader *reader, struct driver_session *session)
 {
     struct sluice_consumer_options options = {.size = sizeof(options)};
     reader->partition_count = session->partition_count;
     uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
     reader->next_offsets = calloc(session->partition_count, sizeof(counter));
     int status = ends && reader->next_offsets ? SLUICE_OK : SLUICE_E_NO_MEMORY;
-    if (status == SLUICE_OK && session_ends(session, ends)) {
+    if (status == SLUICE_OK && sluice_ends(session, ends)) {
         free(ends);
         return -1;
     }
     if (status == SLUICE_OK)
-        status = sluice_consumer_new(session->clients[0], &options, &reader->consumer);
+        status = sluice_consumer_new(sluice_of(session, 0), &options, &reader->consumer);
     for (uint32_t p = 0; status == SLUICE_OK && p < session->partition_count; p++) {
         counter_set(&reader->next_offsets[p], ends[p]);
         status = sluice_consumer_subscribe(reader->consumer, session->options->topic, p,
@@ -160,9 +163,10 @@ static int reader_open(struct reader *reader, struct session *session)
     reader->has_thread =
         status == SLUICE_OK && pthread_create(&reader->thread, NULL, reader_main, reader) == 0;
     if (status)
-        return session_fail("starting the consumer", status);
-    return reader->has_thread ? 0
-                              : session_fail("starting the consumer's thread", SLUICE_E_NO_MEMORY);
+        return sluice_complain("starting the consumer", status);
+    return reader->has_thread
+               ? 0
+               : sluice_complain("starting the consumer's thread", SLUICE_E_NO_MEMORY);
 }
 
 static void reader_close(struct reader *reader)
@@ -213,7 +217,7 @@ static void wait_for_records(struct reader *reader, uint64_t wanted)
 
 /* ---- one is held open ---- */
 
-static int holder_open(struct holder *holder, struct session *session)
+static int holder_open(struct holder *holder, struct driver_session *session)
 {
     char id[64];
     snprintf(id, sizeof(id), "bench-open-%016llx", (unsigned long long)now_ns());
@@ -221,8 +225,8 @@ static int holder_open(struct holder *holder, struct session *session)
         .size = sizeof(options), .send_waits = true, .transactional_id = id};
     *holder =
         (struct holder){.options = session->options, .partition_count = session->partition_count};
-    int status = sluice_producer_new(session->clients[0], &options, &holder->producer);
-    return status ? session_fail("starting a producer", status) : 0;
+    int status = sluice_producer_new(sluice_of(session, 0), &options, &holder->producer);
+    return status ? sluice_complain("starting a producer", status) : 0;
 }
 
 /* With a record in each partition that is durable, so every shard has it in its books. */
@@ -239,13 +243,13 @@ static int hold(struct holder *holder)
     }
     if (status == SLUICE_OK)
         status = sluice_producer_flush(holder->producer, WAIT_MS);
-    return status ? session_fail("holding a transaction open", status) : 0;
+    return status ? sluice_complain("holding a transaction open", status) : 0;
 }
 
 static int let_go(struct holder *holder)
 {
     int status = sluice_txn_abort(holder->producer, WAIT_MS);
-    return status ? session_fail("aborting what was held open", status) : 0;
+    return status ? sluice_complain("aborting what was held open", status) : 0;
 }
 
 static void count_into(struct txn_load *load, struct reader *reader, enum txn_slot slot)
@@ -288,8 +292,8 @@ static void compare(struct txn_load *load, struct reader *reader, struct report 
         anomaly(report, "nothing was committed in the rounds");
 }
 
-static int measure_rounds(struct session *session, struct reader *reader, struct report *report,
-                          struct figures *figures)
+static int measure_rounds(struct driver_session *session, struct reader *reader,
+                          struct report *report, struct figures *figures)
 {
     struct holder holder;
     struct txn_load *load = txn_load_new(session, 0);
@@ -315,10 +319,10 @@ static int measure_rounds(struct session *session, struct reader *reader, struct
 /* ---- half of them are aborted ---- */
 
 /* How far the consumer is behind the visible ends. */
-static int lag_of(struct session *session, struct reader *reader, uint64_t *lag)
+static int lag_of(struct driver_session *session, struct reader *reader, uint64_t *lag)
 {
     uint64_t *ends = calloc(session->partition_count, sizeof(*ends));
-    int status = ends ? session_ends(session, ends) : -1;
+    int status = ends ? sluice_ends(session, ends) : -1;
     *lag = 0;
     for (uint32_t p = 0; status == 0 && p < session->partition_count; p++)
         *lag += ends[p] - counter_get(&reader->next_offsets[p]);
@@ -326,23 +330,30 @@ static int lag_of(struct session *session, struct reader *reader, uint64_t *lag)
     return status;
 }
 
-static int wait_for_end(struct session *session, struct reader *reader)
+static int wait_for_end(struct driver_session *session, struct reader *reader)
 {
     uint64_t lag = 0, give_up_ns = now_ns() + 10 * NS_PER_S;
     while (lag_of(session, reader, &lag) == 0 && lag > 0 && now_ns() < give_up_ns)
         sleep_until_ns(now_ns() + 10 * NS_PER_MS);
-    return lag > 0 ? session_fail("waiting for the consumer", SLUICE_E_TIMED_OUT) : 0;
+    return lag > 0 ? sluice_complain("waiting for the consumer", SLUICE_E_TIMED_OUT) : 0;
+}
+
+/* That the broker has sent to consumers so far. */
+static uint64_t delivered_bytes(struct driver_session *session)
+{
+    struct resources now;
+    resources_take(session, &now);
+    return now.server.delivered_bytes;
 }
 
 /* One transaction, to see how large its batches are. */
-static int size_of_one(struct session *session, struct reader *reader, double *batch_bytes)
+static int size_of_one(struct driver_session *session, struct reader *reader, double *batch_bytes)
 {
     struct holder holder;
-    struct broker_figures before, after;
-    uint64_t records = counter_get(&reader->records);
+    uint64_t records = counter_get(&reader->records), before, after;
     if (holder_open(&holder, session))
         return -1;
-    session_figures(session, &before);
+    before = delivered_bytes(session);
     uint8_t *value = calloc(1, session->options->record_bytes);
     struct sluice_record record = {.topic = session->options->topic,
                                    .partition = 0,
@@ -354,19 +365,19 @@ static int size_of_one(struct session *session, struct reader *reader, double *b
     if (status == SLUICE_OK)
         status = sluice_txn_commit(holder.producer, WAIT_MS);
     wait_for_records(reader, records + 1);
-    session_figures(session, &after);
-    *batch_bytes = after.delivered_bytes.value - before.delivered_bytes.value;
+    after = delivered_bytes(session);
+    *batch_bytes = (double)(after - before);
     sluice_producer_free(holder.producer);
     free(value);
-    if (status == SLUICE_OK && !after.delivered_bytes.known)
+    if (status == SLUICE_OK && after == UNKNOWN)
         status = SLUICE_E_UNSUPPORTED;
-    return status ? session_fail("measuring one transaction", status) : 0;
+    return status ? sluice_complain("measuring one transaction", status) : 0;
 }
 
-static int measure_aborts(struct session *session, struct reader *reader, struct report *report,
-                          struct figures *figures)
+static int measure_aborts(struct driver_session *session, struct reader *reader,
+                          struct report *report, struct figures *figures)
 {
-    struct broker_figures before, after;
+    uint64_t before, after;
     double batch_bytes;
     if (wait_for_end(session, reader) || size_of_one(session, reader, &batch_bytes))
         return -1;
@@ -374,13 +385,13 @@ static int measure_aborts(struct session *session, struct reader *reader, struct
     if (!load)
         return -1;
     uint64_t records = counter_get(&reader->records), bytes = counter_get(&reader->bytes);
-    session_figures(session, &before);
+    before = delivered_bytes(session);
     int status = txn_load_start(load);
     sleep_until_ns(now_ns() + report->options->duration_ns / 4);
     txn_load_stop(load);
     struct txn_totals totals = txn_load_totals(load);
     wait_for_records(reader, records + totals.records);
-    session_figures(session, &after);
+    after = delivered_bytes(session);
     txn_load_check(load, report);
     txn_load_free(load);
     figures->aborts = totals.aborts;
@@ -388,8 +399,7 @@ static int measure_aborts(struct session *session, struct reader *reader, struct
     figures->received_records = counter_get(&reader->records) - records;
     figures->received_value_bytes = counter_get(&reader->bytes) - bytes;
     figures->committed_batch_bytes = (uint64_t)batch_bytes * totals.records;
-    figures->received_batch_bytes =
-        (uint64_t)(after.delivered_bytes.value - before.delivered_bytes.value);
+    figures->received_batch_bytes = after - before;
     figures->gaps = counter_get(&reader->gaps);
     if (counter_get(&reader->failed) > 0)
         anomaly(report, "the consumer was told %llu errors",

@@ -46,6 +46,15 @@ int private_broker_init(struct private_broker *broker, const struct bench_option
     return 0;
 }
 
+int private_broker_open(struct private_broker *broker, const struct bench_options *options,
+                        const char *const *settings)
+{
+    return private_broker_init(broker, options, settings) || private_broker_start(broker) ||
+                   private_broker_wait_for_spares(broker)
+               ? -1
+               : 0;
+}
+
 static int find_program(struct private_broker *broker, const struct bench_options *options)
 {
     char self[PATH_MAX];

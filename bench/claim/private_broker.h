@@ -26,6 +26,10 @@ MUST_USE int private_broker_init(struct private_broker *broker, const struct ben
 /* Stops it if it runs, removes the directory. */
 void private_broker_deinit(struct private_broker *broker);
 
+/* The same, started, with all its log files prepared: what most claims want. private_broker_deinit() is right also behind a failure. */
+MUST_USE int private_broker_open(struct private_broker *broker, const struct bench_options *options,
+                                 const char *const *settings);
+
 /* Starts it, or starts it again. Returns 0, or -1 after a message. */
 MUST_USE int private_broker_start(struct private_broker *broker);
 

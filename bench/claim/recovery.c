@@ -80,9 +80,7 @@ static int run(struct bench_options *options, struct report *report)
     double ready_ms[32];
     uint64_t acked = 0, stored = 0;
     struct private_broker broker;
-    int status = private_broker_init(&broker, options, settings);
-    if (status == 0)
-        status = private_broker_start(&broker) || private_broker_wait_for_spares(&broker) ? -1 : 0;
+    int status = private_broker_open(&broker, options, settings);
     for (uint32_t i = 0; i < options->repeat_count && status == 0; i++) {
         struct crash crash = {.options = options, .broker = &broker, .report = report};
         status = one_crash(&crash);

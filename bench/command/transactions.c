@@ -6,77 +6,43 @@
  * committed transactions. */
 #include "bench/command/transactions.h"
 
-#include <stdlib.h>
-
-#include "bench/bare/limits.h"
+#include "bench/command/around.h"
+#include "bench/engine/growth.h"
 #include "bench/engine/place.h"
+#include "bench/engine/resources.h"
 #include "bench/engine/txn_load.h"
 
-#define LIMITS_CHANGE_MAX 0.25 // more between before and after: the machine is not quiet
+static int run_transactions(struct driver_session *session, struct txn_load *load,
+                            struct report *report);
 
-static int measure_around(struct report *report);
-static int measure(struct report *report);
-static int run_load(struct session *session, struct txn_load *load, struct report *report);
-
-int transactions_main(struct bench_options *options)
+static int measure(struct driver_session *session, struct report *report)
 {
-    static struct report report;
-    report.options = options;
-    if (options->limits_dir ? measure_around(&report) : measure(&report))
-        return 1;
-    return report_finish(&report);
-}
-
-static int measure_around(struct report *report)
-{
-    struct limits limits;
-    struct limits_figures before = {0}, after = {0};
-    if (limits_open(&limits, report->options))
+    struct growth growth;
+    if (growth_begin(&growth, session))
         return -1;
-    int status = limits_measure_rates(&limits, &before);
-    if (status == 0)
-        status = limits_measure_latencies(&limits, &before);
-    if (status == 0)
-        status = measure(report);
-    if (status == 0)
-        status = limits_measure_rates(&limits, &after);
-    limits_close(&limits);
-    if (status)
+    struct txn_load *load = txn_load_new(session, session->options->abort_percent);
+    if (load == NULL)
         return -1;
-    double change = limits_mean(&before, &after, &report->limits);
-    if (change > LIMITS_CHANGE_MAX)
-        anomaly(report, "the bare limits changed by %.0f %% during the run", 100 * change);
-    return 0;
-}
-
-static int measure(struct report *report)
-{
-    struct session session;
-    if (session_open(&session, report))
-        return -1;
-    int status = -1;
-    uint64_t *ends = calloc(session.partition_count, sizeof(*ends));
-    struct txn_load *load = NULL;
-    if (ends && session_ends(&session, ends) == 0 &&
-        (load = txn_load_new(&session, report->options->abort_percent)) != NULL &&
-        run_load(&session, load, report) == 0) {
-        session_check_growth(&session, ends, txn_load_totals(load).records, report);
-        status = 0;
-        if (report->transactions.commits.value == 0)
-            anomaly(report, "nothing was committed in the measured time");
-    }
-    if (load)
-        txn_load_free(load);
-    free(ends);
-    session_close(&session);
+    int status = run_transactions(session, load, report);
+    if (status == 0)
+        growth_check(&growth, session, txn_load_totals(load).records, report);
+    if (status == 0 && report->transactions.commits.value == 0)
+        anomaly(report, "nothing was committed in the measured time");
+    txn_load_free(load);
     return status;
 }
 
-static int run_load(struct session *session, struct txn_load *load, struct report *report)
+int transactions_main(struct bench_options *options)
+{
+    return measure_around(options, measure);
+}
+
+static int run_transactions(struct driver_session *session, struct txn_load *load,
+                            struct report *report)
 {
     static struct histogram latency_ns;
     const struct bench_options *options = report->options;
-    struct broker_figures figures_before, figures_after;
+    struct resources resources_before, resources_after;
     if (txn_load_start(load))
         return -1;
     uint64_t begin_ns = now_ns() + options->warm_up_ns, end_ns = begin_ns + options->duration_ns;
@@ -84,12 +50,12 @@ static int run_load(struct session *session, struct txn_load *load, struct repor
     txn_load_slot(load, TXN_SLOT_FIRST);
     struct txn_totals before = txn_load_totals(load);
     uint64_t begun_ns = now_ns();
-    session_figures(session, &figures_before);
+    resources_take(session, &resources_before);
     sleep_until_ns(end_ns);
     txn_load_slot(load, TXN_SLOT_NONE);
     struct txn_totals after = txn_load_totals(load);
     uint64_t ended_ns = now_ns();
-    session_figures(session, &figures_after);
+    resources_take(session, &resources_after);
     txn_load_stop(load);
 
     report->has_load = true;
@@ -104,6 +70,6 @@ static int run_load(struct session *session, struct txn_load *load, struct repor
     };
     txn_load_latency(load, TXN_SLOT_FIRST, &latency_ns);
     txn_load_check(load, report);
-    session_figures_between(&figures_before, &figures_after, &report->broker);
+    report_take_resources(report, &resources_before, &resources_after);
     return 0;
 }

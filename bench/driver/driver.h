@@ -4,7 +4,9 @@
  * A session is one broker, its connections, and the topic that is measured (queue, stream, subject: whatever the broker calls
  * a sequence of records). A partition is what keeps an order; a broker without them has one.
  *
- * Calls return 0 (or a count), or DRIVER_FAILED after driver_fail() has noted what went wrong: session->error. */
+ * Calls return 0 (or a count), or DRIVER_FAILED after driver_fail() has noted what went wrong: session->error. A broker without
+ * partitions, batches or other things that an option asks for refuses the option in open(), or says in bench/README.md that it
+ * means nothing there. */
 #ifndef SLUICE_BENCH_DRIVER_DRIVER_H
 #define SLUICE_BENCH_DRIVER_DRIVER_H
 
@@ -19,14 +21,6 @@
 #define DRIVER_ERROR_MAX 512
 #define DRIVER_FACTS_MAX 16
 #define OFFSET_UNKNOWN UINT64_MAX
-
-enum driver_ability {
-    DRIVER_PARTITIONS = 1,    // more than one in a topic
-    DRIVER_OFFSETS = 2,       // records have dense numbers: gaps and repeats show in them
-    DRIVER_TRANSACTIONS = 4,  // begin, commit, abort
-    DRIVER_BATCH_SETTING = 8, // takes --batch-size
-    DRIVER_OWN_THREADS = 16,  // acks come without producer_poll()
-};
 
 /* One thing that the broker or its library says of itself, for the report: above all what an ack means. */
 struct driver_fact {
@@ -84,7 +78,6 @@ enum driver_start { DRIVER_FROM_BEGINNING, DRIVER_FROM_END };
 struct bench_driver {
     const char *name;    // --driver
     const char *library; // that it uses
-    unsigned abilities;
 
     /* Connects and makes the topic if it is missing; fills facts and ack_means. */
     int (*open)(struct driver_session *session);
@@ -99,19 +92,20 @@ struct bench_driver {
     /* Optional: without it the figures of the process --server-pid are all there is. */
     void (*figures)(struct driver_session *session, struct driver_figures *figures);
 
-    /* Thread: the one that will send, but for `ack`. */
+    /* Thread: main. When it fails, *producer is NULL or to be freed. Sending, polling and flushing: one thread at a time. */
     int (*producer_new)(struct driver_session *session, uint32_t index, driver_ack_fn ack,
                         void *context, struct driver_producer **producer);
     /* Takes up to `count` records, in order; returns how many (0: its buffer is full, poll), or DRIVER_FAILED. The values are copied. */
     int (*producer_send)(struct driver_producer *producer, const struct driver_record *records,
                          uint32_t count);
-    /* Sends and receives what can be, and waits for up to timeout_us if nothing can. Optional with DRIVER_OWN_THREADS. */
+    /* Sends and receives what can be, and waits for up to timeout_us if nothing can. Optional: without it acks come by threads of
+     * the library. */
     int (*producer_poll)(struct driver_producer *producer, uint32_t timeout_us);
     /* Until each record that was taken has its ack. */
     int (*producer_flush)(struct driver_producer *producer, uint32_t timeout_ms);
     void (*producer_free)(struct driver_producer *producer);
 
-    /* Reads all partitions. Thread of new, poll and free: one. */
+    /* Reads all partitions. Thread of new, poll and free: one. When it fails, *consumer is NULL or to be freed. */
     int (*consumer_new)(struct driver_session *session, uint32_t index, enum driver_start start,
                         struct driver_consumer **consumer);
     /* Returns the number of messages, 0 after timeout_ms without any, or DRIVER_FAILED. */

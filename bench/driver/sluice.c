@@ -2,11 +2,12 @@
  *
  * Each producer belongs to one of --clients connections. send() waits inside the library while the producer's buffer is full.
  * Acks come from the connection's I/O thread. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/driver/drivers.h"
-#include "client/include/sluice.h"
+#include "bench/driver/sluice.h"
 #include "proto/errors.h"
 
 #define CONNECT_MS 10000
@@ -172,6 +173,32 @@ static void broker_figures(struct driver_session *session, struct driver_figures
     sluice_status_free(&status);
 }
 
+struct sluice_client *sluice_of(const struct driver_session *session, uint32_t index)
+{
+    ASSERT(session->driver == &driver_sluice);
+    const struct sluice_session *self = session->self;
+    return self->clients[index % self->client_count];
+}
+
+int sluice_ends(struct driver_session *session, uint64_t *ends)
+{
+    for (uint32_t i = 0; i < session->partition_count; i++) {
+        int status = sluice_offset(sluice_of(session, 0), session->options->topic, i,
+                                   SLUICE_START_END, 0, &ends[i]);
+        if (status)
+            return sluice_complain("asking for the end of a partition", status);
+    }
+    return 0;
+}
+
+int sluice_complain(const char *what, int status)
+{
+    const char *words = sluice_last_error();
+    fprintf(stderr, "sluice-bench: %s: %s (%s)%s%s\n", what, sluice_text(status),
+            sluice_name(status), *words ? ": " : "", words);
+    return -1;
+}
+
 static int fail(struct driver_session *session, const char *what, int status)
 {
     const char *words = sluice_last_error();
@@ -193,7 +220,6 @@ static int producer_new(struct driver_session *session, uint32_t index, driver_a
                         void *context, struct driver_producer **producer)
 {
     const struct bench_options *options = session->options;
-    struct sluice_session *self = session->self;
     struct driver_producer *made = calloc(1, sizeof(*made));
     if (made == NULL)
         return fail(session, "starting a producer", SLUICE_E_NO_MEMORY);
@@ -211,8 +237,7 @@ static int producer_new(struct driver_session *session, uint32_t index, driver_a
         .on_report = on_report,
         .context = made,
     };
-    int status = sluice_producer_new(self->clients[index % self->client_count], &producer_options,
-                                     &made->producer);
+    int status = sluice_producer_new(sluice_of(session, index), &producer_options, &made->producer);
     if (status) {
         free(made);
         return fail(session, "starting a producer", status);
@@ -271,14 +296,12 @@ static void producer_free(struct driver_producer *producer)
 static int consumer_new(struct driver_session *session, uint32_t index, enum driver_start start,
                         struct driver_consumer **consumer)
 {
-    struct sluice_session *self = session->self;
     struct sluice_consumer_options options = {.size = sizeof(options)};
     struct driver_consumer *made = calloc(1, sizeof(*made));
     if (made == NULL)
         return fail(session, "starting a consumer", SLUICE_E_NO_MEMORY);
     made->session = session;
-    int status =
-        sluice_consumer_new(self->clients[index % self->client_count], &options, &made->consumer);
+    int status = sluice_consumer_new(sluice_of(session, index), &options, &made->consumer);
     if (status == SLUICE_OK)
         status = sluice_consumer_subscribe(
             made->consumer, session->options->topic, SLUICE_PARTITION_ANY,
@@ -318,8 +341,6 @@ static void consumer_free(struct driver_consumer *consumer)
 const struct bench_driver driver_sluice = {
     .name = "sluice",
     .library = "libsluice " SLUICE_VERSION,
-    .abilities = DRIVER_PARTITIONS | DRIVER_OFFSETS | DRIVER_TRANSACTIONS | DRIVER_BATCH_SETTING |
-                 DRIVER_OWN_THREADS,
     .open = session_open,
     .close = session_close,
     .fetch_facts = fetch_facts,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bench/engine/consumers.h"
+#include "bench/engine/growth.h"
 #include "bench/engine/place.h"
 
 #define SLICE_NS NS_PER_S
@@ -42,8 +43,7 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
              struct run_result *result)
 {
     struct run *run = calloc(1, sizeof(*run));
-    uint64_t records_before = 0, records_after = 0;
-    bool counts = plan->is_publishing && session->driver->count != NULL;
+    struct growth growth;
     if (run == NULL)
         return driver_complain(session, "out of memory");
     memset(result, 0, sizeof(*result));
@@ -54,9 +54,7 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
                                                                          : DELIVERY_TIMEOUT_NS,
                         .result = result};
     result->record_bytes = run->options->record_bytes;
-    int status = 0;
-    if (counts && session->driver->count(session, &records_before))
-        status = driver_complain(session, "counting the topic's records");
+    int status = plan->is_publishing ? growth_begin(&growth, session) : 0;
     if (status == 0)
         status = begin(run, plan);
     if (status == 0) {
@@ -66,18 +64,8 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
             measure_window(run, i, &moment);
         end(run, report);
     }
-    if (status == 0 && counts) {
-        uint64_t acked = publishers_totals(run->publishers).acked;
-        if (session->driver->count(session, &records_after))
-            anomaly(report, "the topic's records could not be counted after the run: %s",
-                    session->error);
-        else if (records_after - records_before != acked)
-            anomaly(report,
-                    "%llu records were acked, but the topic grew by %llu (is anybody else "
-                    "publishing?)",
-                    (unsigned long long)acked,
-                    (unsigned long long)(records_after - records_before));
-    }
+    if (status == 0 && plan->is_publishing)
+        growth_check(&growth, session, publishers_totals(run->publishers).acked, report);
     if (run->publishers)
         publishers_free(run->publishers);
     if (run->consumers)

@@ -36,7 +36,7 @@ struct lane {
 };
 
 struct txn_load {
-    struct session *session;
+    struct driver_session *session;
     const struct bench_options *options;
     uint32_t abort_percent;
     uint64_t begin_ns;
@@ -54,7 +54,7 @@ static int one_transaction(struct lane *lane);
 
 /* ---- set-up ---- */
 
-struct txn_load *txn_load_new(struct session *session, uint32_t abort_percent)
+struct txn_load *txn_load_new(struct driver_session *session, uint32_t abort_percent)
 {
     const struct bench_options *options = session->options;
     struct txn_load *load =
@@ -86,7 +86,7 @@ void txn_load_free(struct txn_load *load)
 
 static int lane_init(struct lane *lane, struct txn_load *load, uint32_t index)
 {
-    struct session *session = load->session;
+    struct driver_session *session = load->session;
     const struct bench_options *options = load->options;
     char id[64];
     *lane =
@@ -104,12 +104,11 @@ static int lane_init(struct lane *lane, struct txn_load *load, uint32_t index)
     };
     int status = content_init(&lane->content, options->record_bytes, false)
                      ? SLUICE_E_NO_MEMORY
-                     : sluice_producer_new(session->clients[index % session->client_count], &po,
-                                           &lane->producer);
+                     : sluice_producer_new(sluice_of(session, index), &po, &lane->producer);
     if (status == SLUICE_OK)
         return 0;
     content_deinit(&lane->content);
-    return session_fail("starting a producer", status);
+    return sluice_complain("starting a producer", status);
 }
 
 static void lane_deinit(struct lane *lane)

@@ -8,7 +8,9 @@
 #ifndef SLUICE_BENCH_ENGINE_TXN_LOAD_H
 #define SLUICE_BENCH_ENGINE_TXN_LOAD_H
 
-#include "bench/driver/session.h"
+#include "base/histogram.h"
+#include "bench/driver/sluice.h"
+#include "bench/report/report.h"
 
 enum txn_slot { TXN_SLOT_NONE = 0, TXN_SLOT_FIRST = 1, TXN_SLOT_SECOND = 2, TXN_SLOT_COUNT = 3 };
 
@@ -21,7 +23,7 @@ struct txn_totals { // so far, of all lanes
 struct txn_load;
 
 /* Prepares lanes and producers. Returns NULL after a message. */
-struct txn_load *txn_load_new(struct session *session, uint32_t abort_percent);
+struct txn_load *txn_load_new(struct driver_session *session, uint32_t abort_percent);
 void txn_load_free(struct txn_load *load);
 
 /* Starts the threads. Returns 0, or -1 after a message. */

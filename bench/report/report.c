@@ -69,21 +69,26 @@ void report_take_run(struct report *report, const struct run_result *run)
     }
     if (run->window_count == 0)
         return;
-    const struct driver_figures *before = &run->windows[0].before.server,
-                                *after = &run->windows[run->window_count - 1].after.server;
+    report_take_resources(report, &run->windows[0].before,
+                          &run->windows[run->window_count - 1].after);
+    if (report->records == 0)
+        anomaly(report, "nothing was acked or received in the measured time");
+}
+
+void report_take_resources(struct report *report, const struct resources *before,
+                           const struct resources *after)
+{
     report->broker = (struct broker_figures){
-        .cpu_s = difference(before->cpu_us, after->cpu_us, 1e-6),
-        .rss_bytes = difference(0, after->rss_bytes, 1),
-        .fdatasyncs = difference(before->fdatasyncs, after->fdatasyncs, 1),
-        .device_bytes = difference(before->device_bytes, after->device_bytes, 1),
-        .waits_for_spare = difference(before->waits_for_spare, after->waits_for_spare, 1),
-        .delivered_bytes = difference(before->delivered_bytes, after->delivered_bytes, 1),
+        .cpu_s = difference(before->server.cpu_us, after->server.cpu_us, 1e-6),
+        .rss_bytes = difference(0, after->server.rss_bytes, 1),
+        .fdatasyncs = difference(before->server.fdatasyncs, after->server.fdatasyncs, 1),
+        .device_bytes = difference(before->server.device_bytes, after->server.device_bytes, 1),
+        .waits_for_spare =
+            difference(before->server.waits_for_spare, after->server.waits_for_spare, 1),
     };
     if (report->broker.waits_for_spare.known && report->broker.waits_for_spare.value > 0)
         anomaly(report, "the broker waited %.0f times for a prepared log file",
                 report->broker.waits_for_spare.value);
-    if (report->records == 0)
-        anomaly(report, "nothing was acked or received in the measured time");
 }
 
 static struct figure difference(uint64_t before, uint64_t after, double unit)

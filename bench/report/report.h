@@ -37,7 +37,6 @@ struct broker_figures { // of the measured time, as the broker itself counts
     struct figure device_bytes; // written to the log, with headers and padding
     struct figure
         waits_for_spare; // appends that found no prepared file; reported as an anomaly only
-    struct figure delivered_bytes; // batches sent to consumers; used by claims only
 };
 
 struct transactions_figures { // of the measured time
@@ -88,6 +87,11 @@ double report_bytes_per_s(const struct report *report);
 
 /* Takes figures of a run over: amounts, and what broker, client and disk did in the windows. */
 void report_take_run(struct report *report, const struct run_result *run);
+
+/* What the broker did between two moments. */
+struct resources;
+void report_take_resources(struct report *report, const struct resources *before,
+                           const struct resources *after);
 
 /* Prints, and writes the files that were asked for. Returns the exit code of the command: 0; 1 with an anomaly, or after a message
  * on standard error (a file can't be written). */

@@ -53,7 +53,6 @@ static int topic_available(struct driver_session *session, uint64_t *records)
 const struct bench_driver driver_kafka = {
     .name = "kafka",
     .library = "librdkafka",
-    .abilities = DRIVER_PARTITIONS | DRIVER_OFFSETS | DRIVER_BATCH_SETTING | DRIVER_OWN_THREADS,
     .open = session_open,
     .close = session_close,
     .fetch_facts = kafka_topic_facts,

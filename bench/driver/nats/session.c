@@ -222,7 +222,6 @@ int jetstream_fail(struct driver_session *session, const char *what, natsStatus 
 const struct bench_driver driver_nats = {
     .name = "nats",
     .library = "libnats " NATS_VERSION_STRING,
-    .abilities = DRIVER_OFFSETS | DRIVER_OWN_THREADS,
     .open = session_open,
     .close = session_close,
     .count = stream_count,

@@ -152,7 +152,6 @@ static void describe(struct driver_session *session)
 const struct bench_driver driver_rabbitmq = {
     .name = "rabbitmq",
     .library = "librabbitmq " AMQP_VERSION_STRING,
-    .abilities = 0,
     .open = session_open,
     .close = session_close,
     .available = queue_available,
@@ -169,7 +168,6 @@ const struct bench_driver driver_rabbitmq = {
 const struct bench_driver driver_rabbitmq_stream = {
     .name = "rabbitmq_stream",
     .library = "librabbitmq " AMQP_VERSION_STRING,
-    .abilities = 0,
     .open = session_open,
     .close = session_close,
     .available = stream_available,

@@ -289,7 +289,6 @@ static void server_figures(struct driver_session *session, struct driver_figures
 const struct bench_driver driver_redis = {
     .name = "redis",
     .library = "hiredis " WORD(HIREDIS_MAJOR) "." WORD(HIREDIS_MINOR) "." WORD(HIREDIS_PATCH),
-    .abilities = DRIVER_BATCH_SETTING,
     .open = session_open,
     .close = session_close,
     .fetch_facts = fetch_facts,
