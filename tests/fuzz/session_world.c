@@ -499,14 +499,17 @@ static void on_reply(struct link *link, const struct frame *frame)
 static void on_frame(struct link *link, const struct frame *frame)
 {
     struct msg_error error;
+    struct msg_produce_failure failure;
     struct msg_deliver deliver;
     ASSERT(frame->flags & (FRAME_REPLY | FRAME_PUSH));
-    if (frame->op == OP_ACK)
+    if (frame->op == OP_PRODUCE && frame->flags & FRAME_ERROR)
+        ASSERT(read_produce_failure(frame, &failure) == PE_NONE);
+    else if (frame->flags & FRAME_ERROR) // of OP_ACK, too, when we asked for it
+        ASSERT(read_error(frame, &error) == PE_NONE);
+    else if (frame->op == OP_ACK)
         on_ack(link, frame);
     else if (frame->op == OP_DELIVER)
         ASSERT(read_deliver(frame, &deliver) == PE_NONE);
-    else if (frame->op != OP_PRODUCE && frame->flags & FRAME_ERROR)
-        ASSERT(read_error(frame, &error) == PE_NONE);
     if (frame->flags & FRAME_REPLY)
         on_reply(link, frame);
 }
