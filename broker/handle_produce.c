@@ -55,10 +55,12 @@ enum handled handle_produce(struct shard *shard, struct request *request)
         request->u.produce.data_offset = 0;
     }
     struct disk_txn_name name;
-    if (publish_txn_name(request->frames, &name))
+    if (publish_txn_name(request->frames, &name)) {
         answer_staged(shard, request, &name);
-    else
-        shard_reply_when_durable(shard, request, store_reserved_lsn(shard->store));
+        return HANDLED;
+    }
+    request_give_buffer_back(request, shard->buffers);
+    shard_reply_when_durable(shard, request, store_reserved_lsn(shard->store));
     return HANDLED;
 }
 

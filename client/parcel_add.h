@@ -6,7 +6,7 @@
 #include "client/parcel.h"
 #include "proto/batch_append.h"
 
-#define PREFETCH_BYTES 1024  // ahead of the record that is being written
+#define PREFETCH_BYTES 2048  // ahead of the record that is being written
 #define PREFETCH_OPAQUES 32u // and of its pointer
 
 /* Adds a record. Returns 0, or FULL: it doesn't fit below the parcel's batch_bytes_max in this

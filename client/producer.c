@@ -18,6 +18,7 @@
 
 static int read_options(struct sluice_producer *producer,
                         const struct sluice_producer_options *options);
+static uint64_t default_buffer(uint32_t batch_bytes);
 static int check_range(const char *name, uint64_t value, uint64_t min, uint64_t max);
 static void release(struct sluice_producer *producer);
 static bool wait_for_lane(struct lane *lane, uint64_t target, uint64_t deadline_ns);
@@ -147,7 +148,8 @@ static int read_options(struct sluice_producer *producer,
         linger_us = TXN_LINGER_US;
     producer->linger_ns = linger_us * NS_PER_US;
     producer->window = options->batches_in_flight ? options->batches_in_flight : 5;
-    producer->buffer_bytes = options->buffer_bytes ? options->buffer_bytes : 32 * MIB;
+    producer->buffer_bytes =
+        options->buffer_bytes ? options->buffer_bytes : default_buffer(producer->batch_bytes);
     uint32_t timeout_ms = options->delivery_timeout_ms ? options->delivery_timeout_ms : 120000;
     producer->delivery_timeout_ns = timeout_ms * NS_PER_MS;
     uint32_t backoff_ms = options->retry_backoff_ms ? options->retry_backoff_ms : 50;
@@ -163,6 +165,13 @@ static int read_options(struct sluice_producer *producer,
     if (status == SLUICE_OK)
         status = check_range("retry_backoff_ms", backoff_ms, 1, 60000);
     return status;
+}
+
+/* A send that outruns the broker fills any buffer: a larger one adds waiting, and memory that is in no cache when it is
+ * written and sent (docs/decisions/047). This much keeps a disk busy. */
+static uint64_t default_buffer(uint32_t batch_bytes)
+{
+    return max_u64(8 * MIB, 4 * (uint64_t)batch_bytes);
 }
 
 static int check_range(const char *name, uint64_t value, uint64_t min, uint64_t max)

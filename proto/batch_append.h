@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/status.h"
 #include "proto/batch.h"
 #include "proto/record.h"
@@ -77,7 +78,10 @@ static inline uint8_t *record_put_bytes(uint8_t *to, struct slice bytes)
     if (!bytes.bytes)
         return record_put_varint(to, zigzag_encode(-1));
     to = record_put_varint(to, zigzag_encode(bytes.len));
-    memcpy(to, bytes.bytes, bytes.len);
+    if (bytes.len < COPY_COLD_BYTES_MIN)
+        memcpy(to, bytes.bytes, bytes.len);
+    else
+        copy_cold(to, bytes.bytes, bytes.len);
     return to + bytes.len;
 }
 

@@ -16,6 +16,8 @@
  * once per group. */
 #include "storage/wal_private.h"
 
+#include "base/copy.h"
+
 #define HASH_PIECE_BYTES 4096 // stays in the first cache between the copy and the hash
 
 static inline const uint8_t *entry_copy(struct wal *wal, const struct wal_entry *entry,
@@ -94,13 +96,13 @@ static uint8_t *copy_and_hash(struct wal *wal, uint8_t *to, const uint8_t *from,
 {
     while (to + len - wal->hashed_at >= HASH_PIECE_BYTES) {
         uint32_t piece = (uint32_t)min_u64(len, HASH_PIECE_BYTES);
-        memcpy(to, from, piece);
+        copy_cold(to, from, piece);
         to += piece;
         from += piece;
         len -= piece;
         group_hash_until(wal, to);
     }
-    memcpy(to, from, len);
+    copy_cold(to, from, len);
     return to + len;
 }
 

@@ -24,6 +24,7 @@ struct driver_producer {
     struct sluice_producer *producer;
     driver_ack_fn ack;
     void *context;
+    struct sluice_record records[SEND_MANY_MAX]; // what is the same in all is filled in once
 };
 
 struct driver_consumer {
@@ -223,7 +224,11 @@ static int producer_new(struct driver_session *session, uint32_t index, driver_a
     struct driver_producer *made = calloc(1, sizeof(*made));
     if (made == NULL)
         return fail(session, "starting a producer", SLUICE_E_NO_MEMORY);
-    *made = (struct driver_producer){.session = session, .ack = ack, .context = context};
+    made->session = session;
+    made->ack = ack;
+    made->context = context;
+    for (uint32_t i = 0; i < SEND_MANY_MAX; i++)
+        made->records[i].topic = options->topic;
     struct sluice_producer_options producer_options = {
         .size = sizeof(producer_options),
         .not_idempotent = options->not_idempotent,
@@ -246,34 +251,26 @@ static int producer_new(struct driver_session *session, uint32_t index, driver_a
     return 0;
 }
 
-static inline struct sluice_record as_sluice(const struct driver_producer *producer,
-                                             const struct driver_record *record)
-{
-    return (struct sluice_record){.topic = producer->session->options->topic,
-                                  .partition = record->partition,
-                                  .value = record->value,
-                                  .value_len = record->value_len,
-                                  .opaque = (void *)(uintptr_t)record->opaque};
-}
-
 /* One call of the library for each record, or one for all with --send-many. */
 static int producer_send(struct driver_producer *producer, const struct driver_record *records,
                          uint32_t count)
 {
+    bool many = producer->session->options->send_many > 1;
     uint32_t taken = 0;
     int status = SLUICE_OK;
-    if (producer->session->options->send_many > 1) {
-        struct sluice_record many[SEND_MANY_MAX];
-        ASSERT(count <= SEND_MANY_MAX);
-        for (uint32_t i = 0; i < count; i++)
-            many[i] = as_sluice(producer, &records[i]);
-        status = sluice_producer_send_many(producer->producer, many, count, &taken);
+    ASSERT(count <= SEND_MANY_MAX);
+    for (uint32_t i = 0; i < count && status == SLUICE_OK; i++) {
+        struct sluice_record *record = &producer->records[many ? i : 0];
+        record->partition = records[i].partition;
+        record->value = records[i].value;
+        record->value_len = records[i].value_len;
+        record->opaque = (void *)(uintptr_t)records[i].opaque;
+        if (!many)
+            status = sluice_producer_send(producer->producer, record);
+        taken += !many && status == SLUICE_OK;
     }
-    while (taken < count && status == SLUICE_OK) {
-        struct sluice_record record = as_sluice(producer, &records[taken]);
-        status = sluice_producer_send(producer->producer, &record);
-        taken += status == SLUICE_OK;
-    }
+    if (many)
+        status = sluice_producer_send_many(producer->producer, producer->records, count, &taken);
     if (UNLIKELY(status && taken == 0))
         return fail(producer->session, "sending", status);
     return (int)taken;

@@ -64,8 +64,17 @@ static inline const uint8_t *content_value(struct content *content, const struct
                                            uint64_t sequence)
 {
     uint8_t *value = content_slot(content, sequence);
-    if (LIKELY(content_is_stamped(content)))
-        __builtin_memcpy(value, stamp, stamp_bytes(content->value_bytes));
+    /* Word by word: a stamp that is put together in memory and copied from there is read in larger pieces than it was written
+     * in, and that waits for all stores before it. */
+    le64 who =
+        le64_make(stamp->magic | (uint64_t)stamp->flags << 8 |
+                  (uint64_t)le16_get(stamp->producer) << 16 | (uint64_t)le32_get(stamp->run) << 32);
+    if (UNLIKELY(!content_is_stamped(content)))
+        return value;
+    __builtin_memcpy(value, &who, sizeof(who));
+    __builtin_memcpy(value + offsetof(struct stamp, sequence), &stamp->sequence, sizeof(le64));
+    if (LIKELY(content->value_bytes >= sizeof(struct stamp)))
+        __builtin_memcpy(value + offsetof(struct stamp, due_ns), &stamp->due_ns, sizeof(le64));
     return value;
 }
 

@@ -198,7 +198,9 @@ struct sluice_producer_options {
                             // with a transactional_id 100 ms, which flush and commit cut short
     /* Unacked batches per partition. 0: 5. Idempotent: 1 .. 5, else 1 .. 64. */
     uint32_t batches_in_flight;
-    uint64_t buffer_bytes;        // 0: 32 MiB; >= 2 * batch_bytes. Memory for records not yet acked
+    /* Memory for records not yet acked. 0: 8 MiB, or 4 * batch_bytes if that is more; >= 2 * batch_bytes. More lets
+     * batches grow when many partitions share it, and makes records wait longer when the broker is the slower one. */
+    uint64_t buffer_bytes;
     uint32_t delivery_timeout_ms; // 0: 120,000. From send() to report, retries included
     uint32_t retry_backoff_ms;    // 0: 50; doubles up to 1,000
     bool send_waits;  // a full buffer makes send() wait, up to delivery_timeout, instead of FULL

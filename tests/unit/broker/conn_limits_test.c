@@ -24,13 +24,15 @@ Test(conn_limits, reading_stops_at_256_unanswered_requests_and_goes_on_with_the_
     finish(rig, &client, &wire);
 }
 
-Test(conn_limits, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
+/* early: as a shard on this core does, each publish gives its buffer back before it is answered. */
+static void fill_share(bool early)
 {
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);
     struct wire wire = wire_new();
     uint32_t bytes = 256 << 10;
     uint64_t number = 0, arrived = 0;
+    uint32_t given_back = 0;
     /* Sends until the broker has stopped reading for good. */
     for (int quiet = 0; quiet < 200;) {
         if (wire.length == 0)
@@ -40,6 +42,8 @@ Test(conn_limits, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
         if (n > 0)
             memmove(wire.bytes, wire.bytes + n, wire.length -= (size_t)n);
         rig_turn(rig);
+        for (; early && given_back < rig->request_count; given_back++)
+            request_give_buffer_back(rig->requests[given_back], &rig->core->buffers);
     }
     cr_assert_leq(rig->request_count * (uint64_t)bytes,
                   CONN_PINNED_BYTES_MAX + BUFFER_MEDIUM_BYTES);
@@ -53,7 +57,20 @@ Test(conn_limits, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
         if (n > 0)
             memmove(wire.bytes, wire.bytes + n, wire.length -= (size_t)n);
     }
+    rig_turns(rig, 10);
+    const struct conn *conn = only_conn(rig);
+    cr_assert_eq(conn->pinned_bytes, conn->buffer ? conn->buffer->capacity : 0);
     finish(rig, &client, &wire);
+}
+
+Test(conn_limits, a_connection_pins_at_most_its_share_of_buffers, .timeout = 30)
+{
+    fill_share(false);
+}
+
+Test(conn_limits, buffers_given_back_early_count_until_the_answer, .timeout = 30)
+{
+    fill_share(true);
 }
 
 Test(conn_limits, buffers_lent_for_answers_count_as_the_connections_own)

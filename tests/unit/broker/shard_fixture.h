@@ -278,7 +278,8 @@ static inline struct request *shf_call(struct shard_fixture *f, struct request *
 
 static inline void shf_release(struct shard_fixture *f, struct request *request)
 {
-    buffer_unref(&f->buffers, request->buffer);
+    if (request->buffer) // a publish has given it back
+        buffer_unref(&f->buffers, request->buffer);
     if (request->reply)
         buffer_unref(&f->buffers, request->reply);
     request_release(&f->requests, request);

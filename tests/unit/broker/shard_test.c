@@ -61,6 +61,44 @@ Test(shard, unknown_topics_partitions_and_bad_batches_are_refused_and_nothing_el
     shf_free(f);
 }
 
+/* So that what comes next is received into memory that was used a moment ago. */
+Test(shard, a_publish_gives_its_buffer_back_before_it_is_durable)
+{
+    struct shard_fixture *f = malloc(sizeof(*f));
+    shf_init(f, 4, 1);
+    struct shf_publish publish = plain(make_topic(f, "orders", 1), 0);
+    struct request *request = shf_request(f, 0, OP_PRODUCE, 1);
+    struct buffer *buffer = request->buffer;
+    uint32_t free_count = f->buffers.classes[buffer->class].free_count;
+    shf_write_publish(f, request, &publish);
+    shf_send(f, request);
+    while (request->buffer)
+        shf_turn(f);
+    cr_assert_null(f->reply);
+    cr_assert_eq(f->buffers.classes[buffer->class].free_count, free_count + 1);
+    memset(buffer->bytes, 0xee, buffer->capacity); // what comes next
+    for (int i = 0; i < 20000 && !f->reply; i++)
+        shf_turn(f);
+    cr_assert_eq(f->reply, request);
+    cr_assert_eq(le16_get(shf_outcome(request).error), PE_NONE);
+    cr_assert_eq(le64_get(shf_outcome(request).base_offset), 0);
+    cr_assert_eq(request->freed_bytes, buffer->capacity);
+    shf_release(f, request);
+
+    request =
+        shf_request(f, 0, OP_PRODUCE, 2); // of which the connection still reads the next frame
+    buffer = request->buffer;
+    buffer_ref(buffer);
+    shf_write_publish(f, request, &publish);
+    shf_call(f, request);
+    cr_assert_null(request->buffer);
+    cr_assert_eq(buffer->references, 1);
+    cr_assert_eq(request->freed_bytes, 0);
+    buffer_unref(&f->buffers, buffer);
+    shf_release(f, request);
+    shf_free(f);
+}
+
 Test(shard, a_retry_gets_its_original_offset_also_after_a_crash)
 {
     struct shard_fixture *f = malloc(sizeof(*f));
