@@ -120,7 +120,9 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
         return false;
     }
     uint8_t *copy = read->buffer + read->bytes;
-    memcpy(copy, bytes, entry->size);
+    if (copy != bytes)
+        memmove(copy, bytes,
+                entry->size);            // it may have been read into the same buffer, further back
     if (UNLIKELY(batch_is_staged(copy))) // its offset came with the COMMIT
         batch_set_head(copy, entry->base_offset, STORED_LEADER_EPOCH);
     read->bytes += entry->size;

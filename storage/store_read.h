@@ -37,9 +37,9 @@ struct read_job {
     uint32_t entry_count;
     uint64_t window_start, window_end; // positions; start on a block
     uint64_t window_bytes_wanted;
-    uint32_t window_len; // whole blocks
+    uint32_t window_len; // whole blocks, unless it comes to the caller's buffer
     uint8_t *piece;      // READ_PIECE_BYTES of its own
-    uint8_t *buffer;     // piece, or the large one
+    uint8_t *buffer;     // piece, the large one, or the caller's
     struct io_op op;
     struct archive_read archive_read;
 };

@@ -3,6 +3,9 @@
  * Happy path: entries are gathered as long as it is worth while, the bytes are in group buffers after all, or one
  * read brings them; each batch is held against its index entry and its CRC-32C, then copied.
  *
+ * Through the page cache any byte can be read to any place: where there is little between the batches the window comes
+ * straight to the caller's buffer, and its batches move together there, the first one not at all.
+ *
  * Failure modes: a read that fails ends the job with IO; the first batch being damaged ends it with CORRUPT and one
  * line that names file, offset, LSN and partition. Damage further on is met again, as the first, by the next read. */
 #include "storage/store_read.h"
@@ -17,6 +20,8 @@
 static bool gather_source(struct read_job *job, uint64_t position);
 static bool gather_add(struct read_job *job, const struct index_entry *entry);
 static bool window_from_tail(struct read_job *job);
+static bool is_through_cache(const struct read_job *job);
+static uint64_t span_to(const struct read_job *job, uint64_t end);
 static bool window_buffer(struct read_job *job);
 static void window_start(struct read_job *job);
 static void window_start_segment(struct read_job *job);
@@ -95,11 +100,24 @@ static bool gather_add(struct read_job *job, const struct index_entry *entry)
             align_up(end - job->window_start, DISK_BLOCK) > READ_PIECE_BYTES ||
             job->window_bytes_wanted + entry->size > job->read->capacity)
             return false;
+        bool is_well_filled = job->window_bytes_wanted >= job->read->capacity / 4 * 3;
+        if (is_well_filled && is_through_cache(job) && span_to(job, end) > job->read->capacity)
+            return false;
     }
     job->window_end = end;
     job->window_bytes_wanted += entry->size;
     job->entries[job->entry_count++] = *entry;
     return true;
+}
+
+static bool is_through_cache(const struct read_job *job)
+{
+    return !job->source || (job->source->state == SEGMENT_CLOSED && job->source->index);
+}
+
+static uint64_t span_to(const struct read_job *job, uint64_t end)
+{
+    return end - job->entries[0].position;
 }
 
 /* ---- the window ---- */
@@ -137,6 +155,13 @@ static bool window_from_tail(struct read_job *job)
 static bool window_buffer(struct read_job *job)
 {
     struct read_jobs *reads = job->store->reads;
+    uint64_t span = span_to(job, job->window_end);
+    if (is_through_cache(job) && span <= job->read->capacity && !job->uses_jumbo) {
+        job->window_start = job->entries[0].position;
+        job->window_len = (uint32_t)span;
+        job->buffer = job->read->buffer;
+        return true;
+    }
     uint64_t len = align_up(job->window_end - job->window_start, DISK_BLOCK);
     job->window_len = (uint32_t)len;
     job->buffer = job->piece;
@@ -182,7 +207,8 @@ static void window_start_segment(struct read_job *job)
     struct segment_index *index = segment->index;
     struct io *io = job->store->options.io;
     int fd = segment->fd;
-    if (segment->state == SEGMENT_CLOSED && index) {
+    ASSERT(is_through_cache(job) || job->buffer != job->read->buffer); // O_DIRECT needs blocks
+    if (is_through_cache(job)) {
         if (index->cold_fd < 0) {
             io_open(io, &job->op, segment->path, O_RDONLY, 0, cold_opened);
             return;
