@@ -22,45 +22,8 @@ done
 [ -n "$bin" ] && [ -x "$bin/sluiced" ] && [ -x "$bin/sluice-bench" ] || usage
 mkdir -p "$out"
 work=$(mktemp -d "$out/run.XXXXXX")
-broker_pid=
-finish() {
-  [ -z "$broker_pid" ] || { kill "$broker_pid" 2>/dev/null || true; wait "$broker_pid" 2>/dev/null || true; }
-  rm -rf "$work"
-}
-trap finish EXIT
-
-# ---- broker ----
-
-start_broker() {
-  local i
-  "$bin/sluiced" --data-dir "$work/data" --listen 127.0.0.1:0 --http off --kafka off --cores 1 \
-    --set retention_bytes=64MiB 2>"$work/broker.log" &
-  broker_pid=$!
-  for ((i = 0; i < 400; i++)); do
-    server=$(sed -nE 's/^ready listen=([^ ]+).*/\1/p' "$work/broker.log")
-    [ -z "$server" ] || return 0
-    kill -0 "$broker_pid" 2>/dev/null || break
-    sleep 0.05
-  done
-  echo "run.sh: the broker did not start:" >&2
-  cat "$work/broker.log" >&2
-  exit 1
-}
-
-status_value() { "$bin/sluicectl" --server "$server" status | awk -v name="$1" '$1 == name {print $2}'; }
-
-# Until their number has not changed for a second: then all that the budget allows are there.
-wait_for_spares() {
-  local spares=-1 before=-2 i
-  for ((i = 0; i < 120; i++)); do
-    before=$spares
-    spares=$(status_value segments_spare)
-    [ -n "$spares" ] || return 0 # a broker that does not tell
-    [ "$spares" -gt 1 ] && [ "$spares" = "$before" ] && return 0
-    sleep 1
-  done
-  echo "run.sh: log files are still being prepared after 120 s" >&2
-}
+. bench/broker.sh
+trap 'stop_broker || true; rm -rf "$work"' EXIT
 
 # ---- measuring ----
 
@@ -87,7 +50,7 @@ row() { # row NAME TEXT
     "$(number "$1" records_per_s 1e3 0)" "$(number "$1" fraction 0.01)" "$(number "$1" p50)" "$(number "$1" p99)"
 }
 
-start_broker
+start_broker "$work/data"
 around=(--limits-dir "$work" --wal-set "$wal_set")
 echo "== limits"
 "$bin/sluice-bench" limits "${around[@]}" --duration 2 --output "$out/limits.json" | sed 's/^/   /'

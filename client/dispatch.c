@@ -64,6 +64,8 @@ static const char *hello_reply(struct sluice_client *client, const struct frame 
     return connection_hello_reply(client, &reply);
 }
 
+#define FETCH_AHEAD 4 // publishes whose memory is asked for before their turn
+
 /* Numbers first..last are stored; their batches' offsets come in the same order. */
 static const char *ack(struct sluice_client *client, const struct frame *frame)
 {
@@ -78,6 +80,9 @@ static const char *ack(struct sluice_client *client, const struct frame *frame)
             return "received an ACK for what was not published";
         left -= publish->batch_count;
         struct parcel *parcel = publish->first;
+        const struct publish *later = publishes_find(publishes, number + FETCH_AHEAD);
+        if (later)
+            parcel_fetch(later->first);
         publishes_settle(publishes, number);
         while (parcel) {
             struct parcel *next = parcel->publish_next;

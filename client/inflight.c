@@ -19,6 +19,10 @@
 #include "base/status.h"
 #include "client/producer_private.h"
 
+/* Producers take turns by so many bytes, and with them their lanes: of small batches a few are sent while the lines of the lane
+ * are here. */
+#define TURN_BYTES ((uint32_t)(16 * KIB))
+
 static struct parcel *lane_next(struct lane *lane);
 static struct parcel *first_unsent(struct lane *lane);
 static struct parcel *take_new(struct lane *lane);
@@ -45,11 +49,16 @@ struct parcel *inflight_next(struct sluice_producer *producer)
         struct parcel *parcel = lane_next(lane);
         if (!parcel)
             continue; // it has left the list
-        list_remove(&lane->turn_link);
-        list_push_back(&producer->ready, &lane->turn_link);
+        producer->turn_bytes += parcel->size;
+        if (producer->turn_bytes >= TURN_BYTES) {
+            producer->turn_bytes = 0;
+            list_remove(&lane->turn_link);
+            list_push_back(&producer->ready, &lane->turn_link);
+        }
         put_on_wire(parcel);
         return parcel;
     }
+    producer->turn_bytes = 0;
     list_remove(&producer->ready_link);
     return NULL;
 }

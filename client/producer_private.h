@@ -127,6 +127,7 @@ struct sluice_producer {
 
     /* ---- I/O thread ---- */
     struct list link;          // in client->producers
+    uint32_t turn_bytes;       // sent since its turn came
     struct list ready_link;    // in client->ready_producers while `ready` isn't empty
     struct list progress_link; // in client->progressed while waiters may have to be told
     struct list active;        // lanes, by active_link

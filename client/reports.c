@@ -30,6 +30,7 @@ void reports_run(struct sluice_client *client)
     while ((link = list_pop_front(&client->reports))) {
         struct parcel *parcel = CONTAINER_OF(link, struct parcel, link);
         struct sluice_producer *producer = parcel->lane->producer;
+        parcel_fetch(CONTAINER_OF(client->reports.next, struct parcel, link));
         if (producer->report_poll && producer->on_report) {
             hand_to_poller(producer, parcel);
         } else {

@@ -126,7 +126,7 @@ static bool has_publish_room(const struct connection *connection, const struct p
     return publishes_in_flight(&connection->publishes) + (picked->count > 0) < limit;
 }
 
-/* Producers take turns, batch by batch. */
+/* A producer goes behind the others when it has had its turn (inflight.c). */
 static struct parcel *next_parcel(struct sluice_client *client)
 {
     while (!list_is_empty(&client->ready_producers)) {
@@ -135,8 +135,10 @@ static struct parcel *next_parcel(struct sluice_client *client)
         struct parcel *parcel = inflight_next(producer);
         if (!parcel)
             continue; // it has left the list
-        list_remove(link);
-        list_push_back(&client->ready_producers, link);
+        if (producer->turn_bytes == 0) {
+            list_remove(link);
+            list_push_back(&client->ready_producers, link);
+        }
         return parcel;
     }
     return NULL;

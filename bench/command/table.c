@@ -1,5 +1,5 @@
-/* `sluice-bench table`: a row for each label, in the order of the files; results of one label are repeats, of which each column has the median. In
- * Markdown, so that it can be read as it is and pasted. */
+/* `sluice-bench table`: a row for each label, in the order of the files; results of one label are repeats, of which each column has the median. What
+ * none of them measured has no column. In Markdown, so that it can be read as it is and pasted. */
 #include "bench/command/table.h"
 
 #include <stdbool.h>
@@ -21,6 +21,7 @@ struct column {
 static const struct column columns[] = {
     {"records/s", "records_per_s", 1, 0},
     {"MB/s", "bytes_per_s", 1e-6, 1},
+    {"% of the bare pipeline", "limits.fraction", 100, 0},
     {"ack p50 us", "latency_us.p50", 1, 0},
     {"p99", "latency_us.p99", 1, 0},
     {"p99.9", "latency_us.p99_9", 1, 0},
@@ -39,9 +40,12 @@ static const struct column columns[] = {
 struct results {
     json_t **all;
     int count;
+    bool is_used[COLUMN_COUNT]; // at least one of them has it
 };
 
 static bool is_first_of_label(const struct results *results, int index);
+static void look_at_columns(struct results *results);
+static void print_head(const struct results *results);
 static void print_row(const struct results *results, int first);
 
 static const char *label_of(json_t *result)
@@ -62,13 +66,8 @@ int table_main(int argc, char **argv)
         results.count += status == 0;
     }
     if (status == 0) {
-        printf("| | an ack means | runs |");
-        for (size_t c = 0; c < COLUMN_COUNT; c++)
-            printf(" %s |", columns[c].title);
-        printf("\n|---|---|---|");
-        for (size_t c = 0; c < COLUMN_COUNT; c++)
-            printf("---|");
-        printf("\n");
+        look_at_columns(&results);
+        print_head(&results);
         for (int i = 0; i < results.count; i++) {
             if (is_first_of_label(&results, i))
                 print_row(&results, i);
@@ -112,6 +111,28 @@ static bool value_of(json_t *result, size_t column, double *value)
     return json_is_number(found);
 }
 
+static void look_at_columns(struct results *results)
+{
+    double value;
+    for (size_t c = 0; c < COLUMN_COUNT; c++) {
+        for (int i = 0; i < results->count; i++)
+            results->is_used[c] |= value_of(results->all[i], c, &value);
+    }
+}
+
+static void print_head(const struct results *results)
+{
+    printf("| | an ack means | runs |");
+    for (size_t c = 0; c < COLUMN_COUNT; c++) {
+        if (results->is_used[c])
+            printf(" %s |", columns[c].title);
+    }
+    printf("\n|---|---|---|");
+    for (size_t c = 0; c < COLUMN_COUNT; c++)
+        printf("%s", results->is_used[c] ? "---|" : "");
+    printf("\n");
+}
+
 static void print_row(const struct results *results, int first)
 {
     const char *label = label_of(results->all[first]);
@@ -135,6 +156,8 @@ static void print_row(const struct results *results, int first)
                 value_of(results->all[i], c, &value))
                 values[count++] = value * columns[c].scale;
         }
+        if (!results->is_used[c])
+            continue;
         if (count > 0)
             printf(" %.*f |", columns[c].decimals, median_of(values, count).median);
         else

@@ -24,6 +24,7 @@ done
 mkdir -p "$out"
 rm -f "$out"/*.json
 work=$(mktemp -d "$(realpath "$out")/run.XXXXXX")
+. bench/broker.sh
 pid= failed=0
 
 stop() {
@@ -58,16 +59,9 @@ answers() {
 
 start_sluice() {
   driver=sluice
-  "$bin/sluiced" --data-dir "$data" --listen "127.0.0.1:$port" --http off --kafka off --cores 1 --set retention_bytes=64MiB "$@" 2>"$data.log" &
-  pid=$!
-  answers "$port" || return 1
-  local spares=-1 before=-2 i # all log files that the budget allows
-  for ((i = 0; i < 120; i++)); do
-    before=$spares
-    spares=$("$bin/sluicectl" --server "127.0.0.1:$port" status | awk '$1 == "segments_spare" {print $2}')
-    [ "$spares" -gt 1 ] && [ "$spares" = "$before" ] && return 0
-    sleep 1
-  done
+  start_broker "$data" --listen "127.0.0.1:$port" "$@" || return 1
+  pid=$broker_pid
+  wait_for_spares
 }
 start_sluice_sync() { start_sluice; }
 start_sluice_relaxed() { start_sluice --set durability=relaxed; }

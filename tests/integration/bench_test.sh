@@ -43,6 +43,15 @@ echo "compare"
 "$bench" compare "$work/publish.json" "$work/publish.json" >"$work/out"
 expect_exit 2 "$bench" compare "$work/publish.json" "$work/e2e.json"
 
+echo "table: results of one label are one row, what none has is no column"
+"$bench" table "$work/publish.json" "$work/e2e.json" "$work/publish.json" >"$work/out"
+[ "$(grep -c '^| ' "$work/out")" = 3 ] || fail "$(cat "$work/out")"
+grep -q '^| a run | fdatasync | 2 | [0-9]' "$work/out" || fail "$(cat "$work/out")"
+grep -q '| delivery p50 us |' "$work/out" || fail "$(cat "$work/out")"
+"$bench" table "$work/publish.json" >"$work/out"
+grep -qE 'delivery|bare pipeline' "$work/out" && fail "an empty column: $(cat "$work/out")"
+expect_exit 2 "$bench" table "$work/no-such-file"
+
 echo "limits, micro-benchmarks"
 "$bench" limits --limits-dir "$work" --wal-set 128MiB --duration 0.1 --warm-up 0 --output "$work/limits.json" >"$work/out"
 says "$work/limits.json" '.limits.pipeline_bytes_per_s > 0 and .records == null'
@@ -64,3 +73,9 @@ expect_exit 2 "$bench" claim nothing
 echo "no broker"
 stop
 expect_exit 1 "$bench" publish --server "$address" --topic a --duration 1
+
+echo "the survey's script, one section of it"
+"$(dirname "$0")/../../bench/survey.sh" "$bin" --only small --seconds 0.5 --repeat 1 --out "$work/survey" >"$work/out" || [ $? = 1 ]
+[ "$(grep -c '^| 100 B, own request' "$work/survey/table.md")" = 2 ] || fail "$(cat "$work/out")"
+[ -s "$work/survey/small-own-4.html" ] || fail "no page"
+expect_exit 2 "$(dirname "$0")/../../bench/survey.sh" "$bin" --nothing

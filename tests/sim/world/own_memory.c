@@ -31,6 +31,13 @@ int __real_munmap(void *address, size_t bytes);
 int __real_madvise(void *address, size_t bytes,
                    int advice); // system.c keeps it from simulated threads
 
+#ifdef SLUICE_ASAN
+void __asan_get_shadow_mapping(size_t *scale,
+                               size_t *offset); // of the run-time library, in no header
+#endif
+
+static void unpoison_map(uint8_t *at, size_t bytes);
+
 struct held {
     uintptr_t address; // 0: empty, 1: was taken out
     uint64_t bytes;
@@ -320,6 +327,26 @@ void memory_inside(uint32_t owner)
     owner_now = owner;
 }
 
+/* Pools poison what is free in arenas, a little here and there in a hundred megabytes. Shadow that is given back to the system reads
+ * as zeros, and that costs no more than there was of it; writing zeros costs all of it. */
+static void unpoison_map(uint8_t *at, size_t bytes)
+{
+#ifdef SLUICE_ASAN
+    size_t scale, offset;
+    __asan_get_shadow_mapping(&scale, &offset);
+    size_t unit = (size_t)4096 << scale; // has a page of shadow
+    uintptr_t from = align_up((uintptr_t)at, unit), to = align_down((uintptr_t)at + bytes, unit);
+    if (from < to) {
+        void *shadow = (void *)((from >> scale) + offset);
+        ASSERT(__real_madvise(shadow, (to - from) >> scale, MADV_DONTNEED) == 0);
+        unpoison(at, from - (uintptr_t)at);
+        unpoison((void *)to, (uintptr_t)at + bytes - to);
+        return;
+    }
+#endif
+    unpoison(at, bytes);
+}
+
 void memory_release(uint32_t owner)
 {
     ASSERT(owner != 0);
@@ -329,7 +356,7 @@ void memory_release(uint32_t owner)
             continue;
         table[i].address = 1;
         if (held.is_map) {
-            unpoison((void *)held.address, held.bytes); // arenas poison; the addresses come again
+            unpoison_map((uint8_t *)held.address, held.bytes); // the addresses come again
             ASSERT(__real_munmap((void *)held.address, held.bytes) == 0);
         } else if (held.is_large) {
             large_block_give((void *)held.address, held.bytes, held.is_zeros);
