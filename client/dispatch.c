@@ -64,7 +64,18 @@ static const char *hello_reply(struct sluice_client *client, const struct frame 
     return connection_hello_reply(client, &reply);
 }
 
-#define FETCH_AHEAD 4 // publishes whose memory is asked for before their turn
+#define FETCH_AHEAD 4
+
+/* Publishes whose answers come a little later: first the parcel, then what only the parcel tells, where its pointers are. */
+static void fetch_later(struct publishes *publishes, uint64_t number)
+{
+    const struct publish *far = publishes_find(publishes, number + 2 * FETCH_AHEAD);
+    const struct publish *near = publishes_find(publishes, number + FETCH_AHEAD);
+    if (far)
+        parcel_fetch(far->first);
+    if (near)
+        __builtin_prefetch(parcel_opaque(near->first, 0));
+}
 
 /* Numbers first..last are stored; their batches' offsets come in the same order. */
 static const char *ack(struct sluice_client *client, const struct frame *frame)
@@ -80,9 +91,7 @@ static const char *ack(struct sluice_client *client, const struct frame *frame)
             return "received an ACK for what was not published";
         left -= publish->batch_count;
         struct parcel *parcel = publish->first;
-        const struct publish *later = publishes_find(publishes, number + FETCH_AHEAD);
-        if (later)
-            parcel_fetch(later->first);
+        fetch_later(publishes, number);
         publishes_settle(publishes, number);
         while (parcel) {
             struct parcel *next = parcel->publish_next;

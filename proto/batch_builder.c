@@ -54,17 +54,17 @@ uint32_t batch_builder_finish(struct batch_builder *b, enum batch_codec codec, u
     *out = compressed ? scratch : b->bytes;
     if (!compressed)
         size = b->len;
-    struct batch_header header = {
-        .batch_length = be32_make(size - BATCH_LENGTH_OVERHEAD),
-        .leader_epoch = be32_make(UINT32_MAX),
-        .magic = 2,
-        .attributes = be16_make(b->attributes | (compressed ? CODEC_LZ4 : CODEC_NONE)),
-        .last_offset_delta = be32_make(b->record_count - 1),
-        .base_timestamp = be64_make((uint64_t)b->base_timestamp),
-        .max_timestamp = be64_make((uint64_t)b->max_timestamp),
-        .record_count = be32_make(b->record_count),
-    };
-    memcpy(*out, &header, sizeof(header));
+    /* In place: a header that is put together elsewhere and copied has to wait for its own stores. */
+    struct batch_header *header = (struct batch_header *)*out;
+    header->base_offset = be64_make(0);
+    header->batch_length = be32_make(size - BATCH_LENGTH_OVERHEAD);
+    header->leader_epoch = be32_make(UINT32_MAX);
+    header->magic = 2;
+    header->attributes = be16_make(b->attributes | (compressed ? CODEC_LZ4 : CODEC_NONE));
+    header->last_offset_delta = be32_make(b->record_count - 1);
+    header->base_timestamp = be64_make((uint64_t)b->base_timestamp);
+    header->max_timestamp = be64_make((uint64_t)b->max_timestamp);
+    header->record_count = be32_make(b->record_count);
     if (compressed || b->summed == BATCH_HEADER_SIZE)
         batch_set_producer(*out, producer_id, producer_epoch, base_sequence); // and the CRC
     else

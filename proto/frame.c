@@ -62,17 +62,15 @@ uint32_t frame_seal(uint8_t *bytes, uint16_t op, uint8_t flags, uint64_t correla
     uint64_t length = (uint64_t)FRAME_HEADER_SIZE + meta_length + data_length;
     ASSERT(length <= UINT32_MAX);
     ASSERT(flags_are_valid(flags));
-    struct frame_header header = {
-        .length = le32_make((uint32_t)length),
-        .op = le16_make(op),
-        .version = PROTO_VERSION_MAX,
-        .flags = flags,
-        .correlation = le64_make(correlation),
-        .meta_length = le32_make(meta_length),
-    };
-    memcpy(bytes, &header, sizeof(header));
-    header.checksum = le64_make(frame_checksum(bytes, meta_length));
-    memcpy(bytes, &header, sizeof(header));
+    /* In words, as the checksum reads them: what was just written in smaller pieces could not be read before all stores are done. */
+    le64 first = le64_make(length | (uint64_t)op << 32 | (uint64_t)PROTO_VERSION_MAX << 48 |
+                           (uint64_t)flags << 56);
+    le64 second = le64_make(correlation), third = le64_make(meta_length);
+    memcpy(bytes, &first, sizeof(first));
+    memcpy(bytes + offsetof(struct frame_header, correlation), &second, sizeof(second));
+    memcpy(bytes + offsetof(struct frame_header, meta_length), &third, sizeof(third));
+    le64 checksum = le64_make(frame_checksum(bytes, meta_length));
+    memcpy(bytes + offsetof(struct frame_header, checksum), &checksum, sizeof(checksum));
     return (uint32_t)length;
 }
 
