@@ -12,15 +12,12 @@
 #define START_NS_MAX (60 * NS_PER_S)
 #define ANSWER_NS_MAX (150 * NS_PER_S) // keepalive, the longest FETCH, a frame that never ends
 #define FETCH_BYTES (256u << 10)
-#define FILLING_BYTES (200u << 10)
-#define FILLED_BYTES (3700ull << 10) // of the 4 MiB of a segment
 
 struct session session;
 static struct sim_disk *first_disk; // settled: what each session begins with
 static void (*program_now)(void);
 
 static void make_first_disk(void);
-static uint64_t ends_of_logs(void);
 static void *run_program(void *argument);
 static void on_frame(struct link *link, const struct frame *frame);
 static void recv_done(struct io_op *op);
@@ -92,74 +89,23 @@ static void *run_program(void *argument)
     return argument;
 }
 
-static void change_topic(uint16_t op, const char *name)
-{
-    uint8_t bytes[128];
-    struct writer w = writer_make(bytes + FRAME_HEADER_SIZE, sizeof(bytes) - FRAME_HEADER_SIZE);
-    struct asked *asked = asked_new(&session.links[0], op, 3);
-    if (op == OP_TOPIC_CREATE) {
-        write_topic_change(&w, slice_of_text(name), 3);
-        write_settings_begin(&w, 0);
-    } else {
-        write_topic_delete(&w, slice_of_text(name));
-    }
-    link_send(&session.links[0], bytes,
-              frame_seal(bytes, op, 0, asked->correlation, writer_length(&w), 0));
-    session_wait(100 * NS_PER_MS);
-}
-
-static void publish_filling(uint32_t topic_id, uint32_t partition)
-{
-    static uint8_t frame[FILLING_BYTES + 4096], plain[FILLING_BYTES + 1024], value[FILLING_BYTES];
-    struct writer w = writer_make(frame + FRAME_HEADER_SIZE, 1024);
-    struct record record = {.timestamp_ms = 1700000000000, .value = {value, sizeof(value)}};
-    struct batch_builder b;
-    uint8_t *batch;
-    batch_builder_init(&b, plain, sizeof(plain));
-    ASSERT(batch_builder_add(&b, &record) == 0);
-    uint32_t size = batch_builder_finish(&b, CODEC_NONE, PRODUCER_NONE, UINT16_MAX, UINT32_MAX,
-                                         NULL, 0, &batch);
-    write_produce_begin(&w, 1, 0);
-    write_produce_item(&w, topic_id, partition, size);
-    memcpy(w.at, batch, size);
-    link_send(
-        &session.links[0], frame,
-        frame_seal(frame, OP_PRODUCE, 0, ++session.links[0].publish, writer_length(&w), size));
-    session_wait(100 * NS_PER_MS);
-}
-
-/* Up to little less than a segment: a start looks through what is behind the end of its log, four megabytes of nothing are most
- * of its time, and a session is too short to come to the next segment by itself. */
-static void fill_logs(void)
-{
-    const struct broker *broker = session.broker.broker;
-    change_topic(OP_TOPIC_CREATE, "filling");
-    uint32_t topic_id = session.topics[--session.topic_count].id;
-    for (uint32_t partition = 0; partition < 3; partition++) {
-        uint64_t before, after = ends_of_logs();
-        do { // the shard of this partition, unless an earlier one has filled it
-            bool has_room = false;
-            for (uint16_t i = 0; i < broker->shard_count; i++)
-                has_room |= shard_of_partition(broker->slot_shard, topic_id, partition) == i &&
-                            store_reserved_lsn(broker->shards[i].store) < FILLED_BYTES;
-            if (!has_room)
-                break;
-            before = after;
-            publish_filling(topic_id, partition);
-            after = ends_of_logs();
-        } while (after > before);
-    }
-    change_topic(OP_TOPIC_DELETE, "filling");
-}
-
 static void make_topics(void)
 {
     session_start();
     link_open(&session.links[0]);
-    change_topic(OP_TOPIC_CREATE, "a");
-    change_topic(OP_TOPIC_CREATE, "b");
+    for (uint32_t i = 0; i < 2; i++) {
+        uint8_t bytes[128];
+        struct writer w = writer_make(bytes + FRAME_HEADER_SIZE, sizeof(bytes) - FRAME_HEADER_SIZE);
+        struct asked *asked = asked_new(&session.links[0], OP_TOPIC_CREATE, 3);
+        write_topic_change(&w, slice_of_text(i ? "b" : "a"), 3);
+        write_settings_begin(&w, 0);
+        uint32_t length =
+            frame_seal(bytes, OP_TOPIC_CREATE, 0, asked->correlation, writer_length(&w), 0);
+        link_send(&session.links[0], bytes, length);
+        session_wait(10 * NS_PER_MS);
+    }
+    session_wait(100 * NS_PER_MS);
     ASSERT(session.topic_count == 2);
-    fill_logs();
     link_close(&session.links[0]);
     session_drain();
 }
@@ -180,6 +126,8 @@ static void make_first_disk(void)
 }
 
 /* ---- the broker's lives ---- */
+
+static uint64_t ends_of_logs(void);
 
 static void measure(void)
 {
