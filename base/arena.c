@@ -1,8 +1,8 @@
 /* One mapping, cut from the front, never given back before the end.
  *
  * The happy path is: map size + 2 MiB, give back what lies outside the aligned part, ask for huge
- * pages, touch each page. It can fail when there isn't enough address space or, without touching,
- * never: a machine that overcommits kills later, which is why the broker touches. Huge pages are a
+ * pages, bring them in a little at a time. It can fail when there isn't enough address space or, without touching,
+ * never: a machine that overcommits kills later, which is why the broker touches, in its first idle moments. Huge pages are a
  * wish; without them the arena works and is slower.
  *
  * Under ASan what lies behind the last allocation is poisoned, so running over its end is found. Not
@@ -17,9 +17,14 @@
 
 #define HUGE_PAGE (2 * MIB)
 #define PAGE 4096
+#define TOUCH_BYTES HUGE_PAGE
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 // Linux 5.14
+#endif
 #define POISONED ((size_t)(64 * KIB)) // behind the last allocation
 
 static uint8_t *map_aligned(size_t size);
+static bool bring(uint8_t *at, size_t size);
 static void touch_pages(uint8_t *base, size_t size);
 static void poison_rest(const struct arena *arena);
 
@@ -33,11 +38,22 @@ int arena_init(struct arena *arena, size_t size, bool touch)
     if (base == NULL)
         return E_NO_MEMORY;
     (void)madvise(base, size, MADV_HUGEPAGE);
-    if (touch)
+    *arena = (struct arena){.base = base, .size = size, .touched = size};
+    if (touch && bring(base, TOUCH_BYTES))
+        arena->touched = TOUCH_BYTES;
+    else if (touch)
         touch_pages(base, size);
-    *arena = (struct arena){.base = base, .size = size};
     poison_rest(arena);
     return 0;
+}
+
+bool arena_touch(struct arena *arena)
+{
+    if (arena->touched == arena->size)
+        return false;
+    bool is_there = bring(arena->base + arena->touched, TOUCH_BYTES);
+    arena->touched = is_there ? arena->touched + TOUCH_BYTES : arena->size;
+    return true;
 }
 
 void arena_deinit(struct arena *arena)
@@ -81,6 +97,12 @@ static uint8_t *map_aligned(size_t size)
     if (after > 0)
         ASSERT(munmap(mapped + before + size, after) == 0);
     return mapped + before;
+}
+
+/* As if each page had been written to, but nothing is. */
+static bool bring(uint8_t *at, size_t size)
+{
+    return madvise(at, size, MADV_POPULATE_WRITE) == 0;
 }
 
 /* A write to each small page: huge pages may not have been granted. Volatile, or the compiler would

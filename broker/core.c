@@ -248,6 +248,8 @@ int core_turn(struct core *core)
     mailbox_flush(&core->mailbox);
     check_drained(core);
     counter_add(&core->counters.turns_total, 1);
+    if (work == 0 && core_state(core) == CORE_SERVING)
+        work += arena_touch(&core->arena); // of its first idle moments
     return work + io_poll(core->io, sleep_ns(core, work));
 }
 

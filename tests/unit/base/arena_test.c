@@ -48,6 +48,37 @@ Test(arena, allocations_are_zeroed_aligned_and_apart)
     cr_assert_eq(b[99], 2);
 }
 
+static size_t resident_bytes(const struct arena *of)
+{
+    static unsigned char pages[64 * MIB / 4096];
+    size_t count = 0;
+    cr_assert_eq(mincore(of->base, of->size, pages), 0);
+    for (size_t i = 0; i < of->size / 4096; i++)
+        count += pages[i] & 1;
+    return count * 4096;
+}
+
+Test(arena, its_pages_come_little_by_little_and_what_is_in_them_stays)
+{
+    arena_deinit(&arena);
+    cr_assert_eq(arena_init(&arena, 64 * MIB, true), 0);
+    uint8_t *all = arena_alloc(&arena, 64 * MIB, 1);
+    for (size_t at = 0; at < 64 * MIB; at += 1000003)
+        all[at] = (uint8_t)(at % 251);
+    int steps = 0;
+    while (arena_touch(&arena))
+        steps++;
+    cr_assert(steps == 31 || steps == 0, "%d",
+              steps); // 0: the kernel can't, so they were there at once
+    cr_assert_eq(resident_bytes(&arena), 64 * MIB);
+    for (size_t at = 0; at < 64 * MIB; at += 1000003)
+        cr_assert_eq(all[at], (uint8_t)(at % 251));
+    arena_deinit(&arena);
+    cr_assert_eq(arena_init(&arena, 64 * MIB, false), 0);
+    cr_assert_not(arena_touch(&arena));
+    cr_assert_leq(resident_bytes(&arena), 2 * MIB);
+}
+
 Test(arena, can_be_used_to_its_last_byte)
 {
     uint8_t *all = arena_alloc(&arena, 2 * MIB, 2 * MIB);
