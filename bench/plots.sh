@@ -38,14 +38,14 @@ plot "$data/series" using 1:2 with linespoints lw 2 pt 7 ps 0.4 title "rate", \
 TEXT
 fi
 
-# Of records that were sent one at a time, and of those sent as fast as it goes.
+# Of records that were sent one at a time, and of those of a steady load.
 if [ -s "$survey/load-lone.json" ]; then
   jq -r '.percentiles_us[] | select(.[0] < 1) | "\(1 / (1 - .[0])) \(.[1])"' "$survey/load-lone.json" >"$data/lone"
   jq -r '.percentiles_us[] | select(.[0] < 1) | "\(1 / (1 - .[0])) \(.[1])"' "$survey/readers-1.json" >"$data/top" 2>/dev/null || : >"$data/top"
   plot percentiles "percentile" "us to the ack" <<TEXT
 set logscale xy
 set xtics ("50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000)
-plot "$data/lone" with linespoints lw 2 pt 7 ps 0.4 title "one at a time", "$data/top" with linespoints lw 2 pt 7 ps 0.4 title "at the top rate, with a consumer"
+plot "$data/lone" with linespoints lw 2 pt 7 ps 0.4 title "one at a time", "$data/top" with linespoints lw 2 pt 7 ps 0.4 title "640,000 a second, with a consumer"
 TEXT
 fi
 

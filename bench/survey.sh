@@ -52,6 +52,7 @@ measure() {
   "$bin/sluice-bench" "$command" --server "$server" --topic "$row" --data-dir "$work/data" --label "$title" --warm-up 1 --duration "$seconds" \
     --output "$out/$row.json" --html "$out/$row.html" "$@" >"$work/out" 2>&1 || rc=$?
   printf '   %-40s %s\n' "$title" "$(sed -n 's/^rate *//p' "$work/out" | tail -n 1)"
+  "$bin/sluicectl" --server "$server" topic delete "$row" >/dev/null 2>&1 # else what is kept of it holds log files of the next row
   [ $rc -eq 0 ] || { failed=1; grep -E 'ANOMALY|sluice-bench:' "$work/out" | sed 's/^/      /'; }
 }
 limits=(--limits-dir "$work" --wal-set 512MiB)
@@ -108,10 +109,10 @@ if begin io; then
 fi
 
 if begin readers; then
-  for count in 1 4 16; do
-    measure "$count" "$count consumers of what is published" end-to-end --partitions 4 --producers 2 --consumers $count --repeat "$repeat"
+  for count in 1 4 16; do # at rates that all of them can follow: what is older than 64 MiB goes
+    measure "$count" "$count consumers of what is published" end-to-end --partitions 4 --producers 2 --consumers $count --rate $((640000 / count)) --repeat "$repeat"
   done
-  table "Publishing and reading at once, as fast as the slowest consumer (rate: what is published)"
+  table "Publishing and reading at once (rate: what is published; each consumer gets all of it)"
 fi
 
 if begin consume --set retention_bytes=none; then
