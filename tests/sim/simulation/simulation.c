@@ -33,6 +33,7 @@ static struct {
     } faults[IO_TIMER + 1];
     uint64_t blocks_taken; // by somebody else
     int64_t wall_jumped_ms;
+    uint64_t paused_until_ns; // the broker, or one before it
     /* ---- what a shard had when its broker ended ---- */
     struct sim_state left[SHARDS_MAX];
     uint32_t left_count;
@@ -457,7 +458,7 @@ static void trouble(enum trouble what)
         break;
     case TROUBLE_PAUSE:
         if (world_below(2) && run.broker.process)
-            process_pause(run.broker.process, soon_ns);
+            process_pause(run.broker.process, run.paused_until_ns = soon_ns);
         else if (actor->process)
             process_pause(actor->process, soon_ns);
         break;
@@ -557,6 +558,8 @@ static void calm(void)
         free_disk();
     world_set_disk_latency(run.plan->disk_latency_ns);
     thread_sleep(NS_PER_S);
+    if (world_now_ns() < run.paused_until_ns) // what failed before that it learns when it goes on
+        thread_sleep(run.paused_until_ns + NS_PER_S - world_now_ns());
     look_after_broker();
     clear_faults();
     thread_sleep(world_below(2 * NS_PER_S));
