@@ -105,7 +105,7 @@ run_one() {
   case $code in
   0) ;;
   72) status=stopped ;;
-  *) status=FAIL ;;
+  *) if grep -q 'run interrupted' "$log"; then status=stopped; else status=FAIL; fi ;;
   esac
   printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$(date +%FT%T)" "$(git rev-parse --short HEAD)" "$name" \
     "$(stat_of "$log" number_of_executed_units)" $((SECONDS - started)) "$(stat_of "$log" cpu_ms)" \
