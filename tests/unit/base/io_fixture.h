@@ -101,12 +101,14 @@ __attribute__((unused)) static int open_descriptor_count(void)
 }
 
 /* The file threads of the epoll backend, and the kernel behind a canceled operation, give a descriptor
- * back a moment after the completion; what leaked never comes back. */
+ * back a moment after the completion; what leaked never comes back. So does what was open for a moment when the test counted: fewer
+ * than before is no leak. */
 __attribute__((unused)) static void expect_descriptor_count(int expected)
 {
-    for (int i = 0; i < 2000 && open_descriptor_count() != expected; i++)
+    for (int i = 0; i < 2000 && open_descriptor_count() > expected; i++)
         usleep(1000);
-    cr_assert_eq(open_descriptor_count(), expected);
+    int count = open_descriptor_count();
+    cr_assert_leq(count, expected, "%d descriptors, %d before", count, expected);
 }
 
 #endif
