@@ -159,7 +159,8 @@ static void *take_or_split(struct blocks *blocks, int order)
         put(blocks, unit + (1u << from), from); // the upper half
     }
     blocks->marks[unit] = (uint8_t)(MARK_USED | order);
-    fetch(blocks->free_lists[order]);
+    if (blocks->free_lists[order])
+        fetch(blocks->free_lists[order]);
     return block;
 }
 
