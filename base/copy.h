@@ -1,4 +1,4 @@
-/* Copying to memory that no cache holds, such as a ring of buffers larger than any.
+/* Memory that no cache holds, such as a ring of buffers larger than any: copying to it, and asking for it in time.
  *
  * A store to a line that isn't there waits for it, and a processor waits for some tens of lines at most: memcpy() of a few
  * KiB then goes at the latency of memory. Here the lines are asked for COPY_AHEAD_BYTES before they are
@@ -28,6 +28,13 @@ static inline void copy_cold(void *to, const void *from, size_t len)
         source += CACHE_LINE;
     }
     memcpy(at, source, len);
+}
+
+/* Asks for the lines of [at, at + bytes), which will be touched soon. Any address will do, also none. */
+static inline void fetch_lines(const void *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += CACHE_LINE)
+        __builtin_prefetch((const void *)((uintptr_t)at + i), 1);
 }
 
 #endif

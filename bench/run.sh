@@ -7,22 +7,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-bin= out=build/bench seconds=5 warm_up=2 wal_set=1GiB
-while [ $# -gt 0 ]; do
-  case $1 in
-  --seconds) seconds=${2:?}; shift ;;
-  --quick) seconds=1 warm_up=0.5 wal_set=256MiB ;;
-  --out) out=${2:?}; shift ;;
-  -*) usage ;;
-  *) [ -z "$bin" ] || usage; bin=$1 ;;
-  esac
-  shift
-done
-[ -n "$bin" ] && [ -x "$bin/sluiced" ] && [ -x "$bin/sluice-bench" ] || usage
-mkdir -p "$out"
-work=$(mktemp -d "$out/run.XXXXXX")
+. bench/options.sh
 . bench/broker.sh
+
+out=build/bench seconds=5 warm_up=2 wal_set=1GiB quick=
+take_options "seconds quick- out" "$@"
+[ -z "$quick" ] || seconds=1 warm_up=0.5 wal_set=256MiB
 trap 'stop_broker || true; rm -rf "$work"' EXIT
 
 # ---- measuring ----

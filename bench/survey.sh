@@ -2,27 +2,15 @@
 # What rates and latencies depend on: sizes of records, producers, cores, I/O backends, compression, readers, load. One table for each.
 #   survey.sh BIN_DIR [--seconds S] [--repeat N] [--out DIR] [--only SECTION,...]
 # Sections: records compression producers cores io readers consume sustained small load. DIR (build/bench/survey) gets a JSON and a page for each
-# row, and table.md. About 40 minutes with the defaults. Exit: 0 measured, 1 a run failed or had an anomaly, 2 usage.
+# row, and table.md. Exit: 0 measured, 1 a run failed or had an anomaly, 2 usage.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '3,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-bin= seconds=4 repeat=3 out=build/bench/survey only=
-while [ $# -gt 0 ]; do
-  case $1 in
-  --seconds) seconds=${2:?}; shift ;;
-  --repeat) repeat=${2:?}; shift ;;
-  --out) out=${2:?}; shift ;;
-  --only) only=${2:?}; shift ;;
-  -*) usage ;;
-  *) [ -z "$bin" ] || usage; bin=$(realpath "$1") ;;
-  esac
-  shift
-done
-[ -n "$bin" ] && [ -x "$bin/sluiced" ] && [ -x "$bin/sluice-bench" ] || usage
-mkdir -p "$out"
-work=$(mktemp -d "$(realpath "$out")/run.XXXXXX")
+. bench/options.sh
 . bench/broker.sh
+
+seconds=4 repeat=3 out=build/bench/survey only=
+take_options "seconds repeat out only" "$@"
 trap 'stop_broker; rm -rf "$work"' EXIT
 failed=0 section= rows=()
 

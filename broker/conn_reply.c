@@ -160,6 +160,7 @@ void conn_finish(struct conn *conn, struct request *request)
         conn->publishes -= request->frame_count;
     if (request->buffer)
         conn_unpin(conn, TAKE(request->buffer));
+    ASSERT(conn->pinned_bytes >= request->freed_bytes);
     conn->pinned_bytes -= request->freed_bytes;
     if (request->reply)
         conn->pinned_bytes -= request->reply->capacity;

@@ -79,9 +79,8 @@ struct request {
     uint32_t frame_bytes;  // all of them
     uint32_t frame_count;  // > 1 only for runs of PRODUCE
     uint32_t offset_count; // PRODUCE: batches in the run
-    uint32_t
-        freed_bytes; // of its buffer, when giving it back early freed it: its connection's share
-    uint64_t lsn;    // answered when the shard's committed mark reaches this; reply: durable LSN
+    uint32_t freed_bytes;  // capacity of its buffer, when giving it back early freed that
+    uint64_t lsn; // answered when the shard's committed mark reaches this; reply: durable LSN
     struct buffer *
         reply; // CLIENT, not PRODUCE: empty buffer lent by the origin; the target writes one frame into it
     uint32_t

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/poison.h"
 #include "base/status.h"
 
@@ -25,7 +26,6 @@ struct block_free {
 
 static void *take(struct blocks *blocks, int order);
 static void *take_or_split(struct blocks *blocks, int order);
-static void fetch(const void *block);
 static void *take_largest(struct blocks *blocks, int order, int order_least);
 static bool merging_is_worth_it(const struct blocks *blocks);
 static void merge_all(struct blocks *blocks);
@@ -159,16 +159,8 @@ static void *take_or_split(struct blocks *blocks, int order)
         put(blocks, unit + (1u << from), from); // the upper half
     }
     blocks->marks[unit] = (uint8_t)(MARK_USED | order);
-    if (blocks->free_lists[order])
-        fetch(blocks->free_lists[order]);
+    fetch_lines(blocks->free_lists[order], FETCH_BYTES); // the block that is taken next
     return block;
-}
-
-/* The block that is taken next: its link, and what is written first in it. */
-static void fetch(const void *block)
-{
-    for (size_t at = 0; at < FETCH_BYTES; at += CACHE_LINE)
-        __builtin_prefetch((const uint8_t *)block + at, 1);
 }
 
 static void *take_largest(struct blocks *blocks, int order, int order_least)

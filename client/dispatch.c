@@ -7,7 +7,10 @@
 #include "client/parcel.h"
 #include "proto/messages.h"
 
+#define FETCH_AHEAD 4 // publishes
+
 static const char *hello_reply(struct sluice_client *client, const struct frame *frame);
+static void fetch_later(struct publishes *publishes, uint64_t number);
 static const char *ack(struct sluice_client *client, const struct frame *frame);
 static const char *produce_failure(struct sluice_client *client, const struct frame *frame);
 static void answer(struct parcel *parcel, uint16_t error, uint64_t offset);
@@ -63,8 +66,6 @@ static const char *hello_reply(struct sluice_client *client, const struct frame 
     }
     return connection_hello_reply(client, &reply);
 }
-
-#define FETCH_AHEAD 4
 
 /* Publishes whose answers come a little later: first the parcel, then what only the parcel tells, where its pointers are. */
 static void fetch_later(struct publishes *publishes, uint64_t number)

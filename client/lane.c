@@ -97,7 +97,7 @@ enum lane_answer lane_take(struct lane *lane, uint64_t now_ns, struct parcel **p
             answer = LANE_COMPRESSING;
         else
             list_remove(&(*parcel)->link);
-        parcel_fetch(CONTAINER_OF(lane->queue.next, struct parcel, link)); // or lines of the lane
+        parcel_fetch(CONTAINER_OF(lane->queue.next, struct parcel, link)); // if any
     } else if (lane->open) {
         *wake_ns = lane->open->opened_ns + lane->producer->linger_ns;
         answer = LANE_LATER;

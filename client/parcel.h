@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/copy.h"
 #include "base/list.h"
 #include "proto/batch.h"
 #include "proto/messages.h"
@@ -79,9 +80,7 @@ static inline void **parcel_opaque(struct parcel *parcel, uint32_t i)
  * parcel after the other is handled, so the next one's lines come while this one's are worked on. Any address will do. */
 static inline void parcel_fetch(const struct parcel *parcel)
 {
-    const uint8_t *bytes = (const uint8_t *)parcel;
-    for (size_t at = 0; at < PARCEL_BATCH_PLACE + BATCH_HEADER_SIZE; at += CACHE_LINE)
-        __builtin_prefetch(bytes + at, 1);
+    fetch_lines(parcel, PARCEL_BATCH_PLACE + BATCH_HEADER_SIZE);
 }
 
 /* Bytes of a block for a first record that takes record_bytes in the batch. */

@@ -121,9 +121,8 @@ bool read_batch_add(struct store_read *read, const uint8_t *bytes, const struct 
     }
     uint8_t *copy = read->buffer + read->bytes;
     if (copy != bytes)
-        memmove(copy, bytes,
-                entry->size);            // it may have been read into the same buffer, further back
-    if (UNLIKELY(batch_is_staged(copy))) // its offset came with the COMMIT
+        memmove(copy, bytes, entry->size); // maybe read into the same buffer, further back
+    if (UNLIKELY(batch_is_staged(copy)))   // its offset came with the COMMIT
         batch_set_head(copy, entry->base_offset, STORED_LEADER_EPOCH);
     read->bytes += entry->size;
     read->batch_count++;

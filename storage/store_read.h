@@ -35,9 +35,9 @@ struct read_job {
     struct segment *segment; // pinned: source, while it is read
     struct index_entry entries[READ_BATCHES_MAX];
     uint32_t entry_count;
-    uint64_t window_start, window_end; // positions; start on a block
+    uint64_t window_start, window_end; // positions
     uint64_t window_bytes_wanted;
-    uint32_t window_len; // whole blocks, unless it comes to the caller's buffer
+    uint32_t window_len; // start and length are whole blocks, unless it is read to the caller's
     uint8_t *piece;      // READ_PIECE_BYTES of its own
     uint8_t *buffer;     // piece, the large one, or the caller's
     struct io_op op;

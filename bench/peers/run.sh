@@ -7,24 +7,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
-usage() { sed -n '3s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-bin= rounds=3 seconds=5 out=build/bench/peers only=
-while [ $# -gt 0 ]; do
-  case $1 in
-  --rounds) rounds=${2:?}; shift ;;
-  --seconds) seconds=${2:?}; shift ;;
-  --out) out=${2:?}; shift ;;
-  --only) only=${2:?}; shift ;;
-  -*) usage ;;
-  *) [ -z "$bin" ] || usage; bin=$(realpath "$1") ;;
-  esac
-  shift
-done
-[ -n "$bin" ] && [ -x "$bin/sluiced" ] && [ -x "$bin/sluice-bench" ] || usage
-mkdir -p "$out"
-rm -f "$out"/*.json
-work=$(mktemp -d "$(realpath "$out")/run.XXXXXX")
+. bench/options.sh
 . bench/broker.sh
+
+rounds=3 seconds=5 out=build/bench/peers only=
+take_options "rounds seconds out only" "$@"
+rm -f "$out"/*.json
 pid= failed=0
 
 stop() {

@@ -457,10 +457,12 @@ static void trouble(enum trouble what)
                           soon_ns);
         break;
     case TROUBLE_PAUSE:
-        if (world_below(2) && run.broker.process)
-            process_pause(run.broker.process, run.paused_until_ns = soon_ns);
-        else if (actor->process)
+        if (world_below(2) && run.broker.process) {
+            process_pause(run.broker.process, soon_ns);
+            run.paused_until_ns = soon_ns;
+        } else if (actor->process) {
             process_pause(actor->process, soon_ns);
+        }
         break;
     case TROUBLE_WRITE_ERROR:
         fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1);

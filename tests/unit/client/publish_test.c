@@ -130,11 +130,11 @@ Test(publish, a_record_larger_than_batch_bytes_is_a_batch_of_its_own)
     user_free(user);
 }
 
-Test(publish, large_batches_arrive_as_they_were_sent)
+static void send_large(uint32_t batch_bytes)
 {
     struct user *user = user_new(&plain, 1);
-    user_produce(user,
-                 (struct sluice_producer_options){.batch_bytes = 1024 * 1024, .send_waits = true});
+    user_produce(user, (struct sluice_producer_options){
+                           .batch_bytes = batch_bytes, .linger_us = 100000, .send_waits = true});
     char *value = malloc(100000), *read = malloc(100000);
     for (uint32_t i = 0; i < 300; i++) {
         memset(value, (int)('a' + i % 26), 100000);
@@ -143,6 +143,7 @@ Test(publish, large_batches_arrive_as_they_were_sent)
         cr_assert(eq(int, sluice_producer_send(user->producer, &record), SLUICE_OK));
     }
     user_flush(user);
+    cr_expect(le(u64, fake_batch_count(user->broker, "t", 0), 3 * 300 * 100000 / batch_bytes));
     for (uint32_t i = 0; i < 300; i++) {
         cr_assert(eq(i64, fake_value(user->broker, "t", 0, i, read, 100000), 100000));
         memset(value, (int)('a' + i % 26), 100000);
@@ -151,6 +152,16 @@ Test(publish, large_batches_arrive_as_they_were_sent)
     free(value);
     free(read);
     user_free(user);
+}
+
+Test(publish, large_batches_arrive_as_they_were_sent)
+{
+    send_large(1 << 20);
+}
+
+Test(publish, the_buffer_is_large_enough_for_the_largest_batches)
+{
+    send_large(4 << 20);
 }
 
 /* ---- partitions ---- */
@@ -572,6 +583,66 @@ Test(publish, producers_of_one_client_do_not_disturb_each_other)
     cr_expect(eq(u64, user->report_count, 1000));
     cr_expect(eq(u64, user->failed_count, 0));
     cr_expect(eq(u64, fake_record_count(user->broker, "t", 0), 1000 + 20 * 100));
+    user_free(user);
+}
+
+enum { TURN_BATCHES = 64, TURN_LANES = 4, TURN_RECORDS = TURN_BATCHES * TURN_LANES };
+
+struct turns {
+    uint32_t count;
+    uint8_t lanes[TURN_LANES + TURN_RECORDS]; // in the order of the answers, which is the broker's
+};
+
+static void note_lane(void *context, const struct sluice_report *report)
+{
+    struct turns *turns = context;
+    if (report->status == SLUICE_OK && turns->count < sizeof(turns->lanes))
+        turns->lanes[turns->count++] = (uint8_t)(uintptr_t)report->opaque;
+}
+
+/* Two producers have 64 batches of 1 KiB for each of two partitions when the connection is there: they come in turns of 16 KiB. */
+Test(publish, producers_and_partitions_take_turns_by_bytes)
+{
+    struct user *user = user_new(&plain, 2);
+    struct turns turns = {0};
+    struct sluice_producer *producers[2];
+    struct sluice_producer_options options = {.size = sizeof(options),
+                                              .not_idempotent = true,
+                                              .batches_in_flight = TURN_BATCHES,
+                                              .batch_records = 1,
+                                              .on_report = note_lane,
+                                              .context = &turns};
+    char value[1000] = {0};
+    struct sluice_record record = {.topic = "t", .value = value, .value_len = sizeof(value)};
+    for (int i = 0; i < 2; i++)
+        cr_assert(eq(int, sluice_producer_new(user->client, &options, &producers[i]), SLUICE_OK));
+    for (uint32_t n = 0; n < TURN_LANES + TURN_RECORDS; n++) {
+        record.opaque = (void *)(uintptr_t)(n % TURN_LANES);
+        record.partition = (int32_t)(n / 2 % 2);
+        cr_assert(eq(int, sluice_producer_send(producers[n % 2], &record), SLUICE_OK));
+        if (n + 1 != TURN_LANES)
+            continue;
+        for (int i = 0; i < 2; i++)
+            cr_assert(eq(int, sluice_producer_flush(producers[i], 10000), SLUICE_OK));
+        fake_go_down(user->broker); // what follows is there at once
+    }
+    fake_come_back(user->broker);
+    for (int i = 0; i < 2; i++)
+        cr_expect(eq(int, sluice_producer_flush(producers[i], 10000), SLUICE_OK));
+    cr_assert(eq(u32, turns.count, sizeof(turns.lanes)));
+    uint32_t seen = 0;
+    for (uint32_t n = 0; n < TURN_RECORDS; n++) {
+        const uint8_t *lane = turns.lanes + TURN_LANES + n;
+        if (n % 16 > 0)
+            cr_assert(eq(u8, lane[0], lane[-1]), "a turn ends early, at %u", n);
+        else if (n >= 64)
+            cr_assert(eq(u8, lane[0], lane[-64]), "another round's turn is over, at %u", n);
+        else
+            cr_assert(zero(u32, seen & 1u << lane[0]), "a lane is served twice, at %u", n);
+        seen |= 1u << lane[0];
+    }
+    for (int i = 0; i < 2; i++)
+        sluice_producer_free(producers[i]);
     user_free(user);
 }
 
