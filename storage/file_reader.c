@@ -18,8 +18,10 @@
 
 #define HUGE_PAGE_BYTES (2 * MIB)
 #define POISONED ((uint64_t)(64 * KIB)) // behind the range: see arena.c
+#define POISON_UNIT 8                   // so many bytes share a mark
 
 static int range_find(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes);
+static uint64_t guard_end(const struct file_reader *reader, uint64_t end);
 static void range_end(struct file_reader *reader, uint64_t end);
 static void window_move(struct file_reader *reader, uint64_t offset);
 static int window_fill(struct file_reader *reader, uint64_t need);
@@ -61,19 +63,29 @@ void file_reader_open(struct file_reader *reader, int fd, uint64_t file_bytes)
 
 int file_reader_bytes(struct file_reader *reader, uint64_t offset, uint32_t len, uint8_t **bytes)
 {
-    range_end(reader, reader->capacity);
     int status = range_find(reader, offset, len, bytes);
     if (status == 0)
         range_end(reader, (uint64_t)(*bytes - reader->buffer) + len);
     return status;
 }
 
-/* Nobody may touch what lies behind `end` in the buffer. */
+static uint64_t guard_end(const struct file_reader *reader, uint64_t end)
+{
+    return align_down(min_u64(end + POISONED, reader->capacity), POISON_UNIT);
+}
+
+/* Nobody may touch what lies behind `end` in the buffer. Mostly it moves on by a little, and so does the poison. */
 static void range_end(struct file_reader *reader, uint64_t end)
 {
     uint64_t last = reader->range_end;
-    unpoison(reader->buffer + last, min_u64(POISONED, reader->capacity - last));
-    poison(reader->buffer + end, min_u64(POISONED, reader->capacity - end));
+    uint64_t last_stop = guard_end(reader, last), stop = guard_end(reader, end);
+    if (end < last || end > last_stop) {
+        unpoison(reader->buffer + last, last_stop - last);
+        poison(reader->buffer + end, stop - end);
+    } else {
+        unpoison(reader->buffer + last, end - last);
+        poison(reader->buffer + last_stop, stop - last_stop);
+    }
     reader->range_end = end;
 }
 
@@ -83,6 +95,7 @@ static int range_find(struct file_reader *reader, uint64_t offset, uint32_t len,
         return E_TRUNCATED;
     bool here = offset >= reader->offset && offset + len <= reader->offset + reader->len;
     if (!here) {
+        range_end(reader, reader->capacity);
         window_move(reader, align_down(offset, DISK_BLOCK));
         int status = window_fill(reader, offset + len - reader->offset);
         if (status < 0)

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input = (struct input_reader){exact_copy(0, data, size), size};
     restarts = 0;
-    session_run(play);
+    session_run(play, size % 16 != 0);
     memory_bound_check(session.peak_bytes, size, FIXED_BYTES);
     return 0;
 }

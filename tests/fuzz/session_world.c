@@ -6,6 +6,7 @@
 #include "base/address.h"
 #include "base/clock.h"
 #include "tests/sim/world/own_memory.h"
+#include "tests/sim/world/short_reader.h"
 #include "tests/sim/world/system.h"
 
 #define WORLD_END_NS (7200 * NS_PER_S)
@@ -64,9 +65,10 @@ static void reset_links(void)
     }
 }
 
-void session_run(void (*program)(void))
+void session_run(void (*program)(void), bool is_short)
 {
     system_on_log(on_log);
+    reader_be_short(is_short);
     if (first_disk == NULL)
         make_first_disk();
     reset_links();
@@ -79,6 +81,7 @@ void session_run(void (*program)(void))
     ASSERT(world_run(WORLD_END_NS)); // else it stood still
     end();
     sim_disk_free(disk);
+    ASSERT(reader_is_intact());
 }
 
 static void *run_program(void *argument)

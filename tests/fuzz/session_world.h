@@ -107,8 +107,9 @@ struct session {
 };
 extern struct session session;
 
-/* Runs `program` as the session's thread; returns when that has returned. */
-void session_run(void (*program)(void));
+/* Runs `program` as the session's thread; returns when that has returned. Short: starts read their logs without the I/O seam
+ * (short_reader.h). */
+void session_run(void (*program)(void), bool is_short);
 
 void session_start(void); // the broker, and waits until it is ready
 void session_end(enum process_end how);

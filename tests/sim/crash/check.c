@@ -8,8 +8,8 @@
 #include "broker/transactions.h"
 #include "broker/txn_job.h"
 #include "tests/sim/crash/points.h"
-#include "tests/sim/crash/reader.h"
 #include "tests/sim/world/own_memory.h"
+#include "tests/sim/world/short_reader.h"
 
 #define WORLD_END_NS (60 * NS_PER_S)
 #define LARGE_WRITE_BYTES ((uint32_t)(512 * KIB))
@@ -52,7 +52,7 @@ void check_image(const struct trace *trace, const struct trace_known *known, str
     check.outcome = outcome;
     check.broker.disk = disk;
     random_init(&check.random, wish->seed);
-    reader_be_short(random_below(&check.random, 64) != 0);
+    reader_be_short(random_below(&check.random, 64) != 0); // else through the seam as it is
     disk->observe = wish->in_recovery ? on_event : NULL;
     trace_settings(trace, &check.broker, wish->cores, check.values);
     check.broker.on_opened = note_opened;

@@ -1,9 +1,4 @@
-/* Recovery's reading made cheap: in file_reader_bytes()'s place.
- *
- * A start reads the logs to the end of their preallocated files, nearly all of it zeros, and copying those through the I/O
- * seam took two thirds of all time. Here recovery gets exactly the same bytes of the same file, without the read-ahead and
- * without copies of zeros. One start of 64 reads through the seam as it is. */
-#include "tests/sim/crash/reader.h"
+#include "tests/sim/world/short_reader.h"
 
 #include <string.h>
 
