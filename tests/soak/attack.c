@@ -19,13 +19,16 @@
 #include "tests/integration/history_client.h"
 
 #define HELLO_DEADLINE_S 10.0 // the broker's, from accept to a whole HELLO
+#define FRAME_DEADLINE_S 30.0 // and from a frame's first byte to its last
 #define SLACK_S 2.5
 #define PHASES 4
 
 struct raw {
     int fd; // -1: closed
     double since;
-    uint32_t phase, sent;
+    uint32_t phase;
+    uint32_t sent; // slowloris: bytes
+    bool is_told;  // that it is overdue
 };
 
 static struct address address;
@@ -136,21 +139,43 @@ pid_t attack_storm(struct attack *attack)
 
 /* ---- slowloris: nothing, or a byte now and then, in each phase ---- */
 
-/* What a connection of a phase sends at once: 0 nothing, 1 the begin of HELLO, 2 HELLO and the begin of a header, 3 HELLO, a
- * header and the begin of its body. */
-static void begin_slowly(struct raw *raw)
+/* What they all send the begin of: HELLO, a PUBLISH's header, its meta, and 200,000 bytes of data. */
+struct slow_stream {
+    uint8_t bytes[1024];
+    uint32_t hello_bytes;
+};
+
+static void make_slow_stream(struct slow_stream *stream)
 {
-    uint8_t bytes[1024] = {0};
-    uint32_t length = make_hello(bytes, 512);
-    uint32_t sends[PHASES] = {0, 7, length + 5, length + FRAME_HEADER_SIZE + 3};
-    struct writer w = writer_make(bytes + length + FRAME_HEADER_SIZE, 256);
+    uint32_t length = make_hello(stream->bytes, 512);
+    struct writer w = writer_make(stream->bytes + length + FRAME_HEADER_SIZE, 256);
     write_produce_begin(&w, 1, 0);
     write_produce_item(&w, 1, 0, 200000);
-    (void)frame_seal(bytes + length, OP_PRODUCE, 0, 1, writer_length(&w), 200000);
-    (void)send(raw->fd, bytes, sends[raw->phase], MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)frame_seal(stream->bytes + length, OP_PRODUCE, 0, 1, writer_length(&w), 200000);
+    stream->hello_bytes = length;
 }
 
-static void look_slowly(struct attack *attack, struct raw *raw)
+/* What a connection of a phase sends at once: 0 nothing, 1 the begin of HELLO, 2 HELLO and the begin of a header, 3 HELLO, a
+ * header and the begin of its body. */
+static void begin_slowly(const struct slow_stream *stream, struct raw *raw)
+{
+    uint32_t hello = stream->hello_bytes;
+    uint32_t sends[PHASES] = {0, 7, hello + 5, hello + FRAME_HEADER_SIZE + 3};
+    raw->sent = sends[raw->phase];
+    (void)send(raw->fd, stream->bytes, raw->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* The next byte; but HELLO never comes to its end. */
+static void go_on_slowly(const struct slow_stream *stream, struct raw *raw)
+{
+    if (raw->phase == 0 || (raw->phase == 1 && raw->sent == stream->hello_bytes - 1))
+        return;
+    const uint8_t *next = &stream->bytes[min_u64(raw->sent, sizeof(stream->bytes) - 1)];
+    if (send(raw->fd, next, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1)
+        raw->sent++;
+}
+
+static void look_slowly(struct attack *attack, const struct slow_stream *stream, struct raw *raw)
 {
     uint8_t bytes[4096];
     ssize_t got;
@@ -159,35 +184,38 @@ static void look_slowly(struct attack *attack, struct raw *raw)
     do {
         got = recv(raw->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
     } while (got > 0);
-    bool in_hello = raw->phase < 2;
     if (got == 0 || errno != EAGAIN) {
         atomic_fetch_add(&attack->closed, 1);
         close(raw->fd);
         raw->fd = -1;
-    } else if (in_hello && now_s() - raw->since > HELLO_DEADLINE_S + SLACK_S && !raw->sent) {
-        raw->sent = 1;
-        atomic_fetch_add(&attack->overdue, 1);
-    } else if (raw->phase > 1) {
-        (void)send(raw->fd, bytes, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return;
     }
+    double allowed_s = (raw->phase < 2 ? HELLO_DEADLINE_S : FRAME_DEADLINE_S) + SLACK_S;
+    if (now_s() - raw->since > allowed_s && !raw->is_told) {
+        raw->is_told = true;
+        atomic_fetch_add(&attack->overdue, 1);
+    }
+    go_on_slowly(stream, raw);
 }
 
 static void be_slow(struct attack *attack)
 {
     struct raw *raws = calloc(attack->count, sizeof(*raws));
+    struct slow_stream stream = {0};
     if (!raws)
         return;
+    make_slow_stream(&stream);
     for (uint32_t i = 0; i < attack->count; i++) {
         raws[i] = (struct raw){.fd = connect_raw(true), .phase = i % PHASES};
         raws[i].since = now_s();
         if (raws[i].fd < 0)
             continue;
         atomic_fetch_add(&attack->connected, 1);
-        begin_slowly(&raws[i]);
+        begin_slowly(&stream, &raws[i]);
     }
     for (;;) {
         for (uint32_t i = 0; i < attack->count; i++)
-            look_slowly(attack, &raws[i]);
+            look_slowly(attack, &stream, &raws[i]);
         usleep(300000);
     }
 }

@@ -14,7 +14,7 @@ struct attack { // in shared memory
     uint64_t seed;
     _Atomic uint32_t connected, answered, refused;
     _Atomic uint32_t closed;  // slowloris: by the broker
-    _Atomic uint32_t overdue; // longer in HELLO than the broker's deadline allows
+    _Atomic uint32_t overdue; // longer in HELLO, or in a frame, than the broker's deadline allows
 };
 
 /* Each forks and returns; the process goes on until it is killed. */

@@ -307,7 +307,7 @@ static double step_attack(struct run *run, struct active *active)
     if (alone && connected == 0)
         fail("%s: nobody could connect", fault_name(active->plan->kind));
     if (alone && overdue > 0)
-        fail("%u connections without HELLO outlive the broker's deadline for it", overdue);
+        fail("%u connections outlive the broker's deadline for HELLO or for a frame", overdue);
     return DONE;
 }
 

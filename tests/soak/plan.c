@@ -83,9 +83,11 @@ static void choose_extent(struct planned_fault *fault, struct random *random, bo
         fault->count = between(random, 2000, 6000);
         fault->for_ms = between(random, 2500, 4000);
         break;
-    case SOAK_SLOWLORIS: // alone it lasts beyond the broker's deadline for HELLO
+    case SOAK_SLOWLORIS: // alone it lasts beyond the broker's deadline for HELLO, or that for a frame
         fault->count = between(random, 50, 250);
-        fault->for_ms = alone ? 14000 : between(random, 2000, 5000);
+        fault->for_ms = between(random, 2000, 5000);
+        if (alone)
+            fault->for_ms = fault->count % 4 ? 14000 : 34000;
         break;
     case SOAK_NOT_READING:
         fault->count = between(random, 10, 40);
