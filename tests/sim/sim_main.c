@@ -60,12 +60,12 @@ static void print_result(const struct simulation_result *r)
 {
     printf("%.2f simulated hours, %" PRIu64 " switches, %" PRIu64
            " events, %u lives of the broker, "
-           "%u states compared; %" PRIu64 " acks, %" PRIu64 " commits, %" PRIu64 " aborts, %" PRIu64
-           " prepares, %" PRIu64 " group commits, %" PRIu64 " moves, %" PRIu64 " topics, %" PRIu64
-           " hoarded\n",
+           "%u of %u restarts of shards compared in their state; %" PRIu64 " acks, %" PRIu64
+           " commits, %" PRIu64 " aborts, %" PRIu64 " prepares, %" PRIu64 " group commits, %" PRIu64
+           " moves, %" PRIu64 " topics, %" PRIu64 " hoarded\n",
            (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
-           r->states_compared, r->acks, r->commits, r->aborts, r->prepares, r->group_commits,
-           r->moves, r->topics, r->hoarded);
+           r->states_compared, r->restarts_of_shards, r->acks, r->commits, r->aborts, r->prepares,
+           r->group_commits, r->moves, r->topics, r->hoarded);
     for (int i = 0; i < TROUBLE_COUNT; i++)
         if (r->troubles[i])
             printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
@@ -79,6 +79,7 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     sum->events += r->events;
     sum->broker_lives += r->broker_lives;
     sum->states_compared += r->states_compared;
+    sum->restarts_of_shards += r->restarts_of_shards;
     for (int i = 0; i < TROUBLE_COUNT; i++)
         sum->troubles[i] += r->troubles[i];
     sum->acks += r->acks;

@@ -11,6 +11,7 @@
 #include "storage/upkeep.h"
 #include "tests/sim/crash/trace.h"
 #include "tests/sim/world/net.h"
+#include "tests/sim/world/log_hook.h"
 #include "tests/sim/world/own_memory.h"
 
 #define HISTORY_EVENTS_MAX 200000
@@ -33,6 +34,7 @@ static struct {
 
 static void plan(struct trace *trace, uint64_t seed);
 static void on_event(void *context, const struct sim_event *event);
+static void on_append(const struct wal *wal, uint64_t lsn);
 static struct trace_known known_now(void);
 static void *direct(void *argument);
 
@@ -55,11 +57,13 @@ void trace_record(struct trace *trace, uint64_t seed)
     snprintf(trace->world->server, sizeof(trace->world->server), "127.0.0.1:%d", SIM_BROKER_PORT);
     rec.broker.disk = sim_disk_new(seed, GIB);
     rec.broker.disk->observe = on_event;
+    log_observe((struct log_observer){.appended = on_append});
     trace_settings(trace, &rec.broker, trace->cores, rec.values);
     (void)thread_new(process_new("director", NULL), direct, NULL);
     if (!world_run(RECORD_NS_MAX))
         fail("the recording stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
     rec.broker.disk->observe = NULL;
+    log_observe((struct log_observer){0});
     world_end();
     sim_disk_free(rec.broker.disk);
 }
@@ -202,10 +206,6 @@ const struct trace_known *trace_known_at(const struct trace *trace, uint32_t eve
     return event < trace->count ? &trace->events[event].known : &trace->last;
 }
 
-/* The linker puts it in wal_append()'s place. */
-int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
-int __real_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
-
 static struct shard *shard_of(const struct wal *wal)
 {
     struct broker *broker = rec.trace ? rec.broker.broker : NULL;
@@ -229,17 +229,12 @@ static void note_entry(struct trace_log *log, struct trace_entry entry)
     memory_inside(owner);
 }
 
-int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view)
+static void on_append(const struct wal *wal, uint64_t lsn)
 {
     struct shard *shard = shard_of(wal);
-    struct trace_state before = {{0}};
     if (shard)
-        before = trace_state_of(shard);
-    int status = __real_wal_append(wal, entry, view);
-    if (shard && status == 0)
         note_entry(&rec.trace->logs[rec.known.life][shard->id],
-                   (struct trace_entry){view->lsn, before});
-    return status;
+                   (struct trace_entry){lsn, trace_state_of(shard)});
 }
 
 /* An end lies behind all entries that begin below it. */

@@ -62,14 +62,6 @@ bool sim_broker_wait_ready(struct sim_broker *b)
     return b->state == SIM_BROKER_READY;
 }
 
-struct sim_state sim_broker_state_of(struct sim_broker *b, uint16_t shard)
-{
-    struct shard *s = &b->broker->shards[shard];
-    const struct wal *wal = s->store->wal;
-    return (struct sim_state){shard_digest(s), store_reserved_lsn(s->store), wal->chain,
-                              wal->filling == NULL && wal->queue_stamped == wal->queue_tail};
-}
-
 /* ---- its main thread ---- */
 
 static void *run(void *argument)
@@ -170,7 +162,7 @@ static int start(struct sim_broker *b, struct broker *broker)
     for (uint16_t i = 0; i < broker->shard_count && status == 0; i++) {
         struct store_stats stats = store_stats(broker->shards[i].store);
         b->opened[i] = (struct sim_state){shard_digest(&broker->shards[i]), stats.recovered_lsn,
-                                          stats.recovered_chain, true};
+                                          stats.recovered_chain};
         if (b->on_opened)
             b->on_opened(b, i);
     }

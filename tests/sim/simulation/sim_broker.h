@@ -9,11 +9,10 @@
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/world/world.h"
 
-struct sim_state { // of a shard
+struct sim_state { // of a shard after a start
     uint64_t digest;
-    uint64_t end_lsn; // all that was appended, durable or not; after a start: all that was found
+    uint64_t end_lsn; // of all that was found
     uint64_t chain;   // up to there: logs of one length and one chain are equal
-    bool is_known;    // false: the group that is being filled has no chain yet
 };
 
 #define SIM_BROKER_PORT 7650
@@ -53,8 +52,5 @@ void sim_broker_end(struct sim_broker *b, enum process_end how);
 
 /* Waits, with the calling (test's) thread, until it is READY or ENDED. True: READY. */
 bool sim_broker_wait_ready(struct sim_broker *b);
-
-/* What a shard has now, to be compared with what a later life's recovery gives. */
-struct sim_state sim_broker_state_of(struct sim_broker *b, uint16_t shard);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/checker/checker.h"
+#include "tests/sim/simulation/state_log.h"
 #include "tests/sim/world/own_memory.h"
 #include "tests/sim/world/system.h"
 
@@ -34,13 +35,11 @@ static struct {
     uint64_t blocks_taken; // by somebody else
     int64_t wall_jumped_ms;
     uint64_t paused_until_ns; // the broker, or one before it
-    /* ---- what a shard had when its broker ended ---- */
-    struct sim_state left[SHARDS_MAX];
-    uint32_t left_count;
 } run;
 
 static const char *const topics[TOPICS] = {"plain", "both", "moved"};
 
+static void on_opened(struct sim_broker *broker, uint16_t shard);
 static void *direct(void *argument);
 
 /* ---- the plan ---- */
@@ -134,6 +133,7 @@ static void set_up_broker(const struct simulation_plan *plan)
 {
     run.broker.disk = sim_disk_new(plan->seed, plan->disk_bytes);
     run.broker.disk->crash_keep_percent = plan->crash_keep_percent;
+    run.broker.on_opened = on_opened;
     set(0, "data_dir", "/data", 0);
     set(1, "shards", "%" PRIu64, plan->shards);
     set(2, "cores", "%" PRIu64, plan->cores);
@@ -206,6 +206,7 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     snprintf(run.stage.world->server, sizeof(run.stage.world->server), "127.0.0.1:%d",
              SIM_BROKER_PORT);
     set_up_broker(plan);
+    state_log_begin(&run.broker);
     set_up_actors(plan);
     run.stage.moves = own_calloc(STAGE_MOVES_MAX, sizeof(*run.stage.moves));
     run.stage.reads_may_fail = plan->troubles[TROUBLE_READ_ERROR];
@@ -217,6 +218,9 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     if (!(result->was_detected ? has_no_wrong_data() : history_check(run.stage.world->history)))
         fail("the history has anomalies");
     stage_check_moves(&run.stage);
+    result->states_compared = state_log_compared();
+    result->restarts_of_shards = state_log_starts();
+    state_log_end();
     own_free(run.stage.moves);
     result->trace = world_trace();
     result->simulated_ns = world_now_ns() - NS_PER_S;
@@ -289,31 +293,22 @@ void simulation_print_deeds(const struct simulation_deeds *deeds, FILE *file)
     fprintf(file, "\n");
 }
 
-/* What a later life makes of the log must be what this one had, wherever the logs are equal. (Of one length alone is not enough: a
- * start that is killed, too, may have cut something off and written a CUT as long in its place.) */
-static void remember_states(void)
+/* As long as the broker can be asked. */
+static void remember(void)
 {
-    run.left_count = 0;
     if (run.broker.state != SIM_BROKER_READY && run.broker.state != SIM_BROKER_DRAINING)
         return;
     note_deeds();
-    run.left_count = run.plan->shards;
-    for (uint16_t i = 0; i < run.left_count; i++)
-        run.left[i] = sim_broker_state_of(&run.broker, i);
+    state_log_note_end();
 }
 
-static void compare_states(void)
+static void on_opened(struct sim_broker *broker, uint16_t shard)
 {
-    for (uint16_t i = 0; i < run.left_count; i++) {
-        const struct sim_state *now = &run.broker.opened[i], *then = &run.left[i];
-        if (!then->is_known || now->end_lsn != then->end_lsn || now->chain != then->chain)
-            continue;
-        run.result->states_compared++;
-        if (now->digest != then->digest)
-            fail("shard %u: up to LSN %" PRIu64 " the log gives another state than there was", i,
-                 now->end_lsn);
-    }
-    run.left_count = 0;
+    (void)broker;
+    uint64_t lsn = state_log_opened(shard);
+    if (lsn != UINT64_MAX)
+        fail("shard %u: up to LSN %" PRIu64 " the log gives another state than there was", shard,
+             lsn);
 }
 
 static void clear_faults(void)
@@ -345,12 +340,11 @@ static void bring_up(bool power_goes)
                  run.broker.text);
         clear_faults();
     }
-    compare_states();
 }
 
 static void end_broker(enum process_end how)
 {
-    remember_states();
+    remember();
     sim_broker_end(&run.broker, how);
 }
 
@@ -584,7 +578,7 @@ static void *direct(void *argument)
         actor_start(&run.actors[i]);
     storm();
     calm();
-    remember_states();
+    remember();
     drain_and_start();
     world_stop();
     return NULL;

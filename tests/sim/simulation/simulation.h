@@ -62,7 +62,8 @@ struct simulation_result {
     uint64_t events; // of the history
     uint32_t broker_lives;
     uint32_t troubles[TROUBLE_COUNT];
-    uint32_t states_compared; // a shard's live state with what its log gave at the next start
+    uint32_t restarts_of_shards;
+    uint32_t states_compared; // of them: what the log gave with what the shard had at that LSN
     struct simulation_deeds deeds;
     bool was_detected; // of a run that must detect: the broker refused to go on, or to start
     uint64_t acks, commits, aborts, prepares, group_commits, moves, topics, hoarded;
