@@ -62,10 +62,10 @@ static void print_result(const struct simulation_result *r)
            " events, %u lives of the broker, "
            "%u of %u restarts of shards compared in their state; %" PRIu64 " acks, %" PRIu64
            " commits, %" PRIu64 " aborts, %" PRIu64 " prepares, %" PRIu64 " group commits, %" PRIu64
-           " moves, %" PRIu64 " topics, %" PRIu64 " hoarded\n",
+           " moves, %" PRIu64 " topics, %" PRIu64 " hoarded, %" PRIu64 " hoards trimmed\n",
            (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
            r->states_compared, r->restarts_of_shards, r->acks, r->commits, r->aborts, r->prepares,
-           r->group_commits, r->moves, r->topics, r->hoarded);
+           r->group_commits, r->moves, r->topics, r->hoarded, r->hoards_trimmed);
     for (int i = 0; i < TROUBLE_COUNT; i++)
         if (r->troubles[i])
             printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
@@ -90,6 +90,7 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     sum->moves += r->moves;
     sum->topics += r->topics;
     sum->hoarded += r->hoarded;
+    sum->hoards_trimmed += r->hoards_trimmed;
     sum->was_detected += r->was_detected;
     uint64_t *deeds = (uint64_t *)&sum->deeds;
     const uint64_t *more = (const uint64_t *)&r->deeds;

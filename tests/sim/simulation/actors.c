@@ -611,65 +611,107 @@ static void churner(struct actor *actor)
 
 /* ---- more than the log holds ---- */
 
-static void check_hoard(const struct sluice_message *messages, int got, uint64_t *next)
+static void on_hoarded(void *context, const struct sluice_report *report)
 {
-    for (int i = 0; i < got; i++) {
-        const struct sluice_message *m = &messages[i];
-        const uint8_t *bytes = m->value;
-        if (m->offset < *next)
-            fail("hoarder: offset %" PRIu64 " behind %" PRIu64, m->offset, *next);
-        *next = m->offset + 1;
-        for (size_t k = 0; k < m->value_len; k += 997)
-            if (bytes[k] != bytes[0])
-                fail("hoarder: a record at offset %" PRIu64 " is not what was written", m->offset);
+    struct hoard *hoard = context;
+    if (report->status == SLUICE_OK && report->offset != SLUICE_OFFSET_UNKNOWN)
+        hoard_acked(hoard, (uint32_t)(uintptr_t)report->opaque, report->offset);
+}
+
+static void hoard_some(struct hoard *hoard, struct sluice_producer *producer, const char *topic)
+{
+    static uint8_t value[HOARD_RECORD_BYTES_MAX];
+    for (uint32_t i = below(8); i > 0; i--) {
+        uint32_t number;
+        const struct hoard_record *next = hoard_send(hoard, 1 + below(HOARD_RECORD_BYTES_MAX),
+                                                     (uint8_t)(1 + below(255)), &number);
+        if (!next)
+            return;
+        memset(value, next->byte, next->bytes);
+        struct sluice_record record = {.topic = topic,
+                                       .value = value,
+                                       .value_len = next->bytes,
+                                       .opaque = (void *)(uintptr_t)number};
+        allow(sluice_producer_send(producer, &record), "send");
     }
+}
+
+/* Whoever is overtaken by retention begins again. */
+static int read_hoard(struct hoard *hoard, struct sluice_consumer *consumer, const char *topic,
+                      bool *is_subscribed)
+{
+    struct sluice_message messages[8];
+    if (!*is_subscribed) {
+        hoard_read_begin(hoard);
+        *is_subscribed =
+            sluice_consumer_subscribe(consumer, topic, 0, SLUICE_START_BEGINNING, 0) == SLUICE_OK;
+    }
+    int got = sluice_consumer_poll(consumer, messages, 8, 10);
+    for (int i = 0; i < got; i++)
+        hoard_read(hoard, messages[i].offset, messages[i].value, messages[i].value_len);
+    if (got == SLUICE_E_OFFSET_OUT_OF_RANGE)
+        *is_subscribed = false;
+    return got;
+}
+
+/* With a consumer of its own: nothing of an earlier reading comes. */
+static void judge_hoard(struct stage *stage, struct hoard *hoard, struct sluice_client *client,
+                        const char *topic)
+{
+    struct sluice_consumer_options options = {.size = sizeof(options)};
+    struct sluice_consumer *consumer;
+    bool is_subscribed = false, is_judged = false;
+    must(sluice_consumer_new(client, &options, &consumer), "consumer");
+    hoard_read_begin(hoard);
+    while (!is_judged) {
+        uint64_t begin, end;
+        if (sluice_offset(client, topic, 0, SLUICE_START_BEGINNING, 0, &begin) != SLUICE_OK ||
+            sluice_offset(client, topic, 0, SLUICE_START_END, 0, &end) != SLUICE_OK) {
+            pause_some(stage);
+            continue;
+        }
+        int got = begin < end ? read_hoard(hoard, consumer, topic, &is_subscribed) : 0;
+        if (got != SLUICE_E_OFFSET_OUT_OF_RANGE)
+            check_poll(stage, consumer, got);
+        if (begin == end)
+            hoard_read_begin(hoard);
+        is_judged = begin == end || (hoard->first != UINT64_MAX && hoard->next >= end);
+        if (is_judged)
+            hoard_judge(hoard, end);
+    }
+    sluice_consumer_free(consumer);
 }
 
 static void hoarder(struct actor *actor)
 {
     struct stage *stage = actor->stage;
-    static uint8_t value[64 << 10];
-    char topic[32];
+    struct hoard *hoard = &stage->hoards[actor->number];
+    char topic[32], limit[32];
     struct sluice_client *client = client_of(stage->world);
-    struct sluice_setting setting = {"retention_bytes", "1048576"};
+    struct sluice_setting setting = {hoard->retention_ms ? "retention_ms" : "retention_bytes",
+                                     limit};
+    struct sluice_producer_options options = {.size = sizeof(options),
+                                              .buffer_bytes = 1u << 20,
+                                              .on_report = on_hoarded,
+                                              .context = hoard};
+    struct sluice_consumer_options consumer_options = {.size = sizeof(consumer_options)};
     struct sluice_producer *producer;
     struct sluice_consumer *consumer;
-    uint64_t next = 0;
     snprintf(topic, sizeof(topic), "hoard-%u", actor->number);
+    snprintf(limit, sizeof(limit), "%" PRIu64, hoard->retention_ms + hoard->retention_bytes);
     allow(sluice_topic_create(client, topic, 1, &setting, 1), "topic create");
-    must(sluice_producer_new(
-             client,
-             &(struct sluice_producer_options){.size = sizeof(struct sluice_producer_options),
-                                               .buffer_bytes = 1u << 20},
-             &producer),
-         "producer");
-    must(sluice_consumer_new(
-             client,
-             &(struct sluice_consumer_options){.size = sizeof(struct sluice_consumer_options)},
-             &consumer),
-         "consumer");
+    must(sluice_producer_new(client, &options, &producer), "producer");
+    must(sluice_consumer_new(client, &consumer_options, &consumer), "consumer");
     bool is_subscribed = false;
     while (!is_over(stage)) {
-        struct sluice_message messages[8];
-        for (uint32_t i = below(8); i > 0; i--) {
-            memset(value, 1 + (int)below(255), sizeof(value));
-            struct sluice_record record = {.topic = topic,
-                                           .partition = 0,
-                                           .value = value,
-                                           .value_len = 1 + below(sizeof(value))};
-            allow(sluice_producer_send(producer, &record), "send");
-            stage->hoarded++;
-        }
-        if (!is_subscribed)
-            is_subscribed = sluice_consumer_subscribe(consumer, topic, 0, SLUICE_START_BEGINNING,
-                                                      0) == SLUICE_OK;
-        int got = sluice_consumer_poll(consumer, messages, 8, 10);
-        check_hoard(messages, got, &next);
-        if (got == SLUICE_E_OFFSET_OUT_OF_RANGE) // it was overtaken
-            is_subscribed = false;
+        hoard_some(hoard, producer, topic);
+        (void)read_hoard(hoard, consumer, topic, &is_subscribed);
         pause_some(stage);
     }
     sluice_consumer_free(consumer);
+    (void)sluice_producer_flush(producer, 10000);
     sluice_producer_free(producer);
+    if (sluice_topic_create(client, topic, 1, &setting, 1) == SLUICE_E_TOPIC_EXISTS)
+        judge_hoard(stage, hoard, client, topic);
     sluice_client_free(client);
 }

@@ -7,13 +7,14 @@
  *     member      of a group: processes, commits, leaves, comes back; nothing may be skipped, no offset go back
  *     mover       consumes the first topic in a group and produces to the last one, offsets in the same transaction
  *     churner     makes topics, writes to them, deletes them
- *     hoarder     large records into a topic that keeps only the newest; and reads it
+ *     hoarder     large records into a topic that keeps only the newest; reads it, and judges what is left
  *
  * Every actor may be killed at any time and started again with the same number. */
 #ifndef SLUICE_TESTS_ACTORS_H
 #define SLUICE_TESTS_ACTORS_H
 
 #include "tests/integration/history_client.h"
+#include "tests/sim/simulation/hoard.h"
 #include "tests/sim/world/world.h"
 
 #define STAGE_GROUPS 3 // two of members, one of movers
@@ -30,6 +31,7 @@ enum actor_kind {
     ACTOR_KINDS
 };
 
+#define STAGE_HOARDS 2
 #define STAGE_MOVES_MAX 65536
 struct stage_move { // of one partition, in one transaction: [first, next)
     uint32_t partition;
@@ -48,9 +50,10 @@ struct stage {             // what all actors share; the test's memory
     uint64_t processed[STAGE_GROUPS][WORLD_PARTITIONS_MAX]; // all below, by some member
     struct stage_move *moves;                               // whose commit was asked for
     uint32_t move_count;
+    struct hoard hoards[STAGE_HOARDS]; // of each hoarder
     /* what was done, so that a test can see that it tested something */
     uint64_t begins_lost; // nobody knows whether a transaction is open: until its time is over
-    uint64_t plain_acks, commits, aborts, prepares, group_commits, topics_made, hoarded;
+    uint64_t plain_acks, commits, aborts, prepares, group_commits, topics_made;
 };
 
 struct actor {

@@ -209,6 +209,8 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     state_log_begin(&run.broker);
     set_up_actors(plan);
     run.stage.moves = own_calloc(STAGE_MOVES_MAX, sizeof(*run.stage.moves));
+    for (uint32_t i = 0; i < plan->actors[ACTOR_HOARDER]; i++)
+        hoard_init(&run.stage.hoards[i], world_below(2), plan->troubles[TROUBLE_WALL_CLOCK]);
     run.stage.reads_may_fail = plan->troubles[TROUBLE_READ_ERROR];
     run.stage.on_storage_error = plan->must_detect ? detected : NULL;
     struct process *director = process_new("director", NULL);
@@ -234,7 +236,11 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     result->group_commits = run.stage.group_commits;
     result->moves = run.stage.move_count;
     result->topics = run.stage.topics_made;
-    result->hoarded = run.stage.hoarded;
+    for (uint32_t i = 0; i < plan->actors[ACTOR_HOARDER]; i++) {
+        result->hoarded += run.stage.hoards[i].sent_count;
+        result->hoards_trimmed += run.stage.hoards[i].was_trimmed;
+        hoard_free(&run.stage.hoards[i]);
+    }
     world_end();
     sim_disk_free(run.broker.disk);
 }

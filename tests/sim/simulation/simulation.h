@@ -67,6 +67,7 @@ struct simulation_result {
     struct simulation_deeds deeds;
     bool was_detected; // of a run that must detect: the broker refused to go on, or to start
     uint64_t acks, commits, aborts, prepares, group_commits, moves, topics, hoarded;
+    uint64_t hoards_trimmed; // of which retention had taken something at the end
 };
 const struct history *simulation_history(void); // of the one that runs
 void simulation_run(const struct simulation_plan *plan, struct simulation_result *result);
