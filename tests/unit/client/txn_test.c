@@ -437,6 +437,29 @@ Test(txn, a_commit_that_is_not_answered_in_time_can_be_asked_again)
     user_free(user);
 }
 
+/* It may have been carried out by the try whose answer was lost: nobody can tell, whatever the next answers say. */
+Test(txn, an_end_that_a_draining_broker_refuses_after_a_lost_answer_is_undecided)
+{
+    struct user *user = start();
+    begin(user);
+    user_send_many(user, 0, 10);
+    fake_rule(user->broker, OP_TXN_COMMIT, 0, 1, FAKE_DROP_AFTER, 0);
+    fake_rule(user->broker, OP_TXN_COMMIT, 0, 1000, FAKE_REFUSE, PE_SHUTTING_DOWN);
+    cr_expect(eq(int, sluice_txn_commit(user->producer, 300), SLUICE_E_TIMED_OUT));
+    cr_expect(ge(u64, fake_seen(user->broker, OP_TXN_COMMIT), 2));
+    fake_clear_rules(user->broker);
+    commit(user);
+    user_expect_all_stored(user);
+    begin(user);
+    user_send_many(user, 0, 10);
+    user_flush(user); // else a batch may be lost with the connection, and a new epoch ends it all
+    fake_rule(user->broker, OP_TXN_ABORT, 0, 1, FAKE_DROP_AFTER, 0);
+    fake_rule(user->broker, OP_TXN_ABORT, 0, 1000, FAKE_REFUSE, PE_SHUTTING_DOWN);
+    cr_expect(eq(int, sluice_txn_abort(user->producer, 300), SLUICE_E_TIMED_OUT));
+    fake_clear_rules(user->broker);
+    user_free(user);
+}
+
 Test(txn, a_begin_whose_answer_is_lost_begins_anew)
 {
     struct user *user = start();
