@@ -9,6 +9,8 @@ broker_pid= server=
 start_broker() {
   local data=$1 i
   shift
+  server=
+  : >"$data.log" # of this start alone
   "$bin/sluiced" --data-dir "$data" --listen 127.0.0.1:0 --http off --kafka off --cores 1 --set retention_bytes=64MiB "$@" 2>"$data.log" &
   broker_pid=$!
   for ((i = 0; i < 400; i++)); do
@@ -19,6 +21,7 @@ start_broker() {
   done
   echo "the broker did not start:" >&2
   cat "$data.log" >&2
+  stop_broker
   return 1
 }
 

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Draws what docs/benchmarks.md shows, from results of survey.sh and of claim flat-partitions (gnuplot and jq).
 #   plots.sh SURVEY_DIR FLAT_PARTITIONS.json OUT_DIR
-# OUT_DIR/over-time.svg, percentiles.svg, load.svg, partitions.svg. A result that is not there leaves its plot out. Exit: 2 usage.
+# OUT_DIR/over-time.svg, percentiles.svg, load.svg, partitions.svg. A result that is not there leaves its plot out. Exit: 1 nothing drawn, 2 usage.
 set -euo pipefail
 [ $# -eq 3 ] && command -v gnuplot >/dev/null && command -v jq >/dev/null || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 survey=$1 flat=$2 out=$3
 mkdir -p "$out"
 data=$(mktemp -d)
 trap 'rm -rf "$data"' EXIT
+drawn=0
 
 # plot NAME XLABEL YLABEL: gnuplot's commands come on standard input
 plot() {
@@ -23,11 +24,12 @@ set key left top
 TEXT
     cat
   } | gnuplot
+  drawn=$((drawn + 1))
   echo "$out/$1.svg"
 }
 
 if [ -s "$survey/records-1KiB.json" ]; then
-  jq -r '.series[] | "\((.begin_s + .end_s) / 2) \(.records_per_s / 1e6) \(.p50_us / 1e3) \(.p99_us / 1e3)"' "$survey/records-1KiB.json" >"$data/series"
+  jq -r '.series[] | select(.p50_us and .p99_us) | "\((.begin_s + .end_s) / 2) \(.records_per_s / 1e6) \(.p50_us / 1e3) \(.p99_us / 1e3)"' "$survey/records-1KiB.json" >"$data/series"
   plot over-time "seconds" "million records of 1 KiB a second" <<TEXT
 set y2label "ms from send to ack"
 set y2tics
@@ -69,3 +71,4 @@ set y2range [0:]
 plot "$data/flat" using 1:2 with linespoints lw 2 pt 7 ps 0.6 title "top rate", "" using 1:3 axes x1y2 with linespoints lw 2 pt 7 ps 0.6 title "p99"
 TEXT
 fi
+[ $drawn -gt 0 ] || { echo "plots.sh: there is nothing to draw in $survey" >&2; exit 1; }

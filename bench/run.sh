@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 out=build/bench seconds=5 warm_up=2 wal_set=1GiB quick=
 take_options "seconds quick- out" "$@"
 [ -z "$quick" ] || seconds=1 warm_up=0.5 wal_set=256MiB
+failed=0
 trap 'stop_broker || true; rm -rf "$work"' EXIT
 
 # ---- measuring ----
@@ -24,8 +25,9 @@ measure() {
   wait_for_spares
   echo "== $name: sluice-bench $command $*"
   rm -f "$out/$name.json"
-  "$bin/sluice-bench" "$command" --server "$server" --duration "$seconds" --warm-up "$warm_up" --label "$name" \
-    --output "$out/$name.json" "$@" | sed 's/^/   /' || true # 1: with an anomaly, told at the end
+  watched "$bin/sluice-bench" "$command" --server "$server" --duration "$seconds" --warm-up "$warm_up" --label "$name" \
+    --output "$out/$name.json" "$@" >"$work/out" 2>&1 || failed=1
+  sed 's/^/   /' "$work/out"
   [ -s "$out/$name.json" ] || { echo "run.sh: $name was not measured" >&2; exit 1; }
 }
 
@@ -36,14 +38,17 @@ number() {
       '{print ($1 == "null" ? "-" : sprintf("%.*f", decimals, $1 / scale))}'
 }
 row() { # row NAME TEXT
-  printf '%-34s %8s %12s %9s %11s %11s\n' "$2" "$(number "$1" bytes_per_s 1e9 3)" \
-    "$(number "$1" records_per_s 1e3 0)" "$(number "$1" fraction 0.01)" "$(number "$1" p50)" "$(number "$1" p99)"
+  local mark=
+  grep -q '"anomalies": \[\]' "$out/$1.json" || mark='  FAILED'
+  printf '%-34s %8s %12s %9s %11s %11s%s\n' "$2" "$(number "$1" bytes_per_s 1e9 3)" \
+    "$(number "$1" records_per_s 1e3 0)" "$(number "$1" fraction 0.01)" "$(number "$1" p50)" "$(number "$1" p99)" "$mark"
 }
 
 start_broker "$work/data"
 around=(--limits-dir "$work" --wal-set "$wal_set")
 echo "== limits"
-"$bin/sluice-bench" limits "${around[@]}" --duration 2 --output "$out/limits.json" | sed 's/^/   /'
+watched "$bin/sluice-bench" limits "${around[@]}" --duration 2 --output "$out/limits.json" >"$work/out"
+sed 's/^/   /' "$work/out"
 measure publish-1k publish --topic b1k --partitions 4 --producers 2 --record-size 1KiB --batch-size 256KiB "${around[@]}"
 measure publish-100 publish --topic b100 --partitions 4 --producers 2 --record-size 100 --batch-size 256KiB "${around[@]}"
 measure publish-100-own publish --topic own --partitions 16 --producers 16 --record-size 100 --own-request "${around[@]}"
@@ -54,7 +59,7 @@ measure consume-first consume --topic kept --duration 60 --warm-up 0 "${around[@
 measure consume-again consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
 measure txn-1 transactions --topic txn1 --producers 1 "${around[@]}"
 measure txn-64 transactions --topic txn64 --partitions 4 --producers 64 --clients 4 "${around[@]}"
-measure claim claim open-transaction --topic claim --partitions 4 --duration $((4 * seconds))
+measure claim claim open-transaction --topic claim --partitions 4 --duration "$(times 4 "$seconds")"
 rss=$(awk '/^VmHWM/ {printf "%.0f", $2 / 1024}' "/proc/$broker_pid/status")
 
 printf '\n%-34s %8s %12s %9s %11s %11s\n' "" GB/s "1000 rec/s" "% of pipe" "p50 us" "p99 us"
@@ -77,3 +82,4 @@ printf 'broker: RSS at most %s MiB\n' "$rss"
 for file in "$out"/publish-*.json "$out"/consume-*.json "$out"/txn-*.json "$out"/claim.json; do
   sed -n '/"anomalies": \[$/,/\]/{//!p}' "$file" | sed "s/^ */ANOMALY $(basename "$file" .json): /"
 done
+exit $failed

@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 . bench/options.sh
 . bench/broker.sh
 
+choices="records compression producers cores io readers consume sustained small load"
 seconds=4 repeat=3 out=build/bench/survey only=
 take_options "seconds repeat out only" "$@"
 trap 'stop_broker; rm -rf "$work"' EXIT
@@ -18,7 +19,7 @@ failed=0 section= rows=()
 begin() {
   section=$1 rows=()
   shift
-  [ -z "$only" ] || [[ ",$only," == *",$section,"* ]] || return 1
+  is_wanted "$section" || return 1
   echo "== $section"
   fresh_broker "$@"
 }
@@ -37,7 +38,7 @@ measure() {
   rows+=("$out/$row.json")
   rm -f "$out/$row.json"
   wait_for_spares
-  "$bin/sluice-bench" "$command" --server "$server" --topic "$row" --data-dir "$work/data" --label "$title" --warm-up 1 --duration "$seconds" \
+  watched "$bin/sluice-bench" "$command" --server "$server" --topic "$row" --data-dir "$work/data" --label "$title" --warm-up 1 --duration "$seconds" \
     --output "$out/$row.json" --html "$out/$row.html" "$@" >"$work/out" 2>&1 || rc=$?
   printf '   %-40s %s\n' "$title" "$(sed -n 's/^rate *//p' "$work/out" | tail -n 1)"
   "$bin/sluicectl" --server "$server" topic delete "$row" >/dev/null 2>&1 # else what is kept of it holds log files of the next row
@@ -71,8 +72,8 @@ if begin compression; then
 fi
 
 if begin producers; then
-  for count in 1 4 64 1000; do
-    measure "$count" "$count producers" "${top[@]}" --producers $count --clients $((count < 4 ? 1 : 4))
+  for count in 1 4 64 1000; do # together they may have as much on the way: else it is their own queue that is measured
+    measure "$count" "$count producers" "${top[@]}" --producers $count --clients $((count < 4 ? 1 : 4)) --buffer $((count < 64 ? 8192 : count < 128 ? 1024 : 512))KiB
   done
   table "Producers, 1 KiB records, top rate"
 fi
@@ -112,7 +113,7 @@ if begin consume --set retention_bytes=none; then
 fi
 
 if begin sustained --set retention_bytes=none; then
-  measure sustained "1 KiB, what is older is moved to the archive meanwhile" publish --partitions 4 --producers 2 --warm-up 10 --duration $((5 * seconds)) "${limits[@]}"
+  measure sustained "1 KiB, what is older is moved to the archive meanwhile" publish --partitions 4 --producers 2 --warm-up 10 --duration "$(times 5 "$seconds")" "${limits[@]}"
   table "For as long as the disk has room"
 fi
 
@@ -127,11 +128,11 @@ if begin load; then
   measure lone "1 KiB, one at a time" publish --lone --repeat "$repeat" "${limits[@]}"
   table "Latency against load"
   jq -r '"| records/s offered | p50 us | p99 us | p99.9 us |", "|---|---|---|---|",
-    (.curve[] | "| \(.offered_per_s | round) | \(.p50_us | round) | \(.p99_us | round) | \(.p99_9_us | round) |")' "$out/load-sweep.json" >>"$out/load.md"
+    (.curve | sort_by(.offered_per_s)[] | "| \(.offered_per_s | round) | \(.p50_us | round) | \(.p99_us | round) | \(.p99_9_us | round) |")' "$out/load-sweep.json" >>"$out/load.md"
 fi
 
-for name in records compression producers cores io readers consume sustained small load; do
-  [ -f "$out/$name.md" ] && cat "$out/$name.md" && echo
+for name in $choices; do
+  is_wanted "$name" && [ -f "$out/$name.md" ] && cat "$out/$name.md" && echo
 done >"$out/table.md"
 cat "$out/table.md"
 exit $failed

@@ -10,19 +10,25 @@ cd "$(dirname "$0")/../.."
 . bench/options.sh
 . bench/broker.sh
 
+choices="sluice_sync redis_always redis_everysec nats rabbitmq_quorum rabbitmq_stream sluice_relaxed"
 rounds=3 seconds=5 out=build/bench/peers only=
 take_options "rounds seconds out only" "$@"
 rm -f "$out"/*.json
 pid= failed=0
 
 stop() {
+  [ -n "$pid" ] || pid=$broker_pid # of one that is being started
   [ -n "$pid" ] || return 0
   kill "$pid" 2>/dev/null
   wait "$pid" 2>/dev/null
-  pid=
-  [ -z "${epmd_pid:-}" ] || kill "$epmd_pid" 2>/dev/null
-  epmd_pid=
+  pid= broker_pid=
+  [ -z "$epmd_before" ] || comm -13 <(echo "$epmd_before") <(epmd_pids) | xargs -r kill 2>/dev/null
+  epmd_before=
 }
+
+# Erlang's port mapper, which a RabbitMQ starts and leaves behind.
+epmd_pids() { echo none; pgrep -x epmd | sort; }
+epmd_before=
 trap 'stop; rm -rf "$work"' EXIT
 
 # Below the ports that the kernel gives to clients, and nobody answers there.
@@ -80,19 +86,17 @@ start_rabbitmq() {
   [ -n "$lib" ] || return 77
   erl_port=$(free_port)
   mkdir -p "$data"/{mnesia,log}
-  epmd_before=$(pgrep -x epmd | sort)
+  epmd_before=$(epmd_pids)
   env HOME="$data" RABBITMQ_NODENAME="bench-$port@localhost" RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" \
     RABBITMQ_DIST_PORT="$(free_port)" ERL_EPMD_PORT="$erl_port" RABBITMQ_MNESIA_BASE="$data/mnesia" RABBITMQ_LOG_BASE="$data/log" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$data/plugins" RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_PID_FILE="$data/pid" \
     "$lib/sbin/rabbitmq-server" >"$data.log" 2>&1 &
   pid=$!
-  answers "$port" || return 1
-  epmd_pid=$(comm -13 <(echo "$epmd_before") <(pgrep -x epmd | sort))
+  answers "$port"
 }
 start_rabbitmq_quorum() { start_rabbitmq rabbitmq; }
 start_rabbitmq_stream() { start_rabbitmq rabbitmq_stream; }
 
-servers=(sluice_sync redis_always redis_everysec nats rabbitmq_quorum rabbitmq_stream sluice_relaxed)
 title() { # what a row is called
   case $1 in
   sluice_sync) echo "Sluice" ;;
@@ -112,7 +116,7 @@ measure() {
   local workload=$1 text=$2 command=$3 file
   shift 3
   file=$out/$round-$name-$workload.json
-  "$bin/sluice-bench" "$command" --driver "$driver" --server "127.0.0.1:$port" --topic "bench-$workload" --data-dir "$data" \
+  watched "$bin/sluice-bench" "$command" --driver "$driver" --server "127.0.0.1:$port" --topic "bench-$workload" --data-dir "$data" \
     --server-pid "$server_pid" --label "$text: $(title "$name")" --warm-up 1 --duration "$seconds" --output "$file" "$@" >"$work/out" 2>&1 || {
     failed=1
     echo "   $workload: $(grep -m 1 -E 'ANOMALY|sluice-bench:' "$work/out")"
@@ -137,8 +141,8 @@ worker_of() {
 }
 
 for ((round = 1; round <= rounds; round++)); do
-  for name in "${servers[@]}"; do
-    [ -z "$only" ] || [[ ",$only," == *",$name,"* ]] || continue
+  for name in $choices; do
+    is_wanted "$name" || continue
     data=$work/$name port=$(free_port) status=0
     "start_$name" || status=$?
     if [ $status -ne 0 ]; then
