@@ -5,11 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/participants.h"
-#include "broker/txn_job.h"
 #include "storage/store_private.h"
 #include "storage/upkeep.h"
 #include "tests/sim/crash/trace.h"
+#include "tests/sim/crash/two_phase.h"
 #include "tests/sim/world/net.h"
 #include "tests/sim/world/own_memory.h"
 
@@ -34,6 +33,7 @@ static struct {
 static void plan(struct trace *trace, uint64_t seed);
 static void on_event(void *context, const struct sim_event *event);
 static struct trace_known known_now(void);
+static void on_opened(struct sim_broker *b, uint16_t shard);
 static void *direct(void *argument);
 
 const char *trace_mix_name(enum trace_mix mix)
@@ -55,7 +55,9 @@ void trace_record(struct trace *trace, uint64_t seed)
     snprintf(trace->world->server, sizeof(trace->world->server), "127.0.0.1:%d", SIM_BROKER_PORT);
     rec.broker.disk = sim_disk_new(seed, GIB);
     rec.broker.disk->observe = on_event;
+    rec.broker.on_opened = on_opened;
     trace_settings(trace, &rec.broker, trace->cores, rec.values);
+    two_phase_begin();
     (void)thread_new(process_new("director", NULL), direct, NULL);
     if (!world_run(RECORD_NS_MAX))
         fail("the recording stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
@@ -164,6 +166,7 @@ static void on_event(void *context, const struct sim_event *event)
     (void)context;
     if (trace->count == TRACE_EVENTS_MAX)
         fail("a recording has more than %d events", TRACE_EVENTS_MAX);
+    struct trace_known known = known_now();
     uint32_t owner = memory_outside();
     struct sim_event copy = *event;
     if (event->path)
@@ -172,14 +175,8 @@ static void on_event(void *context, const struct sim_event *event)
         copy.path_to = strdup(event->path_to);
     if (event->bytes)
         copy.bytes = copy_of(event->bytes, event->len);
-    trace->events[trace->count++] = (struct trace_event){copy, known_now()};
+    trace->events[trace->count++] = (struct trace_event){copy, known};
     memory_inside(owner);
-}
-
-static bool is_in_two_phases(const struct shard *shard)
-{
-    return !txn_jobs_are_idle(shard->txn_jobs) ||
-           participants_prepared_count(shard->participants) > 0;
 }
 
 /* What was acked stays acked while the broker is down. */
@@ -187,13 +184,12 @@ static struct trace_known known_now(void)
 {
     struct broker *broker = rec.broker.state == SIM_BROKER_READY ? rec.broker.broker : NULL;
     if (broker)
-        rec.known.two_phase = false;
+        two_phase_on_event(broker, rec.trace->count);
     for (uint16_t i = 0; broker && i < rec.trace->shards; i++) {
         const struct shard *shard = &broker->shards[i];
         rec.known.committed[i] = max_u64(rec.known.committed[i], store_committed_lsn(shard->store));
-        rec.known.two_phase |= is_in_two_phases(shard);
     }
-    rec.known.history = history_count(rec.trace->world->history);
+    rec.known.history = rec.known.asked = history_count(rec.trace->world->history);
     return rec.known;
 }
 
@@ -236,9 +232,11 @@ int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal
     if (shard)
         before = trace_state_of(shard);
     int status = __real_wal_append(wal, entry, view);
-    if (shard && status == 0)
+    if (shard && status == 0) {
         note_entry(&rec.trace->logs[rec.known.life][shard->id],
                    (struct trace_entry){view->lsn, before});
+        two_phase_on_entry(rec.broker.broker, shard, view);
+    }
     return status;
 }
 
@@ -278,6 +276,11 @@ int trace_states_differ(const struct shard *shard, const struct trace_state *a,
 }
 
 /* ---- what happens ---- */
+
+static void on_opened(struct sim_broker *b, uint16_t shard)
+{
+    two_phase_on_opened(shard, b->opened[shard].end_lsn);
+}
 
 static void start_broker(void)
 {
@@ -387,6 +390,7 @@ static void *direct(void *argument)
     }
     trace->last = known_now();
     note_ends();
+    two_phase_mark(trace);
     rec.trace = NULL;
     world_stop();
     return NULL;
