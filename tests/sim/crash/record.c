@@ -193,11 +193,6 @@ static struct trace_known known_now(void)
     return rec.known;
 }
 
-const struct trace_known *trace_known_at(const struct trace *trace, uint32_t event)
-{
-    return event < trace->count ? &trace->events[event].known : &trace->last;
-}
-
 /* The linker puts it in wal_append()'s place. */
 int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
 int __real_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal_view *view);
