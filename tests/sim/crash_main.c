@@ -30,6 +30,8 @@
 #define JOBS_MAX 64
 #define IMAGES_OF_TRACE_MAX 20000u // the next trace shows something new sooner
 #define TRACES_MIN 8u              // when few images are asked for
+#define TWO_PHASE_WEIGHT 6u        // by which images in a two-phase commit come more often
+#define IMAGES_OF_EVERY_KIND 1000u // so many have some in each state
 #define IN_RECOVERY_EVERY 5u       // images of which a crash inside their recovery is another image
 #define TWICE_EVERY 4u             // images that are started a second time
 #define CPU_SECONDS_MAX                                                                            \
@@ -39,7 +41,8 @@ struct totals {
     uint64_t traces, events, points, possible; // possible: images that these points have
     uint64_t complete, partial;                // points: all subsets made, some of them
     uint64_t large, early;                     // points: too many subsets; small ones before those
-    uint64_t images, two_phase, in_recovery, twice;
+    uint64_t images, in_recovery, twice;
+    uint64_t two_phase, three_shards; // images in a two-phase commit; over three shards
     uint64_t by_mix[TRACE_MIX_COUNT];
 };
 struct progress { // what is being checked, for whoever sees it fail
@@ -81,7 +84,8 @@ static void count_image(const struct trace *trace, const struct trace_known *kno
                         struct totals *totals)
 {
     totals->images++;
-    totals->two_phase += known->two_phase;
+    totals->two_phase += known->two_phase > 0;
+    totals->three_shards += known->two_phase >= TRACE_SHARDS_MAX;
     totals->by_mix[trace->mix]++;
 }
 
@@ -118,10 +122,10 @@ static void check_one(const struct trace *trace, struct replay *replay, struct p
 
 /* ---- one trace ---- */
 
-/* When not all are wanted, those in a two-phase commit come three times as often. */
+/* When not all are wanted, those in a two-phase commit come more often. */
 static uint32_t weight_at(const struct trace *trace, uint32_t event)
 {
-    return trace_known_at(trace, event)->two_phase ? 3 : 1;
+    return trace_known_at(trace, event)->two_phase ? TWO_PHASE_WEIGHT : 1;
 }
 
 /* What is chosen: `done` of the images so far is kept at `share` of `weight` of the weight so far. */
@@ -240,9 +244,10 @@ static void print_totals(const struct totals *t, double seconds)
     printf("points: %" PRIu64 " complete, %" PRIu64 " with some of their subsets, %" PRIu64
            " sampled (more than %u things not durable)\n",
            t->complete, t->partial, t->large, POINTS_THINGS_ALL);
-    printf("%" PRIu64 " images checked: %" PRIu64 " in a two-phase commit, %" PRIu64
-           " of a crash inside recovery, %" PRIu64 " started twice;",
-           t->images, t->two_phase, t->in_recovery, t->twice);
+    printf("%" PRIu64 " images checked: %" PRIu64 " in a two-phase commit (%" PRIu64
+           " of them over %u shards), %" PRIu64 " of a crash inside recovery, %" PRIu64
+           " started twice;",
+           t->images, t->two_phase, t->three_shards, TRACE_SHARDS_MAX, t->in_recovery, t->twice);
     for (int i = 0; i < TRACE_MIX_COUNT; i++)
         printf(" %s %" PRIu64 "%s", trace_mix_name((enum trace_mix)i), t->by_mix[i],
                i + 1 < TRACE_MIX_COUNT ? "," : "\n");
@@ -295,6 +300,7 @@ static void add(struct totals *sum, const struct totals *part)
     sum->early += part->early;
     sum->images += part->images;
     sum->two_phase += part->two_phase;
+    sum->three_shards += part->three_shards;
     sum->in_recovery += part->in_recovery;
     sum->twice += part->twice;
     for (int i = 0; i < TRACE_MIX_COUNT; i++)
@@ -362,6 +368,13 @@ static uint32_t job_of(const pid_t *pids, pid_t pid)
     return job;
 }
 
+/* Hashes decide which shards take part: that all do in some is easily lost. */
+static bool lacks_three_shards(const struct totals *totals)
+{
+    return totals->traces >= TRACES_MIN && totals->images >= IMAGES_OF_EVERY_KIND &&
+           totals->three_shards == 0;
+}
+
 static int run_many(void)
 {
     pid_t pids[JOBS_MAX] = {0};
@@ -393,6 +406,10 @@ static int run_many(void)
                    totals.traces, totals.images);
     }
     print_totals(&totals, seconds() - began);
+    if (failed == 0 && lacks_three_shards(&totals)) {
+        printf("no image lies in a two-phase commit over %u shards\n", TRACE_SHARDS_MAX);
+        failed++;
+    }
     if (failed)
         printf("FAILED\n");
     return failed ? 1 : 0;

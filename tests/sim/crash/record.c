@@ -16,6 +16,10 @@
 #define ACTORS_MAX 16
 #define RECORD_NS_MAX (20 * NS_PER_S)
 #define EVENTS_OF_BIRTH 700
+/* Where a partition or a name lies is decided by hashes. With four partitions of each topic all three shards have some; of
+ * workers 3, 4 and 5 each shard coordinates one. */
+#define PARTITIONS 4
+#define FIRST_WORKER 3
 
 static const char *const topics[] = {"alpha", "beta", "gamma"};
 static const char *const mix_names[TRACE_MIX_COUNT] = {"plain", "transactions", "groups", "files",
@@ -49,8 +53,8 @@ void trace_record(struct trace *trace, uint64_t seed)
     world_begin(&(struct world_options){.seed = seed});
     net_set(world_net(),
             &(struct net_options){.latency_ns = 2 * NS_PER_US, .latency_ns_max = 10 * NS_PER_US});
-    trace->world = world_new(topics, ARRAY_COUNT(topics), trace->mix == TRACE_PLAIN ? 2 : 3,
-                             HISTORY_EVENTS_MAX);
+    trace->world = world_new(topics, ARRAY_COUNT(topics),
+                             trace->mix == TRACE_PLAIN ? 2 : PARTITIONS, HISTORY_EVENTS_MAX);
     trace->stage.world = trace->world;
     snprintf(trace->world->server, sizeof(trace->world->server), "127.0.0.1:%d", SIM_BROKER_PORT);
     rec.broker.disk = sim_disk_new(seed, GIB);
@@ -72,7 +76,9 @@ static void add_actors(enum actor_kind kind, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         rec.actors[rec.actor_count++] =
-            (struct actor){.stage = &rec.trace->stage, .kind = kind, .number = i};
+            (struct actor){.stage = &rec.trace->stage,
+                           .kind = kind,
+                           .number = i + (kind == ACTOR_WORKER ? FIRST_WORKER : 0)};
 }
 
 static void plan_actors(enum trace_mix mix, struct random *random)

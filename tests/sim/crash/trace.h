@@ -37,7 +37,7 @@ struct trace_known {                      // before an event
     uint64_t asked;                       // events: what they may have asked for by then
     uint64_t committed[TRACE_SHARDS_MAX]; // by shard
     uint32_t life;                        // of the broker, from 0
-    bool two_phase;                       // in a two-phase commit: two_phase.h
+    uint32_t two_phase; // in a two-phase commit over so many shards (two_phase.h), or 0
 };
 struct trace_event {
     struct sim_event event; // its bytes and paths are the trace's

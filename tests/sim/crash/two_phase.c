@@ -142,6 +142,12 @@ void two_phase_on_opened(uint16_t shard, uint64_t end_lsn)
     }
 }
 
+static void see(struct trace_known *known, const struct followed *txn)
+{
+    known->two_phase =
+        (uint32_t)max_u64(known->two_phase, (uint64_t)__builtin_popcountll(txn->shards));
+}
+
 void two_phase_mark(struct trace *trace)
 {
     for (uint32_t i = 0; i < txns.count; i++) {
@@ -149,8 +155,9 @@ void two_phase_mark(struct trace *trace)
         if (txn->decided == 0)
             continue;
         for (uint32_t event = txn->first; event < trace->count && event < txn->end; event++)
-            trace->events[event].known.two_phase = true;
-        trace->last.two_phase |= txn->first <= trace->count && txn->end == UINT32_MAX;
+            see(&trace->events[event].known, txn);
+        if (txn->first <= trace->count && txn->end == UINT32_MAX)
+            see(&trace->last, txn);
     }
     free(txns.all);
     two_phase_begin();
