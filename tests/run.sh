@@ -115,6 +115,7 @@ if step build-gcc build release; then
   step sim "$bin/sluice-sim" --seeds "$([ "$full" = 1 ] && echo 20000 || echo 500)" --jobs "$jobs"
   step sim-twice "$bin/sluice-sim" --seeds 10 --from 900001 --twice
   step crash "$bin/sluice-crash" --images "$([ "$full" = 1 ] && echo 50000 || echo 5000)" --jobs "$jobs" --quiet
+  [ "$full" = 1 ] && step crash-all "$bin/sluice-crash" --all --trace-seed 3 --quiet
   every=53
   [ "$full" = 1 ] && every=5
   step sweep-io "$bin/sluice-sweep" io --sample "$every" --jobs "$jobs"

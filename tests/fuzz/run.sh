@@ -100,7 +100,10 @@ run_one() {
   trap 'kill -INT $fuzzer 2>/dev/null' INT TERM
   wait $fuzzer
   code=$?
-  [ $code -le 128 ] || { wait $fuzzer; code=$?; } # the wait was interrupted, the fuzzer goes on to its last lines
+  while kill -0 $fuzzer 2>/dev/null; do # the wait was interrupted, the fuzzer goes on to its last lines
+    wait $fuzzer
+    code=$?
+  done
   trap - INT TERM
   case $code in
   0) ;;

@@ -1,8 +1,11 @@
 /* sluice-crash: crash points of recorded brokers, enumerated; what each image of the disk is recovered to, judged.
  *
  *   sluice-crash [--images N] [--seed S] [--jobs J]              traces of seeds S, S+1, ... until N images were checked
- *   sluice-crash --trace-seed S [--images N]                     one trace, in this process
- *   sluice-crash --trace-seed S --prefix P --image K [--log]     one image, once more
+ *   sluice-crash --all [--traces T] [--seed S] [--jobs J]        all images of T traces
+ *   sluice-crash --trace-seed S [--images N | --all]             one trace
+ *   sluice-crash --trace-seed S --prefix P --image K [--log]     one image, once more, in this process
+ *
+ * Traces are checked in processes of their own, which write down what they check: so whoever ends one, the image is known.
  *
  * --fault SPEC arms injection points (base/fault.h); in a build with SLUICE_PLANTS also planted bugs (base/plant.def).
  *
@@ -10,9 +13,11 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,29 +30,41 @@
 #define JOBS_MAX 64
 #define IMAGES_OF_TRACE_MAX 20000u // the next trace shows something new sooner
 #define TRACES_MIN 8u              // when few images are asked for
+#define TWO_PHASE_WEIGHT 6u        // by which images in a two-phase commit come more often
+#define IMAGES_OF_EVERY_KIND 1000u // so many have some in each state
 #define IN_RECOVERY_EVERY 5u       // images of which a crash inside their recovery is another image
 #define TWICE_EVERY 4u             // images that are started a second time
+#define CPU_SECONDS_MAX                                                                            \
+    100 // of an image, or a recording; one takes milliseconds, the other a second
 
 struct totals {
     uint64_t traces, events, points, possible; // possible: images that these points have
-    uint64_t images, two_phase, in_recovery, twice, torn;
+    uint64_t complete, partial;                // points: all subsets made, some of them
+    uint64_t large, early;                     // points: too many subsets; small ones before those
+    uint64_t images, in_recovery, twice;
+    uint64_t two_phase, three_shards; // images in a two-phase commit; over three shards
     uint64_t by_mix[TRACE_MIX_COUNT];
+};
+struct progress { // what is being checked, for whoever sees it fail
+    uint64_t seed, image;
+    uint32_t prefix;
+    bool is_recorded, in_recovery;
+};
+struct share { // of a job, shared with its process
+    struct totals totals;
+    struct progress now;
 };
 
 static struct {
-    uint64_t images, seed, image;
+    const char *program, *fault;
+    uint64_t images, traces, seed, image;
     uint32_t prefix, jobs;
-    bool one_trace, one_image, log, quiet;
-    const char *fault;
-} options = {.images = 5000, .seed = 1, .jobs = 1};
+    bool all, one_trace, one_image, log, quiet;
+} options = {.images = 5000, .traces = TRACES_MIN, .seed = 1, .jobs = 1};
 
-static struct { // what is being checked, for whoever sees it fail
-    const char *program;
-    uint64_t seed, image;
-    uint32_t prefix;
-    bool in_recovery;
-} now;
-static struct totals *shares; // by job, shared with the children
+static struct progress own;
+static struct progress *now = &own;
+static struct share *shares; // by job
 
 /* ---- one image ---- */
 
@@ -56,10 +73,26 @@ static uint64_t seed_of(uint64_t trace_seed, uint32_t prefix, uint64_t image)
     return (trace_seed << 40) ^ ((uint64_t)prefix << 20) ^ image;
 }
 
+/* A process that stands still is ended by its clock. */
+static void begin_clock(void)
+{
+    struct itimerval time = {.it_value = {.tv_sec = CPU_SECONDS_MAX}};
+    (void)setitimer(ITIMER_PROF, &time, NULL);
+}
+
+static void count_image(const struct trace *trace, const struct trace_known *known,
+                        struct totals *totals)
+{
+    totals->images++;
+    totals->two_phase += known->two_phase > 0;
+    totals->three_shards += known->two_phase >= TRACE_SHARDS_MAX;
+    totals->by_mix[trace->mix]++;
+}
+
 static void check_one(const struct trace *trace, struct replay *replay, struct point *point,
                       uint64_t image, struct totals *totals)
 {
-    const struct trace_known *known = trace_known_at(trace, replay->at);
+    struct trace_known known = point_known(trace, replay->at);
     uint64_t seed = seed_of(trace->seed, replay->at, image);
     struct random random;
     random_init(&random, seed);
@@ -69,82 +102,88 @@ static void check_one(const struct trace *trace, struct replay *replay, struct p
     wish.twice = random_below(&random, TWICE_EVERY) == 0;
     wish.in_recovery = random_below(&random, IN_RECOVERY_EVERY) == 0;
     struct check_outcome outcome, again;
-    now.prefix = replay->at;
-    now.image = image;
-    now.in_recovery = false;
+    now->prefix = replay->at;
+    now->image = image;
+    now->in_recovery = false;
+    begin_clock();
     point_fates(point, image, seed);
-    check_image(trace, known, sim_disk_image(replay->disk, point->fates, point->thing_count, seed),
+    check_image(trace, &known, sim_disk_image(replay->disk, point->fates, point->thing_count, seed),
                 &wish, NULL, &outcome);
-    totals->images++;
+    count_image(trace, &known, totals);
     totals->twice += wish.twice;
-    totals->two_phase += known->two_phase;
-    totals->by_mix[trace->mix]++;
     if (!outcome.crashed)
         return;
-    now.in_recovery = true;
+    now->in_recovery = true;
     struct check_wish wish_again = {.seed = ~seed, .cores = 1};
-    check_image(trace, known, outcome.crashed, &wish_again, outcome.ends, &again);
-    totals->images++;
+    check_image(trace, &known, outcome.crashed, &wish_again, outcome.ends, &again);
+    count_image(trace, &known, totals);
     totals->in_recovery++;
-    totals->two_phase += known->two_phase;
-    totals->by_mix[trace->mix]++;
 }
 
 /* ---- one trace ---- */
 
-/* When not all are wanted, those in a two-phase commit come three times as often. */
+/* When not all are wanted, those in a two-phase commit come more often. */
 static uint32_t weight_at(const struct trace *trace, uint32_t event)
 {
-    return trace_known_at(trace, event)->two_phase ? 3 : 1;
+    return trace_known_at(trace, event)->two_phase ? TWO_PHASE_WEIGHT : 1;
 }
 
-static uint64_t count_images(const struct trace *trace, uint64_t *weight, struct totals *totals)
+/* What is chosen: `done` of the images so far is kept at `share` of `weight` of the weight so far. */
+struct choice {
+    uint64_t share, weight;
+};
+
+static struct choice choose(const struct trace *trace, const struct points *points, uint64_t wanted)
 {
-    struct replay replay;
-    uint64_t count = 0;
-    *weight = 0;
-    replay_begin(&replay, trace);
-    for (uint32_t event = 0; event <= trace->count; event++) {
-        if (!point_is_one(trace, event))
-            continue;
-        struct point point;
-        replay_to(&replay, event);
-        point_of(&point, replay.disk);
-        count += point_image_count(&point);
-        *weight += weight_at(trace, event) * point_image_count(&point);
-        totals->points++;
+    uint64_t weight = 0, images = 0;
+    for (uint32_t i = 0; i < points->count; i++) {
+        weight += weight_at(trace, points->places[i].event) * points->places[i].images;
+        images += points->places[i].images;
     }
-    replay_end(&replay);
-    return count;
+    if (options.all)
+        return (struct choice){weight, weight};
+    uint64_t plain = wanted * IN_RECOVERY_EVERY / (IN_RECOVERY_EVERY + 1);
+    return (struct choice){images <= plain ? weight : plain, weight};
 }
 
-/* Of all images of the trace `wanted`, evenly by weight. */
-static void check_trace(const struct trace *trace, uint64_t wanted, struct totals *totals)
+static void count_point(const struct point_place *place, uint64_t made, struct totals *totals)
 {
-    uint64_t weight, at = 0, done = 0;
-    uint64_t possible = count_images(trace, &weight, totals);
-    uint64_t plain = wanted * IN_RECOVERY_EVERY / (IN_RECOVERY_EVERY + 1);
+    totals->points++;
+    totals->possible += place->images;
+    totals->early += place->is_early;
+    if (!place->is_small)
+        totals->large++;
+    else if (made == place->images)
+        totals->complete++;
+    else
+        totals->partial++;
+}
+
+/* `wanted` of all images of the trace, evenly by weight; UINT64_MAX: all of them. */
+static void check_points(const struct trace *trace, const struct points *points, uint64_t wanted,
+                         struct totals *totals)
+{
+    struct choice choice = choose(trace, points, wanted);
+    uint64_t at = 0, done = 0;
     struct replay replay;
-    totals->traces++;
-    totals->events += trace->count;
-    totals->possible += possible;
     replay_begin(&replay, trace);
-    for (uint32_t event = 0; event <= trace->count && totals->images < wanted; event++) {
-        if (!point_is_one(trace, event))
-            continue;
+    for (uint32_t i = 0; i < points->count; i++) {
+        const struct point_place *place = &points->places[i];
         struct point point;
-        replay_to(&replay, event);
+        uint64_t made = 0;
+        replay_to(&replay, place->event);
         point_of(&point, replay.disk);
-        uint64_t count = point_image_count(&point);
-        for (uint64_t image = 0; image < count && totals->images < wanted; image++) {
-            bool is_wanted = possible <= plain || done * weight <= at * plain;
-            at += weight_at(trace, event);
+        for (uint64_t image = 0; image < place->images && totals->images < wanted; image++) {
+            bool is_wanted = done * choice.weight <= at * choice.share;
+            at += weight_at(trace, place->event);
             if (!is_wanted)
                 continue; // not this one
             done++;
+            made++;
             check_one(trace, &replay, &point, image, totals);
             point_of(&point, replay.disk); // a crash inside recovery used its tables
         }
+        count_point(place, made, totals);
     }
     replay_end(&replay);
 }
@@ -152,10 +191,17 @@ static void check_trace(const struct trace *trace, uint64_t wanted, struct total
 static void run_trace(uint64_t seed, uint64_t wanted, struct totals *totals)
 {
     struct trace trace;
-    now.seed = seed;
+    struct points points;
+    now->seed = seed;
+    begin_clock();
     trace_record(&trace, seed);
     contents_begin(&trace);
-    check_trace(&trace, wanted, totals);
+    now->is_recorded = true;
+    totals->traces++;
+    totals->events += trace.count;
+    points_find(&points, &trace);
+    check_points(&trace, &points, wanted, totals);
+    points_free(&points);
 }
 
 static int run_one_image(void)
@@ -164,9 +210,10 @@ static int run_one_image(void)
     struct replay replay;
     struct point point;
     struct totals totals = {0};
-    now.seed = options.seed;
+    now->seed = options.seed;
     trace_record(&trace, options.seed);
     contents_begin(&trace);
+    now->is_recorded = true;
     printf("trace %" PRIu64 ": %s, %u shards, %u events, %" PRIu64
            " of history, %u rolls, %u checkpoints, %u kills\n",
            trace.seed, trace_mix_name(trace.mix), trace.shards, trace.count,
@@ -191,23 +238,38 @@ static int run_one_image(void)
 
 static void print_totals(const struct totals *t, double seconds)
 {
-    printf("%" PRIu64 " traces, %" PRIu64 " events of disks, %" PRIu64
-           " crash points, which have %" PRIu64 " images\n",
-           t->traces, t->events, t->points, t->possible);
-    printf("%" PRIu64 " images checked: %" PRIu64 " in a two-phase commit, %" PRIu64
-           " of a crash inside recovery, %" PRIu64 " started twice;",
-           t->images, t->two_phase, t->in_recovery, t->twice);
+    printf("%" PRIu64 " traces, %" PRIu64 " events of disks, %" PRIu64 " crash points (%" PRIu64
+           " of them early), which have %" PRIu64 " images\n",
+           t->traces, t->events, t->points, t->early, t->possible);
+    printf("points: %" PRIu64 " complete, %" PRIu64 " with some of their subsets, %" PRIu64
+           " sampled (more than %u things not durable)\n",
+           t->complete, t->partial, t->large, POINTS_THINGS_ALL);
+    printf("%" PRIu64 " images checked: %" PRIu64 " in a two-phase commit (%" PRIu64
+           " of them over %u shards), %" PRIu64 " of a crash inside recovery, %" PRIu64
+           " started twice;",
+           t->images, t->two_phase, t->three_shards, TRACE_SHARDS_MAX, t->in_recovery, t->twice);
     for (int i = 0; i < TRACE_MIX_COUNT; i++)
         printf(" %s %" PRIu64 "%s", trace_mix_name((enum trace_mix)i), t->by_mix[i],
                i + 1 < TRACE_MIX_COUNT ? "," : "\n");
     printf("%.1f s, %.0f images/s\n", seconds, (double)t->images / seconds);
 }
 
+/* The command that shows it again. */
+static void print_again(const struct progress *at)
+{
+    printf("again: %s --trace-seed %" PRIu64, options.program, at->seed);
+    if (at->is_recorded)
+        printf(" --prefix %u --image %" PRIu64 " --log", at->prefix, at->image);
+    if (options.fault)
+        printf(" --fault '%s'", options.fault);
+    printf("%s\n", !at->is_recorded  ? "   (while it was recorded)"
+                   : at->in_recovery ? "   (the crash inside its recovery)"
+                                     : "");
+}
+
 static void on_failed(void)
 {
-    printf("again: %s --trace-seed %" PRIu64 " --prefix %u --image %" PRIu64 " --log%s\n",
-           now.program, now.seed, now.prefix, now.image,
-           now.in_recovery ? "   (the crash inside its recovery)" : "");
+    print_again(now);
     printf("---- what the broker said last ----\n");
     system_print_log(stdout);
     fflush(stdout);
@@ -232,8 +294,13 @@ static void add(struct totals *sum, const struct totals *part)
     sum->events += part->events;
     sum->points += part->points;
     sum->possible += part->possible;
+    sum->complete += part->complete;
+    sum->partial += part->partial;
+    sum->large += part->large;
+    sum->early += part->early;
     sum->images += part->images;
     sum->two_phase += part->two_phase;
+    sum->three_shards += part->three_shards;
     sum->in_recovery += part->in_recovery;
     sum->twice += part->twice;
     for (int i = 0; i < TRACE_MIX_COUNT; i++)
@@ -249,7 +316,7 @@ static double seconds(void)
 
 static pid_t begin(uint32_t job, uint64_t seed, uint64_t wanted)
 {
-    shares[job] = (struct totals){0};
+    shares[job] = (struct share){.now = {.seed = seed}};
     fflush(stdout);
     pid_t pid = fork();
     if (pid < 0) {
@@ -258,65 +325,94 @@ static pid_t begin(uint32_t job, uint64_t seed, uint64_t wanted)
     }
     if (pid > 0)
         return pid;
-    run_trace(seed, wanted, &shares[job]);
+    now = &shares[job].now;
+    run_trace(seed, wanted, &shares[job].totals);
     fflush(stdout);
     _exit(0);
+}
+
+/* How many images of one trace. */
+static uint64_t wanted_of_trace(void)
+{
+    if (options.all)
+        return UINT64_MAX;
+    if (options.one_trace)
+        return options.images;
+    return min_u64((options.images + TRACES_MIN - 1) / TRACES_MIN, IMAGES_OF_TRACE_MAX);
+}
+
+/* `running` traces give `wanted` images each, or a few more. */
+static bool wants_trace(uint64_t begun, uint64_t done, uint32_t running, uint64_t wanted)
+{
+    if (options.one_trace)
+        return begun == 0;
+    return options.all ? begun < options.traces : done + running * wanted < options.images;
+}
+
+/* A process that was ended by a signal has not said what it did. */
+static void say_ended(int status, const struct share *share)
+{
+    if (!WIFSIGNALED(status))
+        return;
+    printf("FAILED: %s (signal %d)\n",
+           WTERMSIG(status) == SIGPROF ? "it stands still" : "the process was ended",
+           WTERMSIG(status));
+    print_again(&share->now);
+}
+
+static uint32_t job_of(const pid_t *pids, pid_t pid)
+{
+    uint32_t job = 0;
+    while (pids[job] != pid)
+        job++;
+    return job;
+}
+
+/* Hashes decide which shards take part: that all do in some is easily lost. */
+static bool lacks_three_shards(const struct totals *totals)
+{
+    return totals->traces >= TRACES_MIN && totals->images >= IMAGES_OF_EVERY_KIND &&
+           totals->three_shards == 0;
 }
 
 static int run_many(void)
 {
     pid_t pids[JOBS_MAX] = {0};
-    uint64_t seeds[JOBS_MAX];
-    uint64_t wanted = options.images / TRACES_MIN < IMAGES_OF_TRACE_MAX
-                          ? (options.images + TRACES_MIN - 1) / TRACES_MIN
-                          : IMAGES_OF_TRACE_MAX;
-    uint64_t seed = options.seed, promised = 0;
+    uint64_t wanted = wanted_of_trace(), begun = 0;
     uint32_t running = 0, failed = 0;
     struct totals totals = {0};
     double began = seconds();
     shares = mmap(NULL, JOBS_MAX * sizeof(*shares), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    while ((totals.images + promised < options.images && failed == 0) || running > 0) {
-        for (uint32_t i = 0; i < options.jobs && failed == 0; i++) {
-            if (pids[i] != 0 || totals.images + promised >= options.images)
-                continue;
-            seeds[i] = seed++;
-            pids[i] = begin(i, seeds[i], wanted);
-            promised += wanted;
+    ASSERT(shares != MAP_FAILED);
+    for (;;) {
+        while (failed == 0 && running < options.jobs &&
+               wants_trace(begun, totals.images, running, wanted)) {
+            pids[job_of(pids, 0)] = begin(job_of(pids, 0), options.seed + begun, wanted);
+            begun++;
             running++;
         }
+        if (running == 0)
+            break;
         int status;
-        pid_t pid = wait(&status);
-        for (uint32_t i = 0; i < options.jobs; i++) {
-            if (pids[i] != pid)
-                continue;
-            pids[i] = 0;
-            running--;
-            promised -= wanted;
-            add(&totals, &shares[i]);
-            failed += status != 0;
-            if (WIFSIGNALED(status))
-                printf("FAILED: signal %d; again: %s --trace-seed %" PRIu64 " --images %" PRIu64
-                       "\n",
-                       WTERMSIG(status), now.program, seeds[i], wanted);
-            if (!options.quiet)
-                printf("%8.1f s: %" PRIu64 " traces, %" PRIu64 " images\n", seconds() - began,
-                       totals.traces, totals.images);
-        }
+        uint32_t job = job_of(pids, wait(&status));
+        pids[job] = 0;
+        running--;
+        failed += status != 0;
+        add(&totals, &shares[job].totals);
+        say_ended(status, &shares[job]);
+        if (!options.quiet)
+            printf("%8.1f s: %" PRIu64 " traces, %" PRIu64 " images\n", seconds() - began,
+                   totals.traces, totals.images);
     }
     print_totals(&totals, seconds() - began);
+    if (failed == 0 && lacks_three_shards(&totals)) {
+        printf("no image lies in a two-phase commit over %u shards\n", TRACE_SHARDS_MAX);
+        failed++;
+    }
     if (failed)
         printf("FAILED\n");
     return failed ? 1 : 0;
-}
-
-static int run_one_trace(void)
-{
-    struct totals totals = {0};
-    double began = seconds();
-    run_trace(options.seed, options.images, &totals);
-    print_totals(&totals, seconds() - began);
-    return 0;
 }
 
 static bool parse(int argc, char **argv)
@@ -327,12 +423,16 @@ static bool parse(int argc, char **argv)
             options.log = true;
         else if (strcmp(argv[i], "--quiet") == 0)
             options.quiet = true;
+        else if (strcmp(argv[i], "--all") == 0)
+            options.all = true;
         else if (!value)
             return false;
         else if (strcmp(argv[i], "--fault") == 0)
             options.fault = argv[++i];
         else if (strcmp(argv[i], "--images") == 0)
             options.images = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--traces") == 0)
+            options.traces = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--seed") == 0)
             options.seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--jobs") == 0)
@@ -347,18 +447,19 @@ static bool parse(int argc, char **argv)
             return false;
     }
     return options.jobs >= 1 && options.jobs <= JOBS_MAX && options.images > 0 &&
-           (!options.one_image || options.one_trace);
+           options.traces > 0 && (!options.one_image || options.one_trace);
 }
 
 int main(int argc, char **argv)
 {
-    now.program = argv[0];
+    options.program = argv[0];
     if (!parse(argc, argv)) {
         fprintf(stderr,
                 "usage: sluice-crash [--images N] [--seed S] [--jobs 1..%d] [--quiet] [--fault F]\n"
-                "       sluice-crash --trace-seed S [--images N]\n"
+                "       sluice-crash --all [--traces N] [--seed S] [--jobs 1..%d] [--quiet]\n"
+                "       sluice-crash --trace-seed S [--images N | --all]\n"
                 "       sluice-crash --trace-seed S --prefix P --image K [--log]\n",
-                JOBS_MAX);
+                JOBS_MAX, JOBS_MAX);
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -368,5 +469,5 @@ int main(int argc, char **argv)
         system_on_log(say);
     if (fault_init(options.fault) != 0)
         return 2;
-    return options.one_image ? run_one_image() : options.one_trace ? run_one_trace() : run_many();
+    return options.one_image ? run_one_image() : run_many();
 }

@@ -204,7 +204,7 @@ static void check_record(const struct trace_known *known, uint32_t partition,
              record->offset);
     struct lane *lane = lane_of(value.producer, partition);
     struct sent *sent = value.sequence < lane->count ? &lane->sent[value.sequence] : NULL;
-    if (!sent || sent->sent_at >= known->history || sent->is_refused || sent->txn != value.txn)
+    if (!sent || sent->sent_at >= known->asked || sent->is_refused || sent->txn != value.txn)
         fail("partition %u, offset %" PRIu64 ": record %" PRIu64
              " of producer %u was never sent by then",
              partition, record->offset, value.sequence, value.producer);
@@ -332,7 +332,7 @@ static void check_transactions(const struct trace_known *known)
             continue;
         if (txn->aborted_at < known->history)
             fail("transaction %" PRIu64 " was aborted, %u of its records are there", i, found);
-        if (txn->commit_asked_at >= known->history)
+        if (txn->commit_asked_at >= known->asked)
             fail("transaction %" PRIu64
                  ": nobody asked for its commit, %u of its records are there",
                  i, found);
@@ -371,7 +371,7 @@ static bool may_be(const struct trace_known *known, uint32_t group, uint32_t par
     for (uint32_t i = 0; i < all.asked_count; i++) {
         const struct asked *asked = &all.asked[i];
         if (asked->group == group && asked->partition == partition && asked->offset == offset &&
-            asked->at < known->history && (asked->txn == 0 || found_of(&all.txns[asked->txn]) > 0))
+            asked->at < known->asked && (asked->txn == 0 || found_of(&all.txns[asked->txn]) > 0))
             return true;
     }
     return false;

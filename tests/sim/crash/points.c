@@ -1,5 +1,6 @@
 #include "tests/sim/crash/points.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const enum sim_fate torn[] = {SIM_FATE_HALF_NEW,      SIM_FATE_HALF_OLD,
@@ -9,16 +10,74 @@ static const enum sim_fate torn[] = {SIM_FATE_HALF_NEW,      SIM_FATE_HALF_OLD,
 static uint32_t choices[POINTS_THINGS_MAX];
 static uint8_t fates[POINTS_THINGS_MAX];
 
-bool point_is_one(const struct trace *trace, uint32_t event)
+static bool is_small(const struct point *point);
+static bool makes_durable(const struct trace *trace, uint32_t event);
+static void add(struct points *points, struct point_place place);
+
+/* ---- where they are ---- */
+
+/* From one flush to the next things are only added: so the last small place is behind all other small ones. */
+void points_find(struct points *points, const struct trace *trace)
+{
+    struct replay replay;
+    struct point point;
+    struct point_place early = {0};
+    *points = (struct points){0};
+    replay_begin(&replay, trace);
+    for (uint32_t event = trace->first; event <= trace->count; event++) {
+        replay_to(&replay, event);
+        point_of(&point, replay.disk);
+        struct point_place here = {event, point_image_count(&point), is_small(&point), false};
+        if (makes_durable(trace, event)) {
+            if (!here.is_small && early.is_early)
+                add(points, early);
+            add(points, here);
+            early.is_early = false;
+        } else if (here.is_small) {
+            early = here;
+            early.is_early = true;
+        }
+    }
+    replay_end(&replay);
+}
+
+void points_free(struct points *points)
+{
+    free(points->places);
+    *points = (struct points){0};
+}
+
+static void add(struct points *points, struct point_place place)
+{
+    if (points->count == points->capacity) {
+        points->capacity = points->capacity * 2 + 1024;
+        points->places = realloc(points->places, points->capacity * sizeof(*points->places));
+        ASSERT(points->places != NULL);
+    }
+    points->places[points->count++] = place;
+}
+
+static bool makes_durable(const struct trace *trace, uint32_t event)
 {
     if (event == trace->count)
         return true;
-    if (event < trace->first)
-        return false;
     enum sim_event_kind kind = trace->events[event].event.kind;
     return kind == SIM_SYNC || kind == SIM_SYNC_DIR || kind == SIM_TRUNCATE ||
            kind == SIM_LIFE_ENDS;
 }
+
+struct trace_known point_known(const struct trace *trace, uint32_t event)
+{
+    const struct trace_known *here = trace_known_at(trace, event);
+    while (!makes_durable(trace, event))
+        event++;
+    struct trace_known known = *trace_known_at(trace, event);
+    known.asked = here->history;
+    known.two_phase = here->two_phase;
+    return known;
+}
+
+/* ---- one of them ---- */
 
 /* A block of zeros over a block of zeros changes nothing, whatever becomes of it. */
 static bool changes(const struct sim_file *file, const struct sim_version *version)

@@ -1,9 +1,9 @@
 /* Crash points of a trace, and the images of each.
  *
  * A crash point lies right before each event that makes something durable for good (a flush of a file or a directory, a file
- * cut short), and behind the last event. What could be on the disk at any moment between two of them can be at the later one,
- * too: only writes and directory operations are added meanwhile, and each of them may be missing. And nobody outside knew more
- * at the earlier moment. So these points are all there are.
+ * cut short), and behind the last event. Where more than POINTS_THINGS_ALL things are not durable there, another one lies
+ * before it: where there were that many, or fewer, for the last time. Every disk that can be left with so few things
+ * not durable is an image of a point that is complete; README.md says why.
  *
  * A thing is a block written and not flushed, or a directory operation not synced. With at most POINTS_THINGS_ALL of them
  * each subset is an image, and each block torn or spoilt in six ways, the others by chance. With more: none, all, each last
@@ -17,7 +17,22 @@
 #define POINTS_SAMPLES 64u
 #define POINTS_THINGS_MAX 65536u
 
-bool point_is_one(const struct trace *trace, uint32_t event);
+struct point_place {
+    uint32_t event;  // the disk is the one before it
+    uint64_t images; // that it has
+    bool is_small;   // they are all there are
+    bool is_early;   // for the sake of a large one behind it
+};
+struct points {
+    struct point_place *places; // in the order of events
+    uint32_t count, capacity;
+};
+void points_find(struct points *points, const struct trace *trace);
+void points_free(struct points *points);
+
+/* What an image of the disk before this event is held against. It may as well be left at the next flush, when more was
+ * answered; but nothing can be there that was asked for later. */
+struct trace_known point_known(const struct trace *trace, uint32_t event);
 
 /* What can be chosen on this disk. */
 struct point {

@@ -5,11 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/participants.h"
-#include "broker/txn_job.h"
 #include "storage/store_private.h"
 #include "storage/upkeep.h"
 #include "tests/sim/crash/trace.h"
+#include "tests/sim/crash/two_phase.h"
 #include "tests/sim/world/net.h"
 #include "tests/sim/world/log_hook.h"
 #include "tests/sim/world/own_memory.h"
@@ -18,6 +17,10 @@
 #define ACTORS_MAX 16
 #define RECORD_NS_MAX (20 * NS_PER_S)
 #define EVENTS_OF_BIRTH 700
+/* Where a partition or a name lies is decided by hashes. With four partitions of each topic all three shards have some; of
+ * workers 3, 4 and 5 each shard coordinates one. */
+#define PARTITIONS 4
+#define FIRST_WORKER 3
 
 static const char *const topics[] = {"alpha", "beta", "gamma"};
 static const char *const mix_names[TRACE_MIX_COUNT] = {"plain", "transactions", "groups", "files",
@@ -34,8 +37,9 @@ static struct {
 
 static void plan(struct trace *trace, uint64_t seed);
 static void on_event(void *context, const struct sim_event *event);
-static void on_append(const struct wal *wal, uint64_t lsn);
+static void on_append(const struct wal *wal, const struct wal_view *view);
 static struct trace_known known_now(void);
+static void on_opened(struct sim_broker *b, uint16_t shard);
 static void *direct(void *argument);
 
 const char *trace_mix_name(enum trace_mix mix)
@@ -51,14 +55,16 @@ void trace_record(struct trace *trace, uint64_t seed)
     world_begin(&(struct world_options){.seed = seed});
     net_set(world_net(),
             &(struct net_options){.latency_ns = 2 * NS_PER_US, .latency_ns_max = 10 * NS_PER_US});
-    trace->world = world_new(topics, ARRAY_COUNT(topics), trace->mix == TRACE_PLAIN ? 2 : 3,
-                             HISTORY_EVENTS_MAX);
+    trace->world = world_new(topics, ARRAY_COUNT(topics),
+                             trace->mix == TRACE_PLAIN ? 2 : PARTITIONS, HISTORY_EVENTS_MAX);
     trace->stage.world = trace->world;
     snprintf(trace->world->server, sizeof(trace->world->server), "127.0.0.1:%d", SIM_BROKER_PORT);
     rec.broker.disk = sim_disk_new(seed, GIB);
     rec.broker.disk->observe = on_event;
     log_observe((struct log_observer){.appended = on_append});
+    rec.broker.on_opened = on_opened;
     trace_settings(trace, &rec.broker, trace->cores, rec.values);
+    two_phase_begin();
     (void)thread_new(process_new("director", NULL), direct, NULL);
     if (!world_run(RECORD_NS_MAX))
         fail("the recording stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
@@ -74,7 +80,9 @@ static void add_actors(enum actor_kind kind, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         rec.actors[rec.actor_count++] =
-            (struct actor){.stage = &rec.trace->stage, .kind = kind, .number = i};
+            (struct actor){.stage = &rec.trace->stage,
+                           .kind = kind,
+                           .number = i + (kind == ACTOR_WORKER ? FIRST_WORKER : 0)};
 }
 
 static void plan_actors(enum trace_mix mix, struct random *random)
@@ -168,6 +176,7 @@ static void on_event(void *context, const struct sim_event *event)
     (void)context;
     if (trace->count == TRACE_EVENTS_MAX)
         fail("a recording has more than %d events", TRACE_EVENTS_MAX);
+    struct trace_known known = known_now();
     uint32_t owner = memory_outside();
     struct sim_event copy = *event;
     if (event->path)
@@ -176,14 +185,8 @@ static void on_event(void *context, const struct sim_event *event)
         copy.path_to = strdup(event->path_to);
     if (event->bytes)
         copy.bytes = copy_of(event->bytes, event->len);
-    trace->events[trace->count++] = (struct trace_event){copy, known_now()};
+    trace->events[trace->count++] = (struct trace_event){copy, known};
     memory_inside(owner);
-}
-
-static bool is_in_two_phases(const struct shard *shard)
-{
-    return !txn_jobs_are_idle(shard->txn_jobs) ||
-           participants_prepared_count(shard->participants) > 0;
 }
 
 /* What was acked stays acked while the broker is down. */
@@ -191,19 +194,13 @@ static struct trace_known known_now(void)
 {
     struct broker *broker = rec.broker.state == SIM_BROKER_READY ? rec.broker.broker : NULL;
     if (broker)
-        rec.known.two_phase = false;
+        two_phase_on_event(broker, rec.trace->count);
     for (uint16_t i = 0; broker && i < rec.trace->shards; i++) {
         const struct shard *shard = &broker->shards[i];
         rec.known.committed[i] = max_u64(rec.known.committed[i], store_committed_lsn(shard->store));
-        rec.known.two_phase |= is_in_two_phases(shard);
     }
-    rec.known.history = history_count(rec.trace->world->history);
+    rec.known.history = rec.known.asked = history_count(rec.trace->world->history);
     return rec.known;
-}
-
-const struct trace_known *trace_known_at(const struct trace *trace, uint32_t event)
-{
-    return event < trace->count ? &trace->events[event].known : &trace->last;
 }
 
 static struct shard *shard_of(const struct wal *wal)
@@ -229,12 +226,14 @@ static void note_entry(struct trace_log *log, struct trace_entry entry)
     memory_inside(owner);
 }
 
-static void on_append(const struct wal *wal, uint64_t lsn)
+static void on_append(const struct wal *wal, const struct wal_view *view)
 {
     struct shard *shard = shard_of(wal);
-    if (shard)
-        note_entry(&rec.trace->logs[rec.known.life][shard->id],
-                   (struct trace_entry){lsn, trace_state_of(shard)});
+    if (!shard)
+        return;
+    note_entry(&rec.trace->logs[rec.known.life][shard->id],
+               (struct trace_entry){view->lsn, trace_state_of(shard)});
+    two_phase_on_entry(rec.broker.broker, shard, view);
 }
 
 /* An end lies behind all entries that begin below it. */
@@ -273,6 +272,11 @@ int trace_states_differ(const struct shard *shard, const struct trace_state *a,
 }
 
 /* ---- what happens ---- */
+
+static void on_opened(struct sim_broker *b, uint16_t shard)
+{
+    two_phase_on_opened(shard, b->opened[shard].end_lsn);
+}
 
 static void start_broker(void)
 {
@@ -382,6 +386,7 @@ static void *direct(void *argument)
     }
     trace->last = known_now();
     note_ends();
+    two_phase_mark(trace);
     rec.trace = NULL;
     world_stop();
     return NULL;

@@ -6,6 +6,11 @@
 
 static void happen(struct replay *replay, const struct sim_event *event);
 
+const struct trace_known *trace_known_at(const struct trace *trace, uint32_t event)
+{
+    return event < trace->count ? &trace->events[event].known : &trace->last;
+}
+
 void replay_begin(struct replay *replay, const struct trace *trace)
 {
     *replay = (struct replay){.trace = trace, .disk = sim_disk_new(trace->seed, GIB)};

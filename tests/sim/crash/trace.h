@@ -33,10 +33,11 @@ enum trace_mix {        // what the clients do
 };
 
 struct trace_known {                      // before an event
-    uint64_t history;                     // events
+    uint64_t history;                     // events: what clients were told by then
+    uint64_t asked;                       // events: what they may have asked for by then
     uint64_t committed[TRACE_SHARDS_MAX]; // by shard
     uint32_t life;                        // of the broker, from 0
-    bool two_phase; // a transaction over several shards is being ended, or prepared
+    uint32_t two_phase; // in a two-phase commit over so many shards (two_phase.h), or 0
 };
 struct trace_event {
     struct sim_event event; // its bytes and paths are the trace's

@@ -28,7 +28,7 @@ static struct {
     uint32_t starts, compared;
 } states;
 
-static void on_append(const struct wal *wal, uint64_t lsn);
+static void on_append(const struct wal *wal, const struct wal_view *view);
 static void on_freed(struct store *store);
 
 void state_log_begin(struct sim_broker *broker)
@@ -60,7 +60,7 @@ static void add(struct shard_log *log, struct log_place place)
     memory_inside(owner);
 }
 
-static void on_append(const struct wal *wal, uint64_t lsn)
+static void on_append(const struct wal *wal, const struct wal_view *view)
 {
     struct broker *broker = states.broker->broker;
     if (broker == NULL || wal->fill_entries != 1)
@@ -70,7 +70,7 @@ static void on_append(const struct wal *wal, uint64_t lsn)
         struct shard *shard = &broker->shards[i];
         if (shard->store && shard->store->wal == wal && states.shards[i].life > 0)
             add(&states.shards[i],
-                (struct log_place){lsn, shard_digest(shard), wal->chain, is_stamped});
+                (struct log_place){view->lsn, shard_digest(shard), wal->chain, is_stamped});
     }
 }
 

@@ -16,7 +16,7 @@ int __wrap_wal_append(struct wal *wal, const struct wal_entry *entry, struct wal
 {
     int status = __real_wal_append(wal, entry, view);
     if (status == 0 && observe.appended)
-        observe.appended(wal, view->lsn);
+        observe.appended(wal, view);
     return status;
 }
 

@@ -11,7 +11,7 @@
 #include "storage/wal.h"
 
 struct log_observer { // NULL: not wanted
-    void (*appended)(const struct wal *wal, uint64_t lsn);
+    void (*appended)(const struct wal *wal, const struct wal_view *view);
     void (*freed)(struct store *store);
 };
 void log_observe(struct log_observer observer);
