@@ -56,6 +56,20 @@ static struct job jobs[JOBS_MAX];
 static struct totals totals;
 static const char *program;
 
+/* "STRUCK of CAME" where a trouble lies in wait for an operation that may never come. */
+static void print_troubles(const struct simulation_result *r)
+{
+    for (int i = 0; i < TROUBLE_COUNT; i++) {
+        const char *name = trouble_name((enum trouble)i);
+        if (trouble_lies_in_wait((enum trouble)i))
+            printf("  %s %u of %u", name, r->struck[i], r->troubles[i]);
+        else
+            printf("  %s %u", name, r->troubles[i]);
+    }
+    printf("\n  runs without any trouble %u, without a restart before their end %u\n", r->quiet,
+           r->unbroken);
+}
+
 static void print_result(const struct simulation_result *r)
 {
     printf("%.2f simulated hours, %" PRIu64 " switches, %" PRIu64
@@ -66,9 +80,7 @@ static void print_result(const struct simulation_result *r)
            (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
            r->states_compared, r->acks, r->commits, r->aborts, r->prepares, r->group_commits,
            r->moves, r->topics, r->hoarded);
-    for (int i = 0; i < TROUBLE_COUNT; i++)
-        if (r->troubles[i])
-            printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
+    print_troubles(r);
     simulation_print_deeds(&r->deeds, stdout);
 }
 
@@ -79,8 +91,12 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     sum->events += r->events;
     sum->broker_lives += r->broker_lives;
     sum->states_compared += r->states_compared;
-    for (int i = 0; i < TROUBLE_COUNT; i++)
+    for (int i = 0; i < TROUBLE_COUNT; i++) {
         sum->troubles[i] += r->troubles[i];
+        sum->struck[i] += r->struck[i];
+    }
+    sum->quiet += r->quiet;
+    sum->unbroken += r->unbroken;
     sum->acks += r->acks;
     sum->commits += r->commits;
     sum->aborts += r->aborts;

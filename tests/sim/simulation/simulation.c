@@ -30,6 +30,8 @@ static struct {
         uint32_t after; // so many go through first
         uint32_t count;
         int error;
+        enum trouble trouble; // that it comes from
+        bool has_struck;
     } faults[IO_TIMER + 1];
     uint64_t blocks_taken; // by somebody else
     int64_t wall_jumped_ms;
@@ -55,6 +57,13 @@ const char *trouble_name(enum trouble trouble)
     return names[trouble];
 }
 
+bool trouble_lies_in_wait(enum trouble trouble)
+{
+    return trouble == TROUBLE_WRITE_ERROR || trouble == TROUBLE_SYNC_ERROR ||
+           trouble == TROUBLE_READ_ERROR || trouble == TROUBLE_SHORT_WRITE ||
+           trouble == TROUBLE_STALE_READ || trouble == TROUBLE_MISDIRECTED;
+}
+
 static uint64_t pick(struct random *random, const uint64_t *choices, uint32_t count)
 {
     return choices[random_below(random, count)];
@@ -62,6 +71,20 @@ static uint64_t pick(struct random *random, const uint64_t *choices, uint32_t co
 #define PICK(random, ...)                                                                          \
     pick(random, (const uint64_t[]){__VA_ARGS__},                                                  \
          sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+/* Comes with starts, and by itself never. */
+static bool is_drawn(enum trouble trouble)
+{
+    return trouble != TROUBLE_POWER_AT_START;
+}
+
+static bool has_trouble(const struct simulation_plan *plan)
+{
+    bool has = false;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        has |= plan->troubles[i] && is_drawn((enum trouble)i);
+    return has;
+}
 
 void simulation_plan(struct simulation_plan *plan, uint64_t seed)
 {
@@ -72,7 +95,7 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
         .shards = (uint16_t)PICK(&random, 1, 1, 2, 3, 3),
         .cores = (uint16_t)PICK(&random, 1, 1, 2, 3),
         .storm_ns = NS_PER_S * PICK(&random, 1, 2, 4, 8),
-        .trouble_every_ns = NS_PER_MS * PICK(&random, 200, 500, 1500),
+        .trouble_every_ns = NS_PER_MS * PICK(&random, 200, 600, 2000),
         .disk_latency_ns = NS_PER_US * PICK(&random, 50, 200, 200, 2000, 20000),
         .crash_keep_percent = (uint32_t)PICK(&random, 0, 20, 50, 80, 100),
         .disk_bytes = GIB,
@@ -95,6 +118,10 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
     plan->must_detect = random_below(&random, 10) == 0;
     plan->troubles[TROUBLE_STALE_READ] &= plan->must_detect;
     plan->troubles[TROUBLE_MISDIRECTED] &= plan->must_detect;
+    if (!plan->troubles[TROUBLE_KILL] && !plan->troubles[TROUBLE_POWER] && random_below(&random, 4))
+        plan->troubles[PICK(&random, TROUBLE_KILL, TROUBLE_POWER, TROUBLE_DRAIN)] = true;
+    while (!has_trouble(plan))
+        plan->troubles[random_below(&random, TROUBLE_STALE_READ)] = true;
     if (plan->net.piece_bytes && plan->net.piece_bytes < 4096) // each piece costs a turn or two
         plan->actors[ACTOR_HOARDER] = 0;
     /* A link must carry what a consumer asks for within its session's time. */
@@ -164,6 +191,8 @@ static int fault_of(struct process *process, const struct io_op *op)
         return 0;
     }
     run.faults[op->kind].count--;
+    run.result->struck[run.faults[op->kind].trouble] += !run.faults[op->kind].has_struck;
+    run.faults[op->kind].has_struck = true;
     return run.faults[op->kind].error;
 }
 
@@ -218,6 +247,9 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
         fail("the history has anomalies");
     stage_check_moves(&run.stage);
     own_free(run.stage.moves);
+    result->quiet = true;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        result->quiet &= result->troubles[i] == 0;
     result->trace = world_trace();
     result->simulated_ns = world_now_ns() - NS_PER_S;
     result->switches = world_switches();
@@ -385,11 +417,14 @@ static struct actor *any_actor(void)
     return &run.actors[world_below(run.actor_count)];
 }
 
-static void fail_next(enum io_kind kind, int error, uint32_t count)
+static void fail_next(enum io_kind kind, int error, uint32_t count, enum trouble trouble)
 {
-    run.faults[kind].after = (uint32_t)world_below(50);
+    uint32_t after = (uint32_t)world_below(kind == IO_READ ? 8 : 50); // there are fewer of them
+    run.faults[kind].after = after;
     run.faults[kind].count = count;
     run.faults[kind].error = error;
+    run.faults[kind].trouble = trouble;
+    run.faults[kind].has_struck = false;
 }
 
 static void drain_and_start(void)
@@ -437,8 +472,7 @@ static void trouble(enum trouble what)
     case TROUBLE_POWER:
         restart(PROCESS_POWER);
         break;
-    case TROUBLE_POWER_AT_START: // with the next start
-        run.result->troubles[what]--;
+    case TROUBLE_POWER_AT_START: // is not drawn
         break;
     case TROUBLE_DRAIN:
         drain_and_start();
@@ -465,16 +499,16 @@ static void trouble(enum trouble what)
         }
         break;
     case TROUBLE_WRITE_ERROR:
-        fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1);
+        fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1, what);
         break;
     case TROUBLE_SYNC_ERROR:
-        fail_next(IO_FDATASYNC, world_below(2) ? EIO : ENOSPC, 1);
+        fail_next(IO_FDATASYNC, world_below(2) ? EIO : ENOSPC, 1, what);
         break;
     case TROUBLE_READ_ERROR:
-        fail_next(IO_READ, EIO, 1);
+        fail_next(IO_READ, EIO, 1, what);
         break;
     case TROUBLE_SHORT_WRITE:
-        fail_next(IO_WRITE, IO_SIM_SHORT, (uint32_t)world_below(100));
+        fail_next(IO_WRITE, IO_SIM_SHORT, 1 + (uint32_t)world_below(100), what);
         break;
     case TROUBLE_DISK_FULL:
         if (run.blocks_taken == 0)
@@ -489,14 +523,24 @@ static void trouble(enum trouble what)
         jump_clock();
         break;
     case TROUBLE_STALE_READ:
-        fail_next(IO_READ, IO_SIM_STALE, 1);
+        fail_next(IO_READ, IO_SIM_STALE, 1, what);
         break;
     case TROUBLE_MISDIRECTED:
-        fail_next(world_below(2) ? IO_READ : IO_WRITE, IO_SIM_MISDIRECTED, 1);
+        fail_next(world_below(2) ? IO_READ : IO_WRITE, IO_SIM_MISDIRECTED, 1, what);
         break;
     case TROUBLE_COUNT:
         break;
     }
+}
+
+/* Of those that this run has, so that none is spent on nothing. */
+static enum trouble any_trouble(void)
+{
+    enum trouble what;
+    do
+        what = (enum trouble)world_below(TROUBLE_COUNT);
+    while (!run.plan->troubles[what] || !is_drawn(what));
+    return what;
 }
 
 static void storm(void)
@@ -505,9 +549,7 @@ static void storm(void)
     while (world_now_ns() < until) {
         thread_sleep(world_below(2 * run.plan->trouble_every_ns));
         look_after_broker();
-        enum trouble what = (enum trouble)world_below(TROUBLE_COUNT);
-        if (run.plan->troubles[what])
-            trouble(what);
+        trouble(any_trouble());
     }
 }
 
@@ -584,6 +626,7 @@ static void *direct(void *argument)
         actor_start(&run.actors[i]);
     storm();
     calm();
+    run.result->unbroken = run.broker.lives == 1;
     remember_states();
     drain_and_start();
     world_stop();

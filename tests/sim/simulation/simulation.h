@@ -21,6 +21,7 @@ enum trouble {
     TROUBLE_COUNT
 };
 const char *trouble_name(enum trouble trouble);
+bool trouble_lies_in_wait(enum trouble trouble); // for an operation of the disk
 
 struct simulation_plan { // what the seed decides first
     uint64_t seed;
@@ -61,7 +62,9 @@ struct simulation_result {
     uint64_t switches;
     uint64_t events; // of the history
     uint32_t broker_lives;
-    uint32_t troubles[TROUBLE_COUNT];
+    uint32_t troubles[TROUBLE_COUNT]; // how often each came
+    uint32_t struck[TROUBLE_COUNT];   // of those that lie in wait for an operation of the disk
+    uint32_t quiet, unbroken; // runs without any trouble; without a restart before their end
     uint32_t states_compared; // a shard's live state with what its log gave at the next start
     struct simulation_deeds deeds;
     bool was_detected; // of a run that must detect: the broker refused to go on, or to start
