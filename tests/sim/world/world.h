@@ -38,6 +38,7 @@ struct process {
     void (*on_exit)(void *context, int status); // then; NULL: nobody minds
     void *on_exit_context;
     uint64_t paused_until_ns; // SIGSTOP
+    uint64_t power_back_ns;   // if its machine loses power: when it has it again; 0: some time
     struct list threads, ios;
     struct io_sim_files files; // its open descriptors, sockets as well
     struct sim_disk *disk;     // NULL: it has none
