@@ -66,8 +66,13 @@ struct sim_state sim_broker_state_of(struct sim_broker *b, uint16_t shard)
 {
     struct shard *s = &b->broker->shards[shard];
     const struct wal *wal = s->store->wal;
-    return (struct sim_state){shard_digest(s), store_reserved_lsn(s->store), wal->chain,
-                              wal->filling == NULL && wal->queue_stamped == wal->queue_tail};
+    return (struct sim_state){
+        .digest = shard_digest(s),
+        .end_lsn = store_reserved_lsn(s->store),
+        .chain = wal->chain,
+        .durable_lsn = wal->marks.durable,
+        .is_known = wal->filling == NULL && wal->queue_stamped == wal->queue_tail,
+    };
 }
 
 /* ---- its main thread ---- */
@@ -169,8 +174,13 @@ static int start(struct sim_broker *b, struct broker *broker)
         status = assembly_check_store(broker, text);
     for (uint16_t i = 0; i < broker->shard_count && status == 0; i++) {
         struct store_stats stats = store_stats(broker->shards[i].store);
-        b->opened[i] = (struct sim_state){shard_digest(&broker->shards[i]), stats.recovered_lsn,
-                                          stats.recovered_chain, true};
+        b->opened[i] = (struct sim_state){
+            .digest = shard_digest(&broker->shards[i]),
+            .end_lsn = stats.recovered_lsn,
+            .chain = stats.recovered_chain,
+            .durable_lsn = stats.recovered_lsn,
+            .is_known = true,
+        };
         if (b->on_opened)
             b->on_opened(b, i);
     }

@@ -13,7 +13,8 @@ struct sim_state { // of a shard
     uint64_t digest;
     uint64_t end_lsn; // all that was appended, durable or not; after a start: all that was found
     uint64_t chain;   // up to there: logs of one length and one chain are equal
-    bool is_known;    // false: the group that is being filled has no chain yet
+    uint64_t durable_lsn; // below it everything is on stable storage
+    bool is_known;        // false: the group that is being filled has no chain yet
 };
 
 #define SIM_BROKER_PORT 7650

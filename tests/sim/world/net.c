@@ -31,7 +31,8 @@ struct socket {
     int fd;
     uint16_t port, peer_port;
     bool is_listening;
-    bool is_dark; // the peer's machine lost power, or it never was one: what is sent vanishes
+    bool is_accepted; // of a listener
+    bool is_dark;     // the peer's machine lost power, or it never was one: what is sent vanishes
     /* ---- the peer's machine lost power and comes back at a known time ---- */
     uint64_t silent_until_ns; // 0: it did not
     uint64_t unheard_bytes;   // sent and never acknowledged
@@ -60,6 +61,7 @@ struct net {
     struct random random;
     struct list sockets;
     uint32_t socket_count; // ever
+    uint64_t given_up;
     uint16_t port_next;
     struct {
         const struct process *process;
@@ -298,6 +300,11 @@ void net_partition(struct net *net, struct process *process, enum net_direction 
         time_out_connections(net, process);
 }
 
+uint64_t net_given_up(const struct net *net)
+{
+    return net->given_up;
+}
+
 uint32_t net_connection_count(const struct net *net, const struct process *process)
 {
     uint32_t count = 0;
@@ -399,6 +406,10 @@ int32_t net_perform(struct io *io, struct io_op *op)
         result = try_send(net, socket, op);
     if (result != IO_SIM_LATER && socket)
         forget(socket, op);
+    if (result == -ETIMEDOUT && socket && socket->is_accepted) {
+        socket->is_accepted = false; // counted
+        net->given_up++;
+    }
     return result;
 }
 
@@ -459,6 +470,7 @@ static int32_t try_accept(struct net *net, struct io *io, struct io_op *op)
             continue;
         }
         int fd = attach(socket, process_of(io));
+        socket->is_accepted = fd >= 0;
         if (fd >= 0)
             list_remove(&socket->backlog_link);
         return fd;

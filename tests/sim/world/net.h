@@ -40,6 +40,8 @@ void net_partition(struct net *net, struct process *process, enum net_direction 
                    uint64_t until_ns);
 /* A connection of that process, chosen by chance. False: it has none. */
 bool net_reset_one(struct net *net, struct process *process);
+/* Connections whose listener's side was told that nobody answers. */
+uint64_t net_given_up(const struct net *net);
 uint32_t net_connection_count(const struct net *net, const struct process *process);
 
 /* ---- what io_sim.h's host needs ---- */

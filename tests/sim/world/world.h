@@ -9,8 +9,8 @@
  * and network is what sim_disk.h and net.h make of it. Threads of process 0 are the test's own: they start and kill the
  * others.
  *
- * The trace is a hash chained over everything that happened in its order and at its time: two runs of a seed are the same
- * when their traces are. */
+ * The trace is a hash chained over everything that happened in its order and at its time, I/O operations with what they gave
+ * and wrote: two runs of a seed are the same when their traces are. */
 #ifndef SLUICE_TESTS_WORLD_H
 #define SLUICE_TESTS_WORLD_H
 
