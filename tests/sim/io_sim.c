@@ -38,6 +38,8 @@ struct io_sim {
     bool woken;
 };
 
+enum io_sim_call { CALL_MKDIR, CALL_LOCK_FILE, CALL_ALLOCATE };
+
 /* The backend's words of an operation. */
 enum { OP_READY_NS, OP_SEQUENCE, OP_HASH, OP_INJECTED };
 
@@ -263,10 +265,53 @@ uint64_t io_sim_trace(struct io *io)
 
 /* ---- operations ---- */
 
-static void trace(struct io_sim *sim, const struct io_op *op, uint64_t what)
+static void trace_words(struct io_sim *sim, const uint64_t *words, size_t bytes)
 {
-    uint64_t words[5] = {what, (uint64_t)op->kind, op->offset, op->len, *sim->now};
-    sim->trace = hash_xxh3_seeded(words, sizeof(words), sim->trace);
+    sim->trace = hash_xxh3_seeded(words, bytes, sim->trace);
+    if (sim->host && sim->host->note)
+        sim->host->note(IO_SIM_NOTE, words[0], sim->trace);
+}
+
+static bool has_path(const struct io_op *op)
+{
+    return op->kind == IO_OPEN || op->kind == IO_RENAME || op->kind == IO_UNLINK ||
+           op->kind == IO_SYNC_DIR;
+}
+
+static uint64_t what_it_is_about(struct io_sim *sim, const struct io_op *op)
+{
+    if (has_path(op))
+        return hash_xxh3(op->path, strlen(op->path));
+    const struct sim_file *file = file_of(sim, op->fd);
+    return file ? file->id : (uint64_t)op->fd;
+}
+
+/* When it starts and when it ends; of a write also what is written. Timers are the scheduler's. */
+static void trace_operation(struct io_sim *sim, const struct io_op *op, uint64_t what,
+                            uint64_t about, int32_t result)
+{
+    if (op->kind == IO_TIMER)
+        return;
+    bool is_place = op->kind == IO_READ || op->kind == IO_WRITE;
+    uint64_t words[] = {what,
+                        (uint64_t)op->kind,
+                        about,
+                        is_place ? op->offset : 0,
+                        is_place ? op->len : 0,
+                        (uint64_t)(int64_t)result,
+                        *sim->now,
+                        op->kind == IO_WRITE ? op->backend[OP_HASH] : 0};
+    trace_words(sim, words, sizeof(words));
+}
+
+/* Of a call that blocks. */
+static void trace_call(struct io_sim *sim, enum io_sim_call call, const char *path, uint64_t number,
+                       int result)
+{
+    uint64_t words[] = {
+        3,        call, path ? hash_xxh3(path, strlen(path)) : 0, number, (uint64_t)(int64_t)result,
+        *sim->now};
+    trace_words(sim, words, sizeof(words));
 }
 
 static int injected(struct io_sim *sim, const struct io_op *op)
@@ -281,7 +326,6 @@ static int injected(struct io_sim *sim, const struct io_op *op)
 static void sim_start(struct io *io, struct io_op *op)
 {
     struct io_sim *sim = sim_of(io);
-    trace(sim, op, 1);
     list_push_back(&sim->in_flight, &op->link);
     if (op->kind == IO_TIMER) { // io.c keeps an injected fault in its other words
         *io_sim_due(op) = max_u64(op->offset, *sim->now);
@@ -294,6 +338,7 @@ static void sim_start(struct io *io, struct io_op *op)
         if (op->kind == IO_WRITE && sim->disk && sim->disk->observe)
             observe_write(sim, op);
         op->backend[OP_INJECTED] = (uint64_t)(int64_t)injected(sim, op);
+        trace_operation(sim, op, 1, what_it_is_about(sim, op), 0);
     }
 }
 
@@ -402,8 +447,9 @@ static void deliver(struct io_sim *sim, struct io_op *op)
     uint32_t owner = outside(sim);
     if (op->kind == IO_WRITE) // the buffer was the backend's
         ASSERT(hash_of_buffer(op) == op->backend[OP_HASH]);
+    uint64_t about = what_it_is_about(sim, op); // a close forgets it
     int32_t result = sim->dead ? -ECANCELED : perform(sim, op);
-    trace(sim, op, 2);
+    trace_operation(sim, op, 2, about, result);
     if (result != IO_SIM_LATER)
         list_remove(&op->link);
     inside(sim, owner);
@@ -520,11 +566,64 @@ static bool is_aligned(struct io_sim *sim, const struct io_op *op)
            op->len % SIM_BLOCK == 0;
 }
 
-/* Another block of the same file: what a disk does that mistakes an address. */
-static uint64_t elsewhere(struct io_sim *sim, const struct sim_file *file, uint64_t offset)
+/* Another block of the same file: what a disk does that mistakes an address. Mostly one in which something is. */
+static uint64_t elsewhere(struct io_sim *sim, const struct sim_file *file, const struct io_op *op)
 {
-    uint64_t blocks = max_u64(file->size / SIM_BLOCK, 1);
-    return random_below(&sim->random, blocks) * SIM_BLOCK + offset % SIM_BLOCK;
+    uint64_t last = file->size > op->len ? (file->size - op->len) / SIM_BLOCK : 0;
+    uint64_t block = 0;
+    for (int tries = 0; tries < 16; tries++) {
+        block = random_below(&sim->random, last + 1);
+        if (block < file->block_count && file->seen[block])
+            break;
+    }
+    return block * SIM_BLOCK + op->offset % SIM_BLOCK;
+}
+
+static void note_lie(struct io_sim *sim, enum sim_lie lie, bool has_bit)
+{
+    sim->disk->struck[lie]++;
+    sim->disk->bit[lie] += has_bit;
+    if (has_bit)
+        sim->disk->last_bit = lie;
+}
+
+static bool holds(const struct sim_file *file, const struct io_op *op, uint64_t offset)
+{
+    uint8_t *there = malloc(op->len);
+    ASSERT(there != NULL);
+    bool same = sim_file_read(file, there, offset, op->len) == op->len &&
+                memcmp(there, op->buf, op->len) == 0;
+    free(there);
+    return same;
+}
+
+static int32_t read_stale(struct io_sim *sim, const struct sim_file *file, const struct io_op *op)
+{
+    uint32_t count = sim_file_stale_blocks(file, op->offset, op->len);
+    uint32_t only = UINT32_MAX;
+    if (count > 0 && random_below(&sim->random, 2) == 0)
+        only = (uint32_t)random_below(&sim->random, count);
+    note_lie(sim, SIM_STALE_READ, count > 0);
+    return (int32_t)sim_file_read_stale(sim->disk, file, op->buf, op->offset, op->len, only);
+}
+
+static int32_t read_elsewhere(struct io_sim *sim, const struct sim_file *file,
+                              const struct io_op *op)
+{
+    uint64_t got = sim_file_read(file, op->buf, elsewhere(sim, file, op), op->len);
+    bool has_bit = !holds(file, op, op->offset);
+    note_lie(sim, SIM_MISDIRECTED_READ, has_bit);
+    if (has_bit)
+        sim_disk_note_lie(sim->disk, file, op->offset, got);
+    return (int32_t)got;
+}
+
+static int32_t write_elsewhere(struct io_sim *sim, struct sim_file *file, const struct io_op *op)
+{
+    uint64_t offset = elsewhere(sim, file, op);
+    note_lie(sim, SIM_MISDIRECTED_WRITE, !holds(file, op, op->offset) || !holds(file, op, offset));
+    sim_file_write(sim->disk, file, op->buf, offset, op->len);
+    return (int32_t)op->len;
 }
 
 static int32_t perform_read(struct io_sim *sim, struct io_op *op)
@@ -535,10 +634,11 @@ static int32_t perform_read(struct io_sim *sim, struct io_op *op)
     if (!is_aligned(sim, op))
         return -EINVAL;
     int error = (int)op->backend[OP_INJECTED];
-    uint64_t offset = error == IO_SIM_MISDIRECTED ? elsewhere(sim, file, op->offset) : op->offset;
     if (error == IO_SIM_STALE)
-        return (int32_t)sim_file_read_durable(file, op->buf, offset, op->len);
-    return (int32_t)sim_file_read(file, op->buf, offset, op->len);
+        return read_stale(sim, file, op);
+    if (error == IO_SIM_MISDIRECTED)
+        return read_elsewhere(sim, file, op);
+    return (int32_t)sim_file_read(file, op->buf, op->offset, op->len);
 }
 
 static int32_t perform_write(struct io_sim *sim, struct io_op *op)
@@ -556,11 +656,11 @@ static int32_t perform_write(struct io_sim *sim, struct io_op *op)
         *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
         return IO_SIM_LATER;
     }
+    if (error == IO_SIM_MISDIRECTED && room)
+        return write_elsewhere(sim, file, op);
     if (error <= 0 && room) {
-        uint64_t offset =
-            error == IO_SIM_MISDIRECTED ? elsewhere(sim, file, op->offset) : op->offset;
-        sim_file_write(sim->disk, file, (uint8_t *)op->buf + op->progress, offset + op->progress,
-                       op->len - op->progress);
+        sim_file_write(sim->disk, file, (uint8_t *)op->buf + op->progress,
+                       op->offset + op->progress, op->len - op->progress);
         return (int32_t)op->len;
     }
     for (uint64_t at = 0; room && at + SIM_BLOCK <= op->len; at += SIM_BLOCK)
@@ -690,6 +790,7 @@ static int sim_mkdir(struct io *io, const char *path)
 {
     uint32_t owner = outside(sim_of(io));
     int result = perform_mkdir(io, path);
+    trace_call(sim_of(io), CALL_MKDIR, path, 0, result);
     inside(sim_of(io), owner);
     return result;
 }
@@ -698,6 +799,7 @@ static int sim_lock_file(struct io *io, const char *path)
 {
     uint32_t owner = outside(sim_of(io));
     int result = perform_lock_file(io, path);
+    trace_call(sim_of(io), CALL_LOCK_FILE, path, 0, result);
     inside(sim_of(io), owner);
     return result;
 }
@@ -706,6 +808,7 @@ static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
 {
     uint32_t owner = outside(sim_of(io));
     int result = perform_allocate(io, fd, size_bytes);
+    trace_call(sim_of(io), CALL_ALLOCATE, NULL, size_bytes, result);
     inside(sim_of(io), owner);
     return result;
 }

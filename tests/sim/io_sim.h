@@ -38,6 +38,7 @@ void io_sim_files_close(struct io_sim_files *files, struct sim_disk *disk); // a
 
 /* The world around it. `at` is a time of *now_ns; an operation on a socket is tried when its time has come. */
 #define IO_SIM_LATER INT32_MIN
+#define IO_SIM_NOTE 30u // of operations and blocking calls, with what was chained of them
 struct io_sim_host {
     const uint64_t *now_ns;
     uint64_t (*wall_ms)(void);
@@ -47,6 +48,7 @@ struct io_sim_host {
     int32_t (*socket_perform)(struct io *io, struct io_op *op); // -errno, or LATER with a new time
     void (*socket_close)(void *socket);
     int (*fault)(struct io *io, const struct io_op *op); // an errno for this file operation, or 0
+    void (*note)(uint64_t what, uint64_t a, uint64_t b); // into its trace; or NULL
     uint32_t (*outside)(void); // around what needs memory that outlives the process
     void (*inside)(uint32_t owner);
 };
@@ -95,7 +97,8 @@ void io_sim_kill(struct io *io);
 void io_sim_fail(struct io *io, enum io_kind kind, uint64_t first, uint64_t last, int os_error);
 uint64_t io_sim_count(struct io *io, enum io_kind kind); // operations started so far
 
-/* Chained over everything that was started and delivered: the same seed gives the same. */
+/* Chained over everything that was started and delivered: kind, file, place, length, result, time, and what was written. The same
+ * seed gives the same. */
 uint64_t io_sim_trace(struct io *io);
 
 #endif

@@ -18,6 +18,7 @@ static void dir_op_free(struct sim_disk *disk, struct sim_dir_op *op);
 static bool dir_op_is_in(const struct sim_dir_op *op, const char *dir);
 static void file_free(struct sim_disk *disk, struct sim_file *file);
 static void file_reserve(struct sim_file *file, uint64_t block_count);
+static void durable_set(struct sim_file *file, uint64_t block, uint8_t *bytes);
 static void block_set(uint8_t **place, const uint8_t *bytes);
 static void block_share(uint8_t **place, uint8_t *block);
 static void block_drop(uint8_t *block);
@@ -52,6 +53,7 @@ void sim_disk_free(struct sim_disk *disk)
     free(disk->durable.names);
     free(disk->dir_ops);
     free(disk->files);
+    free(disk->lied);
     free(disk);
 }
 
@@ -116,6 +118,9 @@ static struct sim_file *file_new(struct sim_disk *disk, bool is_dir)
     ASSERT(file != NULL);
     file->is_dir = is_dir;
     file->id = ++disk->file_count;
+    if (disk->keeps_previous)
+        file->previous = calloc(1, sizeof(*file->previous));
+    ASSERT(file->previous != NULL || !disk->keeps_previous);
     disk->files =
         grow(disk->files, disk->files_alive, &disk->files_capacity, sizeof(struct sim_file *));
     disk->files[disk->files_alive++] = file;
@@ -281,12 +286,15 @@ static void file_free(struct sim_disk *disk, struct sim_file *file)
     for (uint64_t i = 0; i < file->block_count; i++) {
         block_drop(file->seen[i]);
         block_drop(file->durable[i]);
+        if (file->previous)
+            block_drop(file->previous[i]);
         disk->allocated_blocks -= file->allocated[i];
     }
     for (uint32_t i = 0; i < file->version_count; i++)
         block_drop(file->versions[i].bytes);
     free(file->seen);
     free(file->durable);
+    free(file->previous);
     free(file->allocated);
     free(file->versions);
     free(file);
@@ -305,6 +313,11 @@ static void file_reserve(struct sim_file *file, uint64_t block_count)
     memset(file->seen + old, 0, (count - old) * sizeof(*file->seen));
     memset(file->durable + old, 0, (count - old) * sizeof(*file->durable));
     memset(file->allocated + old, 0, (count - old) * sizeof(*file->allocated));
+    if (file->previous) {
+        file->previous = realloc(file->previous, count * sizeof(*file->previous));
+        ASSERT(file->previous);
+        memset(file->previous + old, 0, (count - old) * sizeof(*file->previous));
+    }
     file->block_count = count;
 }
 
@@ -464,10 +477,79 @@ uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t off
     return read_blocks(file, file->seen, bytes, offset, len);
 }
 
-uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint64_t offset,
-                               uint64_t len)
+/* ---- lies ---- */
+
+static bool is_same(const uint8_t *a, const uint8_t *b)
 {
-    return read_blocks(file, file->durable, bytes, offset, len);
+    static const uint8_t zeros[SIM_BLOCK];
+    return a == b || memcmp(a ? a : zeros, b ? b : zeros, SIM_BLOCK) == 0;
+}
+
+/* Where a reader of this block could be given the past; NULL: nowhere. */
+static uint8_t *const *stale_of(const struct sim_file *file, uint64_t block)
+{
+    if (file->previous == NULL || block >= file->block_count)
+        return NULL;
+    if (!is_same(file->durable[block], file->seen[block]))
+        return &file->durable[block];
+    if (!is_same(file->previous[block], file->seen[block]))
+        return &file->previous[block];
+    return NULL;
+}
+
+uint32_t sim_file_stale_blocks(const struct sim_file *file, uint64_t offset, uint64_t len)
+{
+    uint32_t count = 0;
+    for (uint64_t at = offset; at < min_u64(offset + len, file->size);
+         at = (at / SIM_BLOCK + 1) * SIM_BLOCK)
+        count += stale_of(file, at / SIM_BLOCK) != NULL;
+    return count;
+}
+
+uint64_t sim_file_read_stale(struct sim_disk *disk, const struct sim_file *file, uint8_t *bytes,
+                             uint64_t offset, uint64_t len, uint32_t only)
+{
+    uint64_t done = sim_file_read(file, bytes, offset, len);
+    uint32_t count = 0;
+    for (uint64_t at = offset, piece; at < offset + done; at += piece) {
+        uint8_t *const *stale = stale_of(file, at / SIM_BLOCK);
+        piece = min_u64(SIM_BLOCK - at % SIM_BLOCK, offset + done - at);
+        if (stale == NULL || (only != UINT32_MAX && only != count++))
+            continue;
+        if (*stale)
+            memcpy(bytes + (at - offset), *stale + at % SIM_BLOCK, piece);
+        else
+            memset(bytes + (at - offset), 0, piece);
+        sim_disk_note_lie(disk, file, at, piece);
+    }
+    return done;
+}
+
+void sim_disk_note_lie(struct sim_disk *disk, const struct sim_file *file, uint64_t offset,
+                       uint64_t len)
+{
+    for (uint64_t block = offset / SIM_BLOCK; block * SIM_BLOCK < offset + len; block++) {
+        disk->lied = grow(disk->lied, disk->lied_count, &disk->lied_capacity, sizeof(*disk->lied));
+        disk->lied[disk->lied_count++] = (struct sim_lied){file->id, block};
+    }
+}
+
+bool sim_disk_has_lied(const struct sim_disk *disk, const struct sim_file *file, uint64_t block)
+{
+    for (uint32_t i = 0; i < disk->lied_count; i++)
+        if (disk->lied[i].file == file->id && disk->lied[i].block == block)
+            return true;
+    return false;
+}
+
+/* ---- what becomes of bytes ---- */
+
+/* On stable storage from now on. What is written once more as it was leaves the one before in its place. */
+static void durable_set(struct sim_file *file, uint64_t block, uint8_t *bytes)
+{
+    if (file->previous && !is_same(file->durable[block], bytes))
+        block_share(&file->previous[block], file->durable[block]);
+    block_share(&file->durable[block], bytes);
 }
 
 void sim_file_extend(struct sim_disk *disk, struct sim_file *file, uint64_t size)
@@ -483,7 +565,7 @@ void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t si
     file->size_durable = size;
     for (uint64_t i = (size + SIM_BLOCK - 1) / SIM_BLOCK; i < file->block_count; i++) {
         block_share(&file->seen[i], NULL);
-        block_share(&file->durable[i], NULL);
+        durable_set(file, i, NULL);
         disk->allocated_blocks -= file->allocated[i];
         file->allocated[i] = false;
     }
@@ -514,7 +596,7 @@ void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequen
             file->versions[kept++] = version;
             continue;
         }
-        block_share(&file->durable[version.block], version.bytes);
+        durable_set(file, version.block, version.bytes);
         block_drop(version.bytes);
     }
     file->version_count = kept;
@@ -616,7 +698,10 @@ static void version_crash(struct sim_disk *disk, struct sim_file *file,
             for (int i = 0; i < 512; i++)
                 at[i] = (uint8_t)random_u32(&disk->random);
     }
-    block_set(&file->durable[version->block], block);
+    uint8_t *fresh = NULL;
+    block_set(&fresh, block);
+    durable_set(file, version->block, fresh);
+    block_drop(fresh);
 }
 
 static void file_see_durable(struct sim_file *file)

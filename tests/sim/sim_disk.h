@@ -41,7 +41,8 @@ struct sim_file {
     uint64_t block_count; // of the arrays
     uint8_t **seen;       // NULL: zeros
     uint8_t **durable;
-    bool *allocated; // counts against the capacity
+    uint8_t **previous; // what was durable before, of a disk that keeps it; else NULL
+    bool *allocated;    // counts against the capacity
     struct sim_version *versions;
     uint32_t version_count, version_capacity;
     const void *lock;       // who holds it, or NULL
@@ -92,6 +93,18 @@ struct sim_event {
 };
 typedef void (*sim_observe_fn)(void *context, const struct sim_event *event); // before it happens
 
+/* What a disk does that says all is well. */
+enum sim_lie {
+    SIM_STALE_READ,       // gives what was there before
+    SIM_MISDIRECTED_READ, // gives another block of the file
+    SIM_MISDIRECTED_WRITE,
+    SIM_LIES
+};
+struct sim_lied { // to a reader, about this block
+    uint32_t file;
+    uint64_t block;
+};
+
 struct sim_disk {
     struct random random;
     sim_observe_fn observe; // NULL: nobody
@@ -109,6 +122,13 @@ struct sim_disk {
     uint32_t crash_keep_percent; // how likely a block or an operation survives; 50
     bool is_memory;              // statfs says tmpfs
     bool no_direct;              // refuses O_DIRECT
+    /* ---- its lies, told by io_sim.h ---- */
+    bool keeps_previous; // set before there are files: stale reads need it
+    uint64_t struck[SIM_LIES];
+    uint64_t bit[SIM_LIES]; // of these: in which bytes were not what they should be
+    enum sim_lie last_bit;  // the last of these
+    struct sim_lied *lied;  // in reads, since the test last set lied_count to 0
+    uint32_t lied_count, lied_capacity;
 };
 
 struct sim_disk *sim_disk_new(uint64_t seed, uint64_t capacity_bytes);
@@ -133,8 +153,15 @@ bool sim_disk_allocate(struct sim_disk *disk, struct sim_file *file, uint64_t of
 void sim_file_write(struct sim_disk *disk, struct sim_file *file, const uint8_t *bytes,
                     uint64_t offset, uint64_t len);
 uint64_t sim_file_read(const struct sim_file *file, uint8_t *bytes, uint64_t offset, uint64_t len);
-uint64_t sim_file_read_durable(const struct sim_file *file, uint8_t *bytes, uint64_t offset,
-                               uint64_t len); // what a cache forgot would show
+/* Blocks of which an older version is known that differs: what is durable, where a newer one is seen, else what was before. */
+uint32_t sim_file_stale_blocks(const struct sim_file *file, uint64_t offset, uint64_t len);
+/* The same as sim_file_read(), but for these blocks: the only-th of them (from 0), or all (UINT32_MAX), as they were. */
+uint64_t sim_file_read_stale(struct sim_disk *disk, const struct sim_file *file, uint8_t *bytes,
+                             uint64_t offset, uint64_t len, uint32_t only);
+/* These blocks were not told as they are. */
+void sim_disk_note_lie(struct sim_disk *disk, const struct sim_file *file, uint64_t offset,
+                       uint64_t len);
+bool sim_disk_has_lied(const struct sim_disk *disk, const struct sim_file *file, uint64_t block);
 void sim_file_extend(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_truncate(struct sim_disk *disk, struct sim_file *file, uint64_t size);
 void sim_file_sync(struct sim_disk *disk, struct sim_file *file, uint64_t sequence);

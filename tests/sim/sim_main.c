@@ -1,8 +1,9 @@
 /* sluice-sim: simulations of the broker and its clients, one for each seed.
  *
- *   sluice-sim [--seeds N] [--from S] [--jobs J] [--twice] [--quiet]     seeds S .. S+N-1, each in a process of its own
- *   sluice-sim --seed S [--twice] [--log] [--history FILE]     one of them, in this process; what it was and did
+ *   sluice-sim [--seeds N] [--from S] [--jobs J] [--twice] [--lying] [--quiet]     seeds S .. S+N-1
+ *   sluice-sim --seed S [--twice] [--lying] [--log] [--history FILE]     one of them, in this process; what it was and did
  *
+ * --lying: in each run the disk lies (simulation/lies.h), not only where the seed says so.
  * --fault SPEC arms injection points (base/fault.h); in a build with SLUICE_PLANTS also planted bugs (base/plant.def).
  *
  * Exit: 0 all passed; 1 at least one failed (its command to run it again is printed); 2 usage. */
@@ -21,6 +22,7 @@
 
 #define JOBS_MAX 64
 #define OUTPUT_BYTES_MAX 65536
+#define LYING_MIN 200  // runs with a disk that lies: among so many each of its lies bites
 #define SEED_S_MAX 120 // of real time; then it hangs
 
 struct totals {
@@ -48,13 +50,33 @@ struct report { // written by the child
 static struct {
     uint64_t seeds, from, seed;
     uint32_t jobs;
-    bool one, twice, log, quiet;
+    bool one, twice, log, quiet, lying;
     const char *history, *fault;
 } options = {.seeds = 100, .from = 1, .jobs = 1};
 static struct report *reports; // by job, shared with the children
 static struct job jobs[JOBS_MAX];
 static struct totals totals;
 static const char *program;
+
+/* "STRUCK of CAME" where a trouble lies in wait for an operation that may never come. */
+static void print_troubles(const struct simulation_result *r)
+{
+    for (int i = 0; i < TROUBLE_COUNT; i++) {
+        const char *name = trouble_name((enum trouble)i);
+        if (trouble_lies_in_wait((enum trouble)i))
+            printf("  %s %u of %u", name, r->struck[i], r->troubles[i]);
+        else
+            printf("  %s %u", name, r->troubles[i]);
+    }
+    printf("\n  runs without any trouble %u, without a restart before their end %u; connections of "
+           "the "
+           "broker that its kernel gave up %" PRIu64 "\n",
+           r->quiet, r->unbroken, r->given_up);
+    if (r->must_detect) {
+        printf("  runs with a disk that lies %u\n", r->must_detect);
+        lies_print(r->lies, stdout);
+    }
+}
 
 static void print_result(const struct simulation_result *r)
 {
@@ -66,9 +88,7 @@ static void print_result(const struct simulation_result *r)
            (double)r->simulated_ns / 3.6e12, r->switches, r->events, r->broker_lives,
            r->states_compared, r->restarts_of_shards, r->acks, r->commits, r->aborts, r->prepares,
            r->group_commits, r->moves, r->topics, r->hoarded, r->hoards_trimmed);
-    for (int i = 0; i < TROUBLE_COUNT; i++)
-        if (r->troubles[i])
-            printf("  %s %u", trouble_name((enum trouble)i), r->troubles[i]);
+    print_troubles(r);
     simulation_print_deeds(&r->deeds, stdout);
 }
 
@@ -76,12 +96,17 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
 {
     sum->simulated_ns += r->simulated_ns;
     sum->switches += r->switches;
+    sum->given_up += r->given_up;
     sum->events += r->events;
     sum->broker_lives += r->broker_lives;
     sum->states_compared += r->states_compared;
     sum->restarts_of_shards += r->restarts_of_shards;
-    for (int i = 0; i < TROUBLE_COUNT; i++)
+    for (int i = 0; i < TROUBLE_COUNT; i++) {
         sum->troubles[i] += r->troubles[i];
+        sum->struck[i] += r->struck[i];
+    }
+    sum->quiet += r->quiet;
+    sum->unbroken += r->unbroken;
     sum->acks += r->acks;
     sum->commits += r->commits;
     sum->aborts += r->aborts;
@@ -91,7 +116,8 @@ static void add(struct simulation_result *sum, const struct simulation_result *r
     sum->topics += r->topics;
     sum->hoarded += r->hoarded;
     sum->hoards_trimmed += r->hoards_trimmed;
-    sum->was_detected += r->was_detected;
+    sum->must_detect += r->must_detect;
+    lies_add(sum->lies, r->lies);
     uint64_t *deeds = (uint64_t *)&sum->deeds;
     const uint64_t *more = (const uint64_t *)&r->deeds;
     for (size_t i = 0; i < sizeof(sum->deeds) / sizeof(uint64_t); i++)
@@ -132,7 +158,7 @@ static void run_seed(uint64_t seed, struct simulation_result *result)
     fault_disarm_all();
     if (fault_init(options.fault) != 0)
         exit(2);
-    simulation_plan(&plan, seed);
+    simulation_plan(&plan, seed, options.lying);
     simulation_run(&plan, result);
 }
 
@@ -141,7 +167,7 @@ static int run_one(void)
     struct simulation_plan plan;
     struct simulation_result result;
     uint64_t trace = 0;
-    simulation_plan(&plan, options.seed);
+    simulation_plan(&plan, options.seed, options.lying);
     simulation_print_plan(&plan, stdout);
     if (options.log)
         system_on_log(say);
@@ -213,6 +239,18 @@ static void show_output(FILE *output)
         printf("    %s", line);
 }
 
+/* With every option that makes it another run. */
+static void print_again(uint64_t seed, int status)
+{
+    printf("FAILED: seed %" PRIu64 " (%s %d); again: %s --seed %" PRIu64 " --log%s%s", seed,
+           WIFSIGNALED(status) ? "signal" : "exit",
+           WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), program, seed,
+           options.twice ? " --twice" : "", options.lying ? " --lying" : "");
+    if (options.fault)
+        printf(" --fault '%s'", options.fault);
+    printf("\n");
+}
+
 /* True: seeds of this job are left, and it goes on with them. */
 static bool end(uint32_t i, int status)
 {
@@ -224,9 +262,7 @@ static bool end(uint32_t i, int status)
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         totals.seeds++;
         totals.failed++;
-        printf("FAILED: seed %" PRIu64 " (%s %d); again: %s --seed %" PRIu64 " --log\n", seed,
-               WIFSIGNALED(status) ? "signal" : "exit",
-               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), program, seed);
+        print_again(seed, status);
         show_output(job->output);
         seed++;
     }
@@ -283,7 +319,10 @@ static int run_many(void)
            " s; traces %016" PRIx64 "\n",
            totals.seeds, options.from, totals.failed, (int64_t)(time(NULL) - began),
            totals.sum.trace);
-    return totals.failed ? 1 : 0;
+    const char *fault = totals.sum.must_detect >= LYING_MIN ? lies_fault(totals.sum.lies) : NULL;
+    if (fault)
+        printf("FAILED: of %u runs with a disk that lies: %s\n", totals.sum.must_detect, fault);
+    return totals.failed || fault ? 1 : 0;
 }
 
 static bool parse(int argc, char **argv)
@@ -296,6 +335,8 @@ static bool parse(int argc, char **argv)
             options.log = true;
         else if (strcmp(argv[i], "--quiet") == 0)
             options.quiet = true;
+        else if (strcmp(argv[i], "--lying") == 0)
+            options.lying = true;
         else if (!value)
             return false;
         else if (strcmp(argv[i], "--seeds") == 0)
@@ -320,10 +361,13 @@ int main(int argc, char **argv)
 {
     program = argv[0];
     if (!parse(argc, argv)) {
-        fprintf(stderr,
-                "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--twice] [--quiet]\n"
-                "       sluice-sim --seed S [--twice] [--log] [--history FILE]\n",
-                JOBS_MAX);
+        fprintf(
+            stderr,
+            "usage: sluice-sim [--seeds N] [--from S] [--jobs 1..%d] [--twice] [--lying] [--quiet] "
+            "[--fault SPEC]\n"
+            "       sluice-sim --seed S [--twice] [--lying] [--log] [--fault SPEC] [--history "
+            "FILE]\n",
+            JOBS_MAX);
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

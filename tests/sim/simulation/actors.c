@@ -9,6 +9,7 @@
 #include "proto/errors.h"
 
 #define MESSAGES_MAX 128
+#define PATIENCE_S 240 // more than a partition lasts
 
 static const char *const names[ACTOR_KINDS] = {"plain", "worker",  "reader", "member",
                                                "mover", "churner", "hoarder"};
@@ -38,6 +39,7 @@ void actor_start(struct actor *actor)
     snprintf(name, sizeof(name), "%s-%u", names[actor->kind], actor->number);
     actor->process = process_new(name, NULL);
     actor->has_ended = false;
+    actor->off_until_ns = 0;
     actor->process->may_have_ghosts = actor->kind == ACTOR_PLAIN || actor->kind == ACTOR_READER;
     (void)thread_new(actor->process, run, actor);
 }
@@ -46,6 +48,12 @@ void actor_kill(struct actor *actor)
 {
     if (actor->process)
         process_end(TAKE(actor->process), PROCESS_KILLED);
+}
+
+void actor_lose_power(struct actor *actor, uint64_t back_ns)
+{
+    actor->off_until_ns = actor->process->power_back_ns = back_ns;
+    process_end(TAKE(actor->process), PROCESS_POWER);
 }
 
 const char *actor_name(enum actor_kind kind)
@@ -161,7 +169,7 @@ static void plain(struct actor *actor)
             (void)sluice_producer_flush(producer, 1000);
         pause_some(stage);
     }
-    must(sluice_producer_flush(producer, 120000), "flush");
+    must(sluice_producer_flush(producer, PATIENCE_S * 1000), "flush");
     sluice_producer_free(producer);
     sluice_client_free(client);
 }
@@ -289,7 +297,7 @@ static void reader(struct actor *actor)
     }
     ask_ends(world, client, actor->number, ends);
     double began_s = now_s(); // whoever is stuck says done all the same: the checker sees it
-    while (!has_read_to(world, actor->number, ends) && now_s() - began_s < 60)
+    while (!has_read_to(world, actor->number, ends) && now_s() - began_s < PATIENCE_S)
         read_some(stage, consumer, actor->number);
     note_done(world, actor->number);
     sluice_consumer_free(consumer);

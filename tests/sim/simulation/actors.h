@@ -62,10 +62,13 @@ struct actor {
     uint32_t number;         // of its kind, from 0
     struct process *process; // NULL: killed, or ended
     bool has_ended;          // its program returned
+    uint64_t off_until_ns;   // its machine has no power; 0: it has
 };
 
 void actor_start(struct actor *actor);
 void actor_kill(struct actor *actor);
+/* Its machine loses power and has it again at back_ns: the caller starts it then. */
+void actor_lose_power(struct actor *actor, uint64_t back_ns);
 
 /* What movers have moved is each offset once, from 0 on. Fails the test otherwise. */
 void stage_check_moves(struct stage *stage);

@@ -31,6 +31,8 @@ static struct {
         uint32_t after; // so many go through first
         uint32_t count;
         int error;
+        enum trouble trouble; // that it comes from
+        bool has_struck;
     } faults[IO_TIMER + 1];
     uint64_t blocks_taken; // by somebody else
     int64_t wall_jumped_ms;
@@ -54,6 +56,13 @@ const char *trouble_name(enum trouble trouble)
     return names[trouble];
 }
 
+bool trouble_lies_in_wait(enum trouble trouble)
+{
+    return trouble == TROUBLE_WRITE_ERROR || trouble == TROUBLE_SYNC_ERROR ||
+           trouble == TROUBLE_READ_ERROR || trouble == TROUBLE_SHORT_WRITE ||
+           trouble == TROUBLE_STALE_READ || trouble == TROUBLE_MISDIRECTED;
+}
+
 static uint64_t pick(struct random *random, const uint64_t *choices, uint32_t count)
 {
     return choices[random_below(random, count)];
@@ -62,7 +71,45 @@ static uint64_t pick(struct random *random, const uint64_t *choices, uint32_t co
     pick(random, (const uint64_t[]){__VA_ARGS__},                                                  \
          sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-void simulation_plan(struct simulation_plan *plan, uint64_t seed)
+/* All that goes wrong with the disk is its lies, and there is something to be read: starts, and clients that read all over
+ * again. */
+static void plan_lies(struct simulation_plan *plan, struct random *random)
+{
+    static const enum trouble errors[] = {TROUBLE_WRITE_ERROR, TROUBLE_SYNC_ERROR,
+                                          TROUBLE_READ_ERROR, TROUBLE_DISK_FULL};
+    for (size_t i = 0; i < ARRAY_COUNT(errors); i++)
+        plan->troubles[errors[i]] = false;
+    if (!plan->troubles[TROUBLE_STALE_READ] && !plan->troubles[TROUBLE_MISDIRECTED])
+        plan->troubles[PICK(random, TROUBLE_STALE_READ, TROUBLE_MISDIRECTED)] = true;
+    plan->troubles[PICK(random, TROUBLE_KILL, TROUBLE_POWER)] = true;
+    plan->troubles[TROUBLE_CLIENT_KILL] = true;
+}
+
+/* The broker is in the middle of a send when a client says nothing any more, and lives long enough to lose its patience. */
+static void plan_half_open(struct simulation_plan *plan)
+{
+    static const enum trouble ends[] = {TROUBLE_KILL, TROUBLE_POWER, TROUBLE_DRAIN,
+                                        TROUBLE_WRITE_ERROR, TROUBLE_SYNC_ERROR};
+    for (size_t i = 0; i < ARRAY_COUNT(ends); i++)
+        plan->troubles[ends[i]] = false;
+    plan->net.window_bytes = 4096;
+}
+
+/* Others come with starts, and by themselves never. */
+static bool is_drawn(enum trouble trouble)
+{
+    return trouble != TROUBLE_POWER_AT_START && trouble != TROUBLE_KILL_AT_START;
+}
+
+static bool has_trouble(const struct simulation_plan *plan)
+{
+    bool has = false;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        has |= plan->troubles[i] && is_drawn((enum trouble)i);
+    return has;
+}
+
+void simulation_plan(struct simulation_plan *plan, uint64_t seed, bool lying)
 {
     struct random random;
     random_init(&random, seed);
@@ -71,7 +118,7 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
         .shards = (uint16_t)PICK(&random, 1, 1, 2, 3, 3),
         .cores = (uint16_t)PICK(&random, 1, 1, 2, 3),
         .storm_ns = NS_PER_S * PICK(&random, 1, 2, 4, 8),
-        .trouble_every_ns = NS_PER_MS * PICK(&random, 200, 500, 1500),
+        .trouble_every_ns = NS_PER_MS * PICK(&random, 200, 600, 2000),
         .disk_latency_ns = NS_PER_US * PICK(&random, 50, 200, 200, 2000, 20000),
         .crash_keep_percent = (uint32_t)PICK(&random, 0, 20, 50, 80, 100),
         .disk_bytes = GIB,
@@ -91,11 +138,19 @@ void simulation_plan(struct simulation_plan *plan, uint64_t seed)
     plan->actors[ACTOR_HOARDER] = (uint32_t)PICK(&random, 0, 0, 0, 1);
     for (int i = 0; i < TROUBLE_COUNT; i++)
         plan->troubles[i] = random_below(&random, 3) == 0;
-    plan->must_detect = random_below(&random, 10) == 0;
+    plan->must_detect = random_below(&random, 10) == 0 || lying;
     plan->troubles[TROUBLE_STALE_READ] &= plan->must_detect;
     plan->troubles[TROUBLE_MISDIRECTED] &= plan->must_detect;
+    if (plan->must_detect)
+        plan_lies(plan, &random);
+    if (!plan->troubles[TROUBLE_KILL] && !plan->troubles[TROUBLE_POWER] && random_below(&random, 4))
+        plan->troubles[PICK(&random, TROUBLE_KILL, TROUBLE_POWER, TROUBLE_DRAIN)] = true;
+    while (!has_trouble(plan))
+        plan->troubles[random_below(&random, TROUBLE_STALE_READ)] = true;
     if (plan->net.piece_bytes && plan->net.piece_bytes < 4096) // each piece costs a turn or two
         plan->actors[ACTOR_HOARDER] = 0;
+    if (plan->troubles[TROUBLE_CLIENT_POWER] && !plan->must_detect && random_below(&random, 2) == 0)
+        plan_half_open(plan);
     /* A link must carry what a consumer asks for within its session's time. */
     if (plan->net.latency_ns_max > NS_PER_MS)
         plan->net.window_bytes = (uint32_t)max_u64(plan->net.window_bytes, 256 * KIB);
@@ -133,6 +188,7 @@ static void set_up_broker(const struct simulation_plan *plan)
 {
     run.broker.disk = sim_disk_new(plan->seed, plan->disk_bytes);
     run.broker.disk->crash_keep_percent = plan->crash_keep_percent;
+    run.broker.disk->keeps_previous = plan->troubles[TROUBLE_STALE_READ];
     run.broker.on_opened = on_opened;
     set(0, "data_dir", "/data", 0);
     set(1, "shards", "%" PRIu64, plan->shards);
@@ -155,15 +211,25 @@ static void set_up_actors(const struct simulation_plan *plan)
                 (struct actor){.stage = &run.stage, .kind = (enum actor_kind)kind, .number = i};
 }
 
+static bool has_past(const struct process *process, const struct io_op *op)
+{
+    const struct sim_file *file = process->files.slots[op->fd - IO_SIM_FD_BASE].file;
+    return file && sim_file_stale_blocks(file, op->offset, op->len) > 0;
+}
+
 static int fault_of(struct process *process, const struct io_op *op)
 {
     if (process != run.broker.process || run.faults[op->kind].count == 0)
+        return 0;
+    if (run.faults[op->kind].error == IO_SIM_STALE && !has_past(process, op))
         return 0;
     if (run.faults[op->kind].after > 0) {
         run.faults[op->kind].after--;
         return 0;
     }
     run.faults[op->kind].count--;
+    run.result->struck[run.faults[op->kind].trouble] += !run.faults[op->kind].has_struck;
+    run.faults[op->kind].has_struck = true;
     return run.faults[op->kind].error;
 }
 
@@ -183,13 +249,35 @@ static bool has_no_wrong_data(void)
     return count == 0;
 }
 
-/* The broker has seen what its disk did: it may stop here. */
-static void detected(void)
+/* How often it was a lie of this kind that a run ended by. */
+static void note_lies(enum lie_end end)
 {
-    run.result->was_detected = true;
+    const struct sim_disk *disk = run.broker.disk;
+    uint64_t bit = 0;
+    for (int i = 0; i < SIM_LIES; i++) {
+        run.result->lies[i].struck = disk->struck[i];
+        run.result->lies[i].bit = disk->bit[i];
+        bit += disk->bit[i];
+    }
+    if (bit > 0)
+        run.result->lies[disk->last_bit].ends[end]++;
+    else if (end != LIE_HARMLESS)
+        fail("the broker complains of a disk that did nothing wrong: %s", run.broker.text);
+}
+
+/* The run stops here. Thread: any of the simulated. */
+static void break_off(enum lie_end end)
+{
+    note_lies(end);
+    run.result->was_broken_off = true;
     world_stop();
     for (;;)
         thread_sleep(NS_PER_S);
+}
+
+static void on_storage_error(void)
+{
+    break_off(LIE_READ);
 }
 
 void simulation_run(const struct simulation_plan *plan, struct simulation_result *result)
@@ -212,21 +300,28 @@ void simulation_run(const struct simulation_plan *plan, struct simulation_result
     for (uint32_t i = 0; i < plan->actors[ACTOR_HOARDER]; i++)
         hoard_init(&run.stage.hoards[i], world_below(2), plan->troubles[TROUBLE_WALL_CLOCK]);
     run.stage.reads_may_fail = plan->troubles[TROUBLE_READ_ERROR];
-    run.stage.on_storage_error = plan->must_detect ? detected : NULL;
+    run.stage.on_storage_error = plan->must_detect ? on_storage_error : NULL;
     struct process *director = process_new("director", NULL);
     (void)thread_new(director, direct, NULL);
     if (!world_run(WORLD_END_NS))
         fail("the world stood still, or did not end, at %.3f s", (double)world_now_ns() / 1e9);
-    if (!(result->was_detected ? has_no_wrong_data() : history_check(run.stage.world->history)))
+    if (plan->must_detect && !result->was_broken_off)
+        note_lies(LIE_HARMLESS);
+    if (!(result->was_broken_off ? has_no_wrong_data() : history_check(run.stage.world->history)))
         fail("the history has anomalies");
     stage_check_moves(&run.stage);
     result->states_compared = state_log_compared();
     result->restarts_of_shards = state_log_starts();
     state_log_end();
     own_free(run.stage.moves);
+    result->must_detect = plan->must_detect;
+    result->quiet = true;
+    for (int i = 0; i < TROUBLE_COUNT; i++)
+        result->quiet &= result->troubles[i] == 0;
     result->trace = world_trace();
     result->simulated_ns = world_now_ns() - NS_PER_S;
     result->switches = world_switches();
+    result->given_up = net_given_up(world_net());
     result->events = history_count(run.stage.world->history);
     result->broker_lives = run.broker.lives;
     result->acks = run.stage.plain_acks;
@@ -308,9 +403,25 @@ static void remember(void)
     state_log_note_end();
 }
 
+/* What was durable is there, before anything is served, or a lie of the disk took it that nothing in the log can show. */
+static void judge_durable(const struct sim_broker *broker, uint16_t shard)
+{
+    char dir[32];
+    uint64_t end_lsn = broker->opened[shard].end_lsn, durable_lsn = state_log_durable_lsn(shard);
+    if (end_lsn >= durable_lsn)
+        return;
+    snprintf(dir, sizeof(dir), "/data/shard-%03u", shard);
+    uint64_t proven_lsn = lies_proven_lsn(broker->disk, dir);
+    if (!run.plan->must_detect || proven_lsn > end_lsn)
+        fail("shard %u: recovered up to LSN %" PRIu64 ", though %" PRIu64
+             " was durable and %" PRIu64 " is proven",
+             shard, end_lsn, durable_lsn, proven_lsn);
+    break_off(LIE_BEYOND);
+}
+
 static void on_opened(struct sim_broker *broker, uint16_t shard)
 {
-    (void)broker;
+    judge_durable(broker, shard);
     uint64_t lsn = state_log_opened(shard);
     if (lsn != UINT64_MAX)
         fail("shard %u: up to LSN %" PRIu64 " the log gives another state than there was", shard,
@@ -322,30 +433,48 @@ static void clear_faults(void)
     memset(run.faults, 0, sizeof(run.faults));
 }
 
-/* Until it serves. Starts may fail as long as the disk does. */
-static void bring_up(bool power_goes)
+/* At any event of a start. True: it was, and there is nothing of the broker any more. */
+static bool start_is_cut_short(void)
+{
+    bool power = run.plan->troubles[TROUBLE_POWER_AT_START];
+    bool kill = run.plan->troubles[TROUBLE_KILL_AT_START];
+    if (!power && !kill)
+        return false;
+    thread_sleep(world_below(run.plan->disk_latency_ns * 200));
+    if (run.broker.state != SIM_BROKER_STARTING)
+        return false;
+    if (power && kill)
+        power = world_below(2);
+    run.result->troubles[power ? TROUBLE_POWER_AT_START : TROUBLE_KILL_AT_START]++;
+    sim_broker_end(&run.broker, power ? PROCESS_POWER : PROCESS_KILLED);
+    return true;
+}
+
+/* A file; or the shards, when each log is good in itself and one lacks what another one knows of. */
+static bool names_place(void)
+{
+    return strstr(run.broker.text, "/data/") || strncmp(run.broker.text, "shard ", 6) == 0;
+}
+
+/* Until it serves. Starts may fail as long as the disk does, and be cut short three times. */
+static void bring_up(void)
 {
     world_wall_jump(-run.wall_jumped_ms); // a start believes the clock
     run.wall_jumped_ms = 0;
     for (int tries = 0;; tries++) {
         sim_broker_start(&run.broker);
-        if (power_goes && tries < 3) {
-            thread_sleep(world_below(run.plan->disk_latency_ns * 200));
-            if (run.broker.state == SIM_BROKER_STARTING) {
-                run.result->troubles[TROUBLE_POWER_AT_START]++;
-                sim_broker_end(&run.broker, PROCESS_POWER);
-                continue;
-            }
-        }
+        if (tries < 3 && start_is_cut_short())
+            continue;
         if (sim_broker_wait_ready(&run.broker))
             break;
-        if (run.plan->must_detect)
-            detected();
-        if (run.broker.exit_status == EXIT_REFUSED || tries > 10)
+        if (run.plan->must_detect && run.broker.exit_status == EXIT_REFUSED && names_place())
+            break_off(LIE_REFUSED);
+        if (run.plan->must_detect || run.broker.exit_status == EXIT_REFUSED || tries > 10)
             fail("the broker refuses to start: %s: %s", status_name(run.broker.start_status),
                  run.broker.text);
         clear_faults();
     }
+    run.broker.disk->lied_count = 0;
 }
 
 static void end_broker(enum process_end how)
@@ -359,7 +488,7 @@ static void restart(enum process_end how)
     end_broker(how);
     if (world_below(2))
         thread_sleep(world_below(2 * NS_PER_S));
-    bring_up(run.plan->troubles[TROUBLE_POWER_AT_START]);
+    bring_up();
 }
 
 /* One that ended by itself did so because of its disk, and says so. */
@@ -367,15 +496,15 @@ static void look_after_broker(void)
 {
     if (run.broker.state != SIM_BROKER_ENDED)
         return;
-    if (run.plan->must_detect)
-        detected();
     if (run.broker.exit_status != EXIT_FAILED)
         fail("the broker ended with code %d", run.broker.exit_status);
+    if (run.plan->must_detect)
+        break_off(LIE_ENDED);
     if (!run.plan->troubles[TROUBLE_WRITE_ERROR] && !run.plan->troubles[TROUBLE_SYNC_ERROR] &&
         !run.plan->troubles[TROUBLE_READ_ERROR] && !run.plan->troubles[TROUBLE_DISK_FULL])
         fail("the broker failed on a disk that did not");
     clear_faults();
-    bring_up(false);
+    bring_up();
 }
 
 /* ---- troubles ---- */
@@ -385,11 +514,37 @@ static struct actor *any_actor(void)
     return &run.actors[world_below(run.actor_count)];
 }
 
-static void fail_next(enum io_kind kind, int error, uint32_t count)
+/* One of so many is long: up to more than a connection lives without an answer. */
+static uint64_t some_time(uint32_t long_one_of)
 {
-    run.faults[kind].after = (uint32_t)world_below(50);
+    return 1 + world_below(world_below(long_one_of) ? 5 * NS_PER_S : 90 * NS_PER_S);
+}
+
+/* Clients whose machines have power again. */
+static void look_after_clients(void)
+{
+    for (uint32_t i = 0; i < run.actor_count; i++) {
+        struct actor *actor = &run.actors[i];
+        if (actor->off_until_ns && actor->off_until_ns <= world_now_ns())
+            actor_start(actor);
+    }
+}
+
+static void fail_next(enum io_kind kind, int error, uint32_t count, enum trouble trouble)
+{
+    uint32_t after = (uint32_t)world_below(kind == IO_READ ? 8 : 50); // there are fewer of them
+    run.faults[kind].after = after;
     run.faults[kind].count = count;
     run.faults[kind].error = error;
+    run.faults[kind].trouble = trouble;
+    run.faults[kind].has_struck = false;
+}
+
+static void lie_next(enum sim_lie lie, enum trouble trouble)
+{
+    run.result->lies[lie].armed++;
+    fail_next(lie == SIM_MISDIRECTED_WRITE ? IO_WRITE : IO_READ,
+              lie == SIM_STALE_READ ? IO_SIM_STALE : IO_SIM_MISDIRECTED, 1, trouble);
 }
 
 static void drain_and_start(void)
@@ -399,7 +554,7 @@ static void drain_and_start(void)
     sim_broker_drain(&run.broker);
     while (run.broker.state == SIM_BROKER_DRAINING)
         thread_sleep(NS_PER_MS);
-    bring_up(false);
+    bring_up();
 }
 
 static void fill_disk(void)
@@ -437,15 +592,21 @@ static void trouble(enum trouble what)
     case TROUBLE_POWER:
         restart(PROCESS_POWER);
         break;
-    case TROUBLE_POWER_AT_START: // with the next start
-        run.result->troubles[what]--;
+    case TROUBLE_POWER_AT_START: // are not drawn
+    case TROUBLE_KILL_AT_START:
         break;
     case TROUBLE_DRAIN:
         drain_and_start();
         break;
     case TROUBLE_CLIENT_KILL:
+        if (actor->off_until_ns)
+            break;
         actor_kill(actor);
         actor_start(actor);
+        break;
+    case TROUBLE_CLIENT_POWER:
+        if (actor->process)
+            actor_lose_power(actor, world_now_ns() + some_time(2));
         break;
     case TROUBLE_RESET:
         if (run.broker.process)
@@ -454,7 +615,7 @@ static void trouble(enum trouble what)
     case TROUBLE_PARTITION:
         if (actor->process)
             net_partition(world_net(), actor->process, 1 + (enum net_direction)world_below(3),
-                          soon_ns);
+                          world_now_ns() + some_time(4));
         break;
     case TROUBLE_PAUSE:
         if (world_below(2) && run.broker.process) {
@@ -465,16 +626,16 @@ static void trouble(enum trouble what)
         }
         break;
     case TROUBLE_WRITE_ERROR:
-        fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1);
+        fail_next(IO_WRITE, world_below(2) ? EIO : ENOSPC, 1, what);
         break;
     case TROUBLE_SYNC_ERROR:
-        fail_next(IO_FDATASYNC, world_below(2) ? EIO : ENOSPC, 1);
+        fail_next(IO_FDATASYNC, world_below(2) ? EIO : ENOSPC, 1, what);
         break;
     case TROUBLE_READ_ERROR:
-        fail_next(IO_READ, EIO, 1);
+        fail_next(IO_READ, EIO, 1, what);
         break;
     case TROUBLE_SHORT_WRITE:
-        fail_next(IO_WRITE, IO_SIM_SHORT, (uint32_t)world_below(100));
+        fail_next(IO_WRITE, IO_SIM_SHORT, 1 + (uint32_t)world_below(100), what);
         break;
     case TROUBLE_DISK_FULL:
         if (run.blocks_taken == 0)
@@ -489,14 +650,24 @@ static void trouble(enum trouble what)
         jump_clock();
         break;
     case TROUBLE_STALE_READ:
-        fail_next(IO_READ, IO_SIM_STALE, 1);
+        lie_next(SIM_STALE_READ, what);
         break;
     case TROUBLE_MISDIRECTED:
-        fail_next(world_below(2) ? IO_READ : IO_WRITE, IO_SIM_MISDIRECTED, 1);
+        lie_next(world_below(2) ? SIM_MISDIRECTED_READ : SIM_MISDIRECTED_WRITE, what);
         break;
     case TROUBLE_COUNT:
         break;
     }
+}
+
+/* Of those that this run has, so that none is spent on nothing. */
+static enum trouble any_trouble(void)
+{
+    enum trouble what;
+    do
+        what = (enum trouble)world_below(TROUBLE_COUNT);
+    while (!run.plan->troubles[what] || !is_drawn(what));
+    return what;
 }
 
 static void storm(void)
@@ -505,9 +676,8 @@ static void storm(void)
     while (world_now_ns() < until) {
         thread_sleep(world_below(2 * run.plan->trouble_every_ns));
         look_after_broker();
-        enum trouble what = (enum trouble)world_below(TROUBLE_COUNT);
-        if (run.plan->troubles[what])
-            trouble(what);
+        look_after_clients();
+        trouble(any_trouble());
     }
 }
 
@@ -548,6 +718,7 @@ static void wait_for(enum actor_kind first, enum actor_kind last, const char *wh
             if (world_now_ns() > until)
                 fail("%s: %s-%u does not come to its end in the calm", what,
                      actor_name(actor->kind), actor->number);
+            look_after_clients();
             thread_sleep(10 * NS_PER_MS);
         }
     }
@@ -578,12 +749,13 @@ static void calm(void)
 static void *direct(void *argument)
 {
     (void)argument;
-    bring_up(false);
+    bring_up();
     do_as_client(make_topics);
     for (uint32_t i = 0; i < run.actor_count; i++)
         actor_start(&run.actors[i]);
     storm();
     calm();
+    run.result->unbroken = run.broker.lives == 1;
     remember();
     drain_and_start();
     world_stop();

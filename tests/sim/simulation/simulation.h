@@ -11,6 +11,7 @@
 #define SLUICE_TESTS_SIMULATION_H
 
 #include "tests/sim/simulation/actors.h"
+#include "tests/sim/simulation/lies.h"
 #include "tests/sim/simulation/sim_broker.h"
 #include "tests/sim/world/net.h"
 
@@ -21,6 +22,7 @@ enum trouble {
     TROUBLE_COUNT
 };
 const char *trouble_name(enum trouble trouble);
+bool trouble_lies_in_wait(enum trouble trouble); // for an operation of the disk
 
 struct simulation_plan { // what the seed decides first
     uint64_t seed;
@@ -34,11 +36,12 @@ struct simulation_plan { // what the seed decides first
     uint32_t crash_keep_percent;
     uint64_t disk_bytes;
     uint64_t wal_bytes_budget;
-    /* The disk lies about what was durable: the broker need not survive that, but it must see it. No wrong data, nothing acked
-     * that is silently gone. */
+    /* The disk lies (lies.h), and does nothing else wrong: the broker need not survive that, but it must see it. No wrong data,
+     * nothing acked that is silently gone. */
     bool must_detect;
 };
-void simulation_plan(struct simulation_plan *plan, uint64_t seed);
+/* lying: must_detect whatever the seed says. */
+void simulation_plan(struct simulation_plan *plan, uint64_t seed, bool lying);
 void simulation_print_plan(const struct simulation_plan *plan, FILE *file);
 
 /* What brokers did in all their lives: their own counters, so that what a generator never reaches shows as a zero. */
@@ -59,13 +62,18 @@ struct simulation_result {
     uint64_t trace;
     uint64_t simulated_ns;
     uint64_t switches;
-    uint64_t events; // of the history
+    uint64_t given_up; // connections of the broker whose client had not answered for 60 s
+    uint64_t events;   // of the history
     uint32_t broker_lives;
-    uint32_t troubles[TROUBLE_COUNT];
+    uint32_t troubles[TROUBLE_COUNT]; // how often each came
+    uint32_t struck[TROUBLE_COUNT];   // of those that lie in wait for an operation of the disk
+    uint32_t quiet, unbroken; // runs without any trouble; without a restart before their end
     uint32_t restarts_of_shards;
     uint32_t states_compared; // of them: what the log gave with what the shard had at that LSN
     struct simulation_deeds deeds;
-    bool was_detected; // of a run that must detect: the broker refused to go on, or to start
+    bool was_broken_off;  // of a run that must detect: the broker saw it, or no broker could
+    uint32_t must_detect; // such runs
+    struct lies lies[SIM_LIES];
     uint64_t acks, commits, aborts, prepares, group_commits, moves, topics, hoarded;
     uint64_t hoards_trimmed; // of which retention had taken something at the end
 };

@@ -19,6 +19,7 @@ struct shard_log {
     struct log_place *places; // by LSN
     uint32_t count, capacity;
     struct log_place end; // of the last life's log
+    uint64_t durable_lsn; // below it everything was on stable storage when that ended
     uint32_t life;        // of the broker, when it was last opened; 0: never
 };
 
@@ -78,6 +79,7 @@ static void on_append(const struct wal *wal, const struct wal_view *view)
 static void note_end(struct shard_log *log, struct store *store)
 {
     const struct wal *wal = store->wal;
+    log->durable_lsn = wal->marks.durable;
     if (wal->filling == NULL && wal->queue_stamped == wal->queue_tail)
         log->end =
             (struct log_place){store_reserved_lsn(store), store_digest(store), wal->chain, true};
@@ -131,8 +133,14 @@ uint64_t state_log_opened(uint16_t shard)
     while (log->count > 0 && log->places[log->count - 1].lsn >= now->end_lsn)
         log->count--;
     log->end = (struct log_place){now->end_lsn, now->digest, now->chain, true};
+    log->durable_lsn = now->end_lsn;
     log->life = states.broker->lives;
     return differs ? now->end_lsn : UINT64_MAX;
+}
+
+uint64_t state_log_durable_lsn(uint16_t shard)
+{
+    return states.shards[shard].durable_lsn;
 }
 
 uint32_t state_log_starts(void)

@@ -20,6 +20,9 @@ void state_log_note_end(void);
 /* To be called when a shard was opened: what recovery gave is compared. Returns its end LSN when the states differ, else UINT64_MAX. */
 uint64_t state_log_opened(uint16_t shard);
 
+/* Below it everything was on stable storage when the last life ended, as far as that was noted. */
+uint64_t state_log_durable_lsn(uint16_t shard);
+
 /* How many starts of a shard there were, but the first, and how many found a state to be compared with. */
 uint32_t state_log_starts(void);
 uint32_t state_log_compared(void);

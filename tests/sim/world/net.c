@@ -12,6 +12,8 @@
 #define WINDOW_BYTES ((uint32_t)(256 * KIB))
 #define USER_TIMEOUT_NS                                                                            \
     (60 * NS_PER_S) // TCP_USER_TIMEOUT and keepalive, as base/address.c sets them
+#define KEEPALIVE_IDLE_NS (30 * NS_PER_S) // and the probes behind it, three of them
+#define KEEPALIVE_NS (10 * NS_PER_S)
 #define PIECE_BYTES 65536u
 
 struct piece {
@@ -29,8 +31,12 @@ struct socket {
     int fd;
     uint16_t port, peer_port;
     bool is_listening;
-    bool is_dark; // the peer's machine lost power, or it never was one: what is sent vanishes
-    struct socket *peer; // NULL: none
+    bool is_accepted; // of a listener
+    bool is_dark;     // the peer's machine lost power, or it never was one: what is sent vanishes
+    /* ---- the peer's machine lost power and comes back at a known time ---- */
+    uint64_t silent_until_ns; // 0: it did not
+    uint64_t unheard_bytes;   // sent and never acknowledged
+    struct socket *peer;      // NULL: none
     /* ---- on its way to this one ---- */
     struct list pieces;
     struct list backlog; // of one that listens: connections to be accepted
@@ -55,6 +61,7 @@ struct net {
     struct random random;
     struct list sockets;
     uint32_t socket_count; // ever
+    uint64_t given_up;
     uint16_t port_next;
     struct {
         const struct process *process;
@@ -77,6 +84,7 @@ static int32_t try_connect(struct net *net, struct io *io, struct io_op *op);
 static int32_t try_readable(struct socket *socket);
 static int32_t try_recv(struct net *net, struct socket *socket, struct io_op *op);
 static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op);
+static int32_t send_unheard(struct net *net, struct socket *socket, struct io_op *op);
 
 struct net *net_new(uint64_t seed)
 {
@@ -260,6 +268,22 @@ static void kill_both(struct net *net, struct socket *socket, uint64_t at_ns, in
 
 /* ---- what the test does to it ---- */
 
+static bool is_connection_of(const struct socket *socket, const struct process *process)
+{
+    return socket->process == process && !socket->is_listening && socket->peer &&
+           socket->reset_ns == WORLD_FOREVER;
+}
+
+static void time_out_connections(struct net *net, const struct process *process)
+{
+    LIST_EACH(node, &net->sockets)
+    {
+        struct socket *socket = CONTAINER_OF(node, struct socket, link);
+        if (is_connection_of(socket, process))
+            kill_both(net, socket, world_now_ns() + USER_TIMEOUT_NS, ETIMEDOUT);
+    }
+}
+
 void net_partition(struct net *net, struct process *process, enum net_direction direction,
                    uint64_t until_ns)
 {
@@ -271,12 +295,14 @@ void net_partition(struct net *net, struct process *process, enum net_direction 
     net->partitions[place].until_ns[0] = direction & NET_TO ? until_ns : 0;
     net->partitions[place].until_ns[1] = direction & NET_FROM ? until_ns : 0;
     world_note(10, process->id, until_ns);
+    if (until_ns >
+        world_now_ns() + USER_TIMEOUT_NS) // those that say nothing as well: by the keepalive
+        time_out_connections(net, process);
 }
 
-static bool is_connection_of(const struct socket *socket, const struct process *process)
+uint64_t net_given_up(const struct net *net)
 {
-    return socket->process == process && !socket->is_listening && socket->peer &&
-           socket->reset_ns == WORLD_FOREVER;
+    return net->given_up;
 }
 
 uint32_t net_connection_count(const struct net *net, const struct process *process)
@@ -380,6 +406,10 @@ int32_t net_perform(struct io *io, struct io_op *op)
         result = try_send(net, socket, op);
     if (result != IO_SIM_LATER && socket)
         forget(socket, op);
+    if (result == -ETIMEDOUT && socket && socket->is_accepted) {
+        socket->is_accepted = false; // counted
+        net->given_up++;
+    }
     return result;
 }
 
@@ -440,6 +470,7 @@ static int32_t try_accept(struct net *net, struct io *io, struct io_op *op)
             continue;
         }
         int fd = attach(socket, process_of(io));
+        socket->is_accepted = fd >= 0;
         if (fd >= 0)
             list_remove(&socket->backlog_link);
         return fd;
@@ -525,6 +556,8 @@ static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op
         return -EPIPE;
     if (left == 0)
         return 0;
+    if (peer == NULL && socket->silent_until_ns > now)
+        return send_unheard(net, socket, op);
     if (peer == NULL) { // closed: this is thrown away, and a reset comes back
         kill_one(socket, now + (socket->is_dark ? retransmission(net) : latency(net)), ECONNRESET);
         return (int32_t)op->len;
@@ -533,7 +566,7 @@ static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op
     uint64_t room = peer->incoming_bytes < window ? window - peer->incoming_bytes : 0;
     uint32_t n = (uint32_t)min_u64(min_u64(left, room), PIECE_BYTES);
     if (n == 0) {
-        *io_sim_due(op) = WORLD_FOREVER; // until the peer reads, or the connection dies
+        *io_sim_due(op) = socket->reset_ns; // until the peer reads, or the connection dies
         return IO_SIM_LATER;
     }
     const uint8_t *bytes = (const uint8_t *)op->buf + op->progress;
@@ -547,6 +580,44 @@ static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op
     if (op->progress == op->len)
         return (int32_t)op->len;
     *io_sim_due(op) = now + 1 + random_below(&net->random, 2000);
+    return IO_SIM_LATER;
+}
+
+/* What is sent now is answered by a reset once the machine is back and a retransmission has come; or given up before. */
+static void end_unheard(struct net *net, struct socket *socket)
+{
+    uint64_t now = world_now_ns(), back = max_u64(socket->silent_until_ns, now);
+    uint64_t at = back + retransmission(net) + random_below(&net->random, 1 + (back - now) / 2);
+    if (at < now + USER_TIMEOUT_NS)
+        kill_one(socket, at, ECONNRESET);
+    else
+        kill_one(socket, now + USER_TIMEOUT_NS, ETIMEDOUT);
+}
+
+/* Nothing is under way: the keepalive's probes find out. */
+static void end_idle(struct socket *socket)
+{
+    uint64_t now = world_now_ns();
+    uint64_t probe = now + KEEPALIVE_IDLE_NS;
+    while (probe < socket->silent_until_ns && probe < now + USER_TIMEOUT_NS)
+        probe += KEEPALIVE_NS;
+    bool is_back = probe >= socket->silent_until_ns;
+    kill_one(socket, probe, is_back ? ECONNRESET : ETIMEDOUT);
+}
+
+/* To a machine without power: the kernel keeps what it may, and tries again. */
+static int32_t send_unheard(struct net *net, struct socket *socket, struct io_op *op)
+{
+    uint64_t window = net->options.window_bytes;
+    uint64_t room = socket->unheard_bytes < window ? window - socket->unheard_bytes : 0;
+    uint32_t n = (uint32_t)min_u64(op->len - op->progress, room);
+    socket->unheard_bytes += n;
+    op->progress += n;
+    if (n > 0)
+        end_unheard(net, socket);
+    if (op->progress == op->len)
+        return (int32_t)op->len;
+    *io_sim_due(op) = socket->reset_ns; // until the connection dies
     return IO_SIM_LATER;
 }
 
@@ -624,12 +695,30 @@ static uint64_t retransmission(struct net *net)
     return 200 * NS_PER_MS + random_below(&net->random, 3 * NS_PER_S);
 }
 
-static void lose_power(struct net *net, struct socket *socket)
+static bool is_something_under_way(const struct socket *socket)
+{
+    LIST_EACH(node, &socket->pieces)
+    {
+        if (CONTAINER_OF(node, struct piece, link)->arrives_ns > world_now_ns())
+            return true;
+    }
+    return false;
+}
+
+static void lose_power(struct net *net, struct socket *socket, uint64_t back_ns)
 {
     struct socket *peer = socket->peer;
     socket->process = NULL;
     list_remove(&socket->backlog_link);
-    if (peer) {
+    if (peer && back_ns > 0) {
+        peer->silent_until_ns = back_ns;
+        peer->unheard_bytes = socket->incoming_bytes;
+        if (is_something_under_way(socket))
+            end_unheard(net, peer);
+        else
+            end_idle(peer);
+        part(socket);
+    } else if (peer) {
         /* Whoever has sent something sends it again, until the machine is up and knows nothing of it; others hear by their
          * keepalive, and nothing in between. */
         uint64_t wait = list_is_empty(&socket->pieces)
@@ -654,7 +743,7 @@ void net_process_ended(struct net *net, struct process *process, enum process_en
         struct socket *socket = TAKE(process->files.slots[i].socket);
         if (socket && how == PROCESS_POWER && !socket->is_listening) {
             socket->has_copy = false;
-            lose_power(net, socket);
+            lose_power(net, socket, process->power_back_ns);
         } else if (socket) {
             net_close(socket);
         }

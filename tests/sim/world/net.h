@@ -9,7 +9,8 @@
  *                  when it lasts longer than the kernel's patience (60 s) the connection is dead on both sides
  *     reset        both sides lose the connection; each direction has arrived up to some byte
  *     half-open    the machine of one side loses power: the other side hears nothing, until its own sending or the
- *                  keepalive tells it
+ *                  keepalive tells it. When it is known when the machine is back (process->power_back_ns), a reset comes to
+ *                  the first packet after that; what nobody has answered for 60 s ends the connection, too
  *     ghosts       (of processes that may have them) the bytes of a client's connection arrive a second time, later, on a connection of their own, as from
  *                  a proxy that tries again; its answers go nowhere
  *
@@ -39,6 +40,8 @@ void net_partition(struct net *net, struct process *process, enum net_direction 
                    uint64_t until_ns);
 /* A connection of that process, chosen by chance. False: it has none. */
 bool net_reset_one(struct net *net, struct process *process);
+/* Connections whose listener's side was told that nobody answers. */
+uint64_t net_given_up(const struct net *net);
 uint32_t net_connection_count(const struct net *net, const struct process *process);
 
 /* ---- what io_sim.h's host needs ---- */

@@ -368,6 +368,7 @@ static const struct io_sim_host host = {
     .socket_perform = net_perform,
     .socket_close = net_close,
     .fault = fault_of,
+    .note = world_note,
     .outside = memory_outside,
     .inside = memory_inside,
 };

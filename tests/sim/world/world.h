@@ -9,8 +9,8 @@
  * and network is what sim_disk.h and net.h make of it. Threads of process 0 are the test's own: they start and kill the
  * others.
  *
- * The trace is a hash chained over everything that happened in its order and at its time: two runs of a seed are the same
- * when their traces are. */
+ * The trace is a hash chained over everything that happened in its order and at its time, I/O operations with what they gave
+ * and wrote: two runs of a seed are the same when their traces are. */
 #ifndef SLUICE_TESTS_WORLD_H
 #define SLUICE_TESTS_WORLD_H
 
@@ -38,6 +38,7 @@ struct process {
     void (*on_exit)(void *context, int status); // then; NULL: nobody minds
     void *on_exit_context;
     uint64_t paused_until_ns; // SIGSTOP
+    uint64_t power_back_ns;   // if its machine loses power: when it has it again; 0: some time
     struct list threads, ios;
     struct io_sim_files files; // its open descriptors, sockets as well
     struct sim_disk *disk;     // NULL: it has none
