@@ -4,8 +4,8 @@
  * Injected faults (base/fault.def, IO_*) strike here, in one place for every backend, so that
  * they hit ring operations as well: an operation that shall fail is not started at all; a timer
  * that is due at once takes its place and delivers the error from io_poll(). Nothing of it
- * reaches the disk. A short write is started with half of its length, and the backend has to go
- * on with the rest. */
+ * reaches the disk. A short read or write is started with half of its length, and the backend has
+ * to go on with the rest. */
 #include "base/io_private.h"
 
 #include <fcntl.h>
@@ -351,6 +351,8 @@ static int injected_error(struct io_op *op)
     case IO_OPEN:
         return fault_check(FAULT_IO_OPEN);
     case IO_READ:
+        if (fault_check(FAULT_IO_SHORT_READ) != 0)
+            op->flags |= IO_OP_SHORT;
         return fault_check(FAULT_IO_READ);
     case IO_FDATASYNC:
         return fault_check(FAULT_IO_FDATASYNC);

@@ -2,6 +2,7 @@
 #include "broker/acceptor.h"
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "broker/broker.h"
 
 static void accept_done(struct io_op *op);
@@ -80,6 +81,8 @@ static void accept_done(struct io_op *op)
     counter_add(&core->counters.accept_failures_total, 1);
     LOG_WARN("accept.failed", LOG_STATUS(op->result), LOG_I64("errno", op->os_error),
              LOG_U64("retry_ms", ACCEPT_BACKOFF_NS / NS_PER_MS));
+    if (PLANTED(ACCEPT_GIVEN_UP))
+        return;
     back_off(acceptor);
 }
 

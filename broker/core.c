@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "broker/broker.h"
 
 static void *core_main(void *argument);
@@ -63,7 +64,8 @@ static void *core_main(void *argument)
     core->start_status = core_init(core, core->broker, core->index);
     if (core->start_status == 0)
         core->start_status = open_all(core);
-    if (core->start_status != 0 && core->start_text[0] == '\0') // as without memory
+    bool is_silent = core->start_text[0] == '\0'; // as without memory
+    if (core->start_status != 0 && is_silent && !PLANTED(START_SILENT))
         snprintf(core->start_text, sizeof(core->start_text), "core %u: %s", core->index,
                  status_text(core->start_status));
     if (core->start_status != 0) {

@@ -212,7 +212,7 @@ uint16_t error_of_read(int status)
     case E_CANCELED:
         return PE_UNKNOWN_PARTITION;
     case E_NO_MEMORY: // nothing is wrong with what is stored
-        return PE_OVERLOADED;
+        return PLANTED(SHORTAGE_OF_READ) ? PE_STORAGE_ERROR : PE_OVERLOADED;
     default:
         return PE_STORAGE_ERROR;
     }

@@ -169,7 +169,8 @@ struct store_read {
     uint32_t hint;
     /* out */
     int status; // 0; INVALID: offset out of range; TOO_LARGE: needed_bytes tells; CORRUPT, IO: storage error;
-        // CANCELED: partition dropped; FULL (from store_read only): no read slot, try later
+        // NO_MEMORY: nothing is wrong with what is stored; CANCELED: partition dropped;
+        // FULL (from store_read only): no read slot, try later
     uint32_t bytes; // 0 with status 0: nothing visible behind offset
     uint32_t batch_count;
     uint32_t needed_bytes;

@@ -305,7 +305,7 @@ void job_finish(struct read_job *job, int status)
         read->done(read);
 }
 
-/* What callers know about. A file that is gone is damage; too many descriptors or no memory are this machine's affair. */
+/* What callers know about. A file that is gone is damage; too many descriptors are this machine's affair. */
 static int told_status(int status)
 {
     switch (status) {
@@ -314,6 +314,7 @@ static int told_status(int status)
     case E_TOO_LARGE:
     case E_CORRUPT:
     case E_CANCELED:
+    case E_NO_MEMORY:
         return status;
     case E_NOT_FOUND:
     case E_TRUNCATED:

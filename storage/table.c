@@ -7,7 +7,7 @@
  * page alone is copied aside, once, and the copy is freed as soon as it was read. Pages themselves never move, so
  * pointers to rows stay good.
  *
- * Failure modes: no memory for a new page: table_row_new() answers NULL, as at the limit. No memory for a
+ * Failure modes: no memory for a new page: table_row_new() ends the process. No memory for a
  * copy: the snapshot is lost, reads end early, and the checkpoint sees fewer bytes than were announced. A damaged
  * image: table_load() says why, and the table is empty again. */
 #include "storage/table.h"
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/plant.h"
 #include "base/status.h"
 
 struct table_snapshot {
@@ -105,8 +106,11 @@ void *table_row_new(struct table *table, uint32_t *index)
     uint32_t row = free_row_find(table);
     if (row == TABLE_ROW_NONE)
         return NULL;
-    if (UNLIKELY(!page_take(table, row >> table->page_shift)))
+    if (UNLIKELY(!page_take(table, row >> table->page_shift))) {
+        if (PLANTED(ROW_WITHOUT_MEMORY))
+            return NULL;
         end_without_memory("state table");
+    }
     page_will_change(table, row >> table->page_shift);
     used_set(table, row);
     if (row >= table->row_count)
@@ -225,7 +229,7 @@ int64_t table_load(struct table *table, const uint8_t *bytes, uint64_t len, cons
     uint32_t row_count = (uint32_t)le64_get(header.row_count);
     if ((*why = load_rows(table, bytes + sizeof(header), row_count))) {
         table_clear(table);
-        return *why == out_of_memory ? E_NO_MEMORY : E_CORRUPT;
+        return *why == out_of_memory && !PLANTED(SHORTAGE_IS_DAMAGE) ? E_NO_MEMORY : E_CORRUPT;
     }
     return (int64_t)(sizeof(header) + (uint64_t)row_count * table->row_bytes);
 }

@@ -117,9 +117,10 @@ if step build-gcc build release; then
   step sim-lying "$bin/sluice-sim" --seeds 200 --from 700001 --lying --jobs "$jobs"
   step crash "$bin/sluice-crash" --images "$([ "$full" = 1 ] && echo 50000 || echo 5000)" --jobs "$jobs" --quiet
   [ "$full" = 1 ] && step crash-all "$bin/sluice-crash" --all --trace-seed 3 --quiet
-  every=53
+  every=211 # besides the first of each kind
   [ "$full" = 1 ] && every=5
   step sweep-io "$bin/sluice-sweep" io --sample "$every" --jobs "$jobs"
+  step sweep-sockets "$bin/sluice-sweep" sockets --sample "$every" --jobs "$jobs"
   step sweep-memory "$bin/sluice-sweep" memory --sample "$every" --jobs "$jobs"
   step soak env SLUICE_TEST_FULL=$full bash tests/soak/soak_test.sh "$bin"
 fi
@@ -130,7 +131,7 @@ step model-rings tests/model/run.sh ${form:+"$form"}
 step model-txn tests/model/txn.sh ${form:+"$form"}
 
 echo "# bugs planted on purpose, each of which its check must catch"
-planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice-crash sluice_test_storage sluice_test_broker"
+planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice-crash sluice-sweep sluice_test_storage sluice_test_broker"
 [ "$full" = 1 ] && planted="$planted sluicectl sluice-soak"
 # shellcheck disable=SC2086
 if step build-planted build planted $planted; then

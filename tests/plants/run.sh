@@ -47,6 +47,7 @@ check() {
     SLUICE_FAULT=$fault timeout --kill-after=5 60 "$bin/sluice-fault-sweep" "$bin" "$dir" --io "$io" --seconds-max 5 "$@" \
       >"$dir/out" 2>&1
     ;;
+  sweep-*) SLUICE_FAULT=$fault timeout --kill-after=5 180 "$bin/sluice-sweep" "${kind#sweep-}" --jobs 1 --stop "$@" >"$dir/out" 2>&1 ;;
   history)
     SLUICE_FAULT=$fault timeout --kill-after=5 120 "$bin/sluice-txn-loop" "$bin" "$dir/data" --cycles "$2" --io "$io" \
       ${fault:+--expect "$1"} >"$dir/out" 2>&1

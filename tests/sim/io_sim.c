@@ -38,8 +38,6 @@ struct io_sim {
     bool woken;
 };
 
-enum io_sim_call { CALL_MKDIR, CALL_LOCK_FILE, CALL_ALLOCATE };
-
 /* The backend's words of an operation. */
 enum { OP_READY_NS, OP_SEQUENCE, OP_HASH, OP_INJECTED };
 
@@ -55,11 +53,14 @@ static int sim_file_size(struct io *io, int fd, uint64_t *size_bytes);
 static int sim_lock_file(struct io *io, const char *path);
 static int sim_lock_fd(struct io *io, int fd);
 static int sim_allocate(struct io *io, int fd, uint64_t size_bytes);
+static void inject(struct io_sim *sim, struct io_op *op);
+static int injected_call(struct io *io, enum io_sim_call call, const char *path, int fd);
 static void deliver(struct io_sim *sim, struct io_op *op);
 static int32_t perform(struct io_sim *sim, struct io_op *op);
 static int32_t perform_open(struct io_sim *sim, struct io_op *op);
 static int32_t perform_close(struct io_sim *sim, struct io_op *op);
 static int32_t perform_read(struct io_sim *sim, struct io_op *op);
+static int32_t advance(struct io_sim *sim, struct io_op *op, int32_t raw);
 static int32_t perform_write(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync(struct io_sim *sim, struct io_op *op);
 static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op);
@@ -331,15 +332,34 @@ static void sim_start(struct io *io, struct io_op *op)
         *io_sim_due(op) = max_u64(op->offset, *sim->now);
     } else if (is_socket_op(op) && sim->host) {
         sim->host->socket_start(io, op);
+        inject(sim, op);
     } else {
         *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
         op->backend[OP_SEQUENCE] = sim->disk ? sim->disk->sequence : 0;
         op->backend[OP_HASH] = op->kind == IO_WRITE ? hash_of_buffer(op) : 0;
         if (op->kind == IO_WRITE && sim->disk && sim->disk->observe)
             observe_write(sim, op);
-        op->backend[OP_INJECTED] = (uint64_t)(int64_t)injected(sim, op);
+        inject(sim, op);
         trace_operation(sim, op, 1, what_it_is_about(sim, op), 0);
     }
+}
+
+static void inject(struct io_sim *sim, struct io_op *op)
+{
+    int error = injected(sim, op);
+    op->backend[OP_INJECTED] = (uint64_t)(int64_t)error;
+    if (error == IO_SIM_SHORT)
+        op->flags |= IO_OP_SHORT;
+}
+
+/* A status, or 0. */
+static int injected_call(struct io *io, enum io_sim_call call, const char *path, int fd)
+{
+    const struct io_sim_host *asked = sim_of(io)->host;
+    struct io_op op = {.kind = IO_NONE, .len = call, .path = path, .fd = fd};
+    int error = asked && asked->fault ? asked->fault(io, &op) : 0;
+    bool is_lock = call == IO_SIM_LOCK_FILE || call == IO_SIM_LOCK_FD;
+    return is_lock && error == EWOULDBLOCK ? E_LOCKED : status_from_errno(error);
 }
 
 /* Of large ones the two ends: the middle of a buffer is hardly touched alone. */
@@ -461,7 +481,7 @@ static int32_t perform(struct io_sim *sim, struct io_op *op)
 {
     if (is_socket_op(op))
         return sim->host ? sim->host->socket_perform(&sim->io, op) : -EOPNOTSUPP;
-    int error = op->kind == IO_TIMER ? 0 : (int)op->backend[OP_INJECTED];
+    int error = op->kind == IO_TIMER ? 0 : io_sim_injected(op);
     if (op->kind == IO_CLOSE && error > 0)
         (void)perform_close(sim, op); // the descriptor is gone whatever close() says
     if (error > 0 && op->kind != IO_WRITE && op->kind != IO_FDATASYNC)
@@ -633,12 +653,25 @@ static int32_t perform_read(struct io_sim *sim, struct io_op *op)
         return -EBADF;
     if (!is_aligned(sim, op))
         return -EINVAL;
-    int error = (int)op->backend[OP_INJECTED];
+    int error = io_sim_injected(op);
     if (error == IO_SIM_STALE)
         return read_stale(sim, file, op);
     if (error == IO_SIM_MISDIRECTED)
         return read_elsewhere(sim, file, op);
-    return (int32_t)sim_file_read(file, op->buf, op->offset, op->len);
+    return advance(sim, op,
+                   (int32_t)sim_file_read(file, io_op_rest(op), op->offset + op->progress,
+                                          io_op_rest_len(op)));
+}
+
+/* By the rules of the kernel's backends; but what stops short by itself stops at the end of the file, without asking again. */
+static int32_t advance(struct io_sim *sim, struct io_op *op, int32_t raw)
+{
+    if (!(op->flags & IO_OP_SHORT))
+        return (int32_t)op->progress + raw;
+    if (!io_op_advance(op, &raw))
+        return raw;
+    *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
+    return IO_SIM_LATER;
 }
 
 static int32_t perform_write(struct io_sim *sim, struct io_op *op)
@@ -649,19 +682,13 @@ static int32_t perform_write(struct io_sim *sim, struct io_op *op)
     if (!is_aligned(sim, op) || (flags_of(sim, op->fd) & O_ACCMODE) == O_RDONLY)
         return -EINVAL;
     bool room = sim_disk_allocate(sim->disk, file, op->offset, op->len);
-    int error = (int)op->backend[OP_INJECTED];
-    if (error == IO_SIM_SHORT && room && op->len >= 2 * SIM_BLOCK && op->progress == 0) {
-        op->progress = op->len / 2 / SIM_BLOCK * SIM_BLOCK;
-        sim_file_write(sim->disk, file, op->buf, op->offset, op->progress);
-        *io_sim_due(op) = *sim->now + 1 + random_below(&sim->random, sim->latency_ns_max);
-        return IO_SIM_LATER;
-    }
+    int error = io_sim_injected(op);
     if (error == IO_SIM_MISDIRECTED && room)
         return write_elsewhere(sim, file, op);
     if (error <= 0 && room) {
-        sim_file_write(sim->disk, file, (uint8_t *)op->buf + op->progress,
-                       op->offset + op->progress, op->len - op->progress);
-        return (int32_t)op->len;
+        uint32_t length = io_op_rest_len(op);
+        sim_file_write(sim->disk, file, io_op_rest(op), op->offset + op->progress, length);
+        return advance(sim, op, (int32_t)length);
     }
     for (uint64_t at = 0; room && at + SIM_BLOCK <= op->len; at += SIM_BLOCK)
         if (random_below(&sim->random, 2) == 0)
@@ -674,10 +701,10 @@ static int32_t perform_sync(struct io_sim *sim, struct io_op *op)
     struct sim_file *file = file_of(sim, op->fd);
     if (file == NULL)
         return -EBADF;
-    if ((int)op->backend[OP_INJECTED] > 0) {
+    if (io_sim_injected(op) > 0) {
         sim_file_sync_failed(sim->disk, file, op->backend[OP_SEQUENCE],
                              flags_of(sim, op->fd) & O_DIRECT);
-        return -(int32_t)op->backend[OP_INJECTED];
+        return -io_sim_injected(op);
     }
     sim_file_sync(sim->disk, file, op->backend[OP_SEQUENCE]);
     return 0;
@@ -694,14 +721,17 @@ static int32_t perform_sync_dir(struct io_sim *sim, struct io_op *op)
 
 /* ---- calls that block ---- */
 
+/* One that fails has given half of the names. */
 static int sim_list(struct io *io, const char *path, io_visit_fn visit, void *context)
 {
     struct sim_disk *disk = sim_of(io)->disk;
     size_t len = strlen(path);
+    int failure = injected_call(io, IO_SIM_LIST, path, -1);
+    uint32_t count = failure ? disk->seen.count / 2 : disk->seen.count;
     struct sim_file *dir = sim_disk_find(disk, path);
     if (dir == NULL || !dir->is_dir)
         return E_NOT_FOUND;
-    for (uint32_t i = 0; i < disk->seen.count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         const struct sim_name *name = &disk->seen.names[i];
         if (strncmp(name->path, path, len) != 0 || name->path[len] != '/' ||
             strchr(name->path + len + 1, '/'))
@@ -710,7 +740,7 @@ static int sim_list(struct io *io, const char *path, io_visit_fn visit, void *co
         if (status != 0)
             return status;
     }
-    return 0;
+    return failure;
 }
 
 static int perform_mkdir(struct io *io, const char *path)
@@ -728,7 +758,9 @@ static int perform_mkdir(struct io *io, const char *path)
 static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info)
 {
     struct sim_disk *disk = sim_of(io)->disk;
-    (void)path;
+    int failure = injected_call(io, IO_SIM_FS_INFO, path, -1);
+    if (failure)
+        return failure;
     *info = (struct io_fs_info){
         .total_bytes = disk->capacity_blocks * SIM_BLOCK,
         .free_bytes = sim_disk_free_blocks(disk) * SIM_BLOCK,
@@ -741,13 +773,16 @@ static int sim_fs_info(struct io *io, const char *path, struct io_fs_info *info)
 static int sim_file_size(struct io *io, int fd, uint64_t *size_bytes)
 {
     struct sim_file *file = file_of(sim_of(io), fd);
+    int failure = injected_call(io, IO_SIM_FILE_SIZE, NULL, fd);
+    if (failure)
+        return failure;
     if (file == NULL)
         return E_INVALID;
     *size_bytes = file->size;
     return 0;
 }
 
-static int sim_lock_fd(struct io *io, int fd)
+static int perform_lock_fd(struct io *io, int fd)
 {
     struct io_sim *sim = sim_of(io);
     struct sim_file *file = file_of(sim, fd);
@@ -760,6 +795,12 @@ static int sim_lock_fd(struct io *io, int fd)
     return 0;
 }
 
+static int sim_lock_fd(struct io *io, int fd)
+{
+    int failure = injected_call(io, IO_SIM_LOCK_FD, NULL, fd);
+    return failure ? failure : perform_lock_fd(io, fd);
+}
+
 static int perform_lock_file(struct io *io, const char *path)
 {
     struct io_sim *sim = sim_of(io);
@@ -767,7 +808,7 @@ static int perform_lock_file(struct io *io, const char *path)
     if (file == NULL)
         file = sim_disk_create(sim->disk, path, false);
     int fd = fd_new(sim, file, O_RDWR);
-    int status = sim_lock_fd(io, fd);
+    int status = perform_lock_fd(io, fd);
     if (status == 0)
         return fd;
     (void)perform_close(sim, &(struct io_op){.fd = fd});
@@ -788,27 +829,36 @@ static int perform_allocate(struct io *io, int fd, uint64_t size_bytes)
 
 static int sim_mkdir(struct io *io, const char *path)
 {
+    int failure = injected_call(io, IO_SIM_MKDIR, path, -1);
+    if (failure)
+        return failure;
     uint32_t owner = outside(sim_of(io));
     int result = perform_mkdir(io, path);
-    trace_call(sim_of(io), CALL_MKDIR, path, 0, result);
+    trace_call(sim_of(io), IO_SIM_MKDIR, path, 0, result);
     inside(sim_of(io), owner);
     return result;
 }
 
 static int sim_lock_file(struct io *io, const char *path)
 {
+    int failure = injected_call(io, IO_SIM_LOCK_FILE, path, -1);
+    if (failure)
+        return failure;
     uint32_t owner = outside(sim_of(io));
     int result = perform_lock_file(io, path);
-    trace_call(sim_of(io), CALL_LOCK_FILE, path, 0, result);
+    trace_call(sim_of(io), IO_SIM_LOCK_FILE, path, 0, result);
     inside(sim_of(io), owner);
     return result;
 }
 
 static int sim_allocate(struct io *io, int fd, uint64_t size_bytes)
 {
+    int failure = injected_call(io, IO_SIM_ALLOCATE, NULL, fd);
+    if (failure)
+        return failure;
     uint32_t owner = outside(sim_of(io));
     int result = perform_allocate(io, fd, size_bytes);
-    trace_call(sim_of(io), CALL_ALLOCATE, NULL, size_bytes, result);
+    trace_call(sim_of(io), IO_SIM_ALLOCATE, NULL, size_bytes, result);
     inside(sim_of(io), owner);
     return result;
 }

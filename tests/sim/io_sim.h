@@ -47,20 +47,38 @@ struct io_sim_host {
     void (*socket_start)(struct io *io, struct io_op *op);      // sets its time
     int32_t (*socket_perform)(struct io *io, struct io_op *op); // -errno, or LATER with a new time
     void (*socket_close)(void *socket);
-    int (*fault)(struct io *io, const struct io_op *op); // an errno for this file operation, or 0
+    int (*fault)(struct io *io, const struct io_op *op); // an errno for this operation, or 0
     void (*note)(uint64_t what, uint64_t a, uint64_t b); // into its trace; or NULL
     uint32_t (*outside)(void); // around what needs memory that outlives the process
     void (*inside)(uint32_t owner);
 };
 
-/* When an operation is due, and for files its injected errno. */
+/* What blocks is no operation, but the host's fault() is asked for it as if it were one: of kind IO_NONE, with one of these in
+ * op->len, and path or descriptor. EWOULDBLOCK is another's lock. */
+enum io_sim_call {
+    IO_SIM_LIST,
+    IO_SIM_MKDIR,
+    IO_SIM_FS_INFO,
+    IO_SIM_FILE_SIZE,
+    IO_SIM_LOCK_FILE,
+    IO_SIM_LOCK_FD,
+    IO_SIM_ALLOCATE,
+    IO_SIM_CALLS
+};
+
+/* When an operation is due, and its injected errno. */
 static inline uint64_t *io_sim_due(struct io_op *op)
 {
     return &op->backend[0];
 }
+static inline int io_sim_injected(const struct io_op *op)
+{
+    return (int)op->backend[3];
+}
 
 #define IO_SIM_CANCELING (1u << 1) // in op->flags: io_cancel() was called
-#define IO_SIM_SHORT (-1) // in place of an errno: a write goes in two pieces, the second one later
+/* In place of an errno: the first transfer carries half, and the backend has to go on, as the kernel's have; a receive gets a byte. */
+#define IO_SIM_SHORT (-1)
 #define IO_SIM_STALE (-2) // a read gives what was there before
 #define IO_SIM_MISDIRECTED                                                                         \
     (-3) // a read or write goes to another block of the file, and says that it is done

@@ -1,15 +1,17 @@
 /* sluice-sweep: faults at every point of a scenario (sweep/scenario.h), one run for each.
  *
- *   sluice-sweep io|memory [--from N] [--to M] [--sample K] [--jobs J] [--fault F] [--log] [--history FILE]
+ *   sluice-sweep io|sockets|memory [--from N] [--to M] [--sample K] [--jobs J] [--fault F] [--stop] [--log] [--history FILE]
  *
- * --sample K: every K-th point. --log: what the broker says goes to standard error. --history: what the clients did and saw
- * in the run of one point and fault.
+ * --sample K: every K-th point, and the first of each kind. --stop: at the first that fails. --log: what the broker says goes to
+ * standard error. --history: what the clients did and saw in the run of one point and fault. In a build with SLUICE_PLANTS the
+ * environment's SLUICE_FAULT plants bugs (base/plant.def).
  * Exit: 0 no run failed; 1 at least one did (its command to run it again is printed); 2 usage. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "tests/sim/sweep/scenario.h"
 #include "tests/sim/sweep/sweep.h"
 #include "tests/sim/world/system.h"
@@ -20,6 +22,10 @@ static bool parse(int argc, char **argv, struct sweep_options *options)
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--log") == 0) {
             options->is_loud = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--stop") == 0) {
+            options->stops = true;
             continue;
         }
         if (value == NULL)
@@ -50,14 +56,24 @@ static void print_log(void)
     fflush(stdout);
 }
 
+static uint64_t (*sweep_of(const char *what))(const struct sweep_options *)
+{
+    if (strcmp(what, "io") == 0)
+        return sweep_io;
+    if (strcmp(what, "sockets") == 0)
+        return sweep_sockets;
+    return strcmp(what, "memory") == 0 ? sweep_memory : NULL;
+}
+
 int main(int argc, char **argv)
 {
     struct sweep_options options = {.from = 1, .to = UINT64_MAX, .jobs = 1, .program = argv[0]};
     const char *what = argc > 1 ? argv[1] : "";
-    bool io = strcmp(what, "io") == 0;
-    if ((!io && strcmp(what, "memory") != 0) || !parse(argc, argv, &options)) {
-        fprintf(stderr, "usage: sluice-sweep io|memory [--from N] [--to M] [--sample K] [--jobs "
-                        "1..64] [--fault F] [--log] [--history FILE]\n");
+    uint64_t (*sweep)(const struct sweep_options *) = sweep_of(what);
+    if (!sweep || !parse(argc, argv, &options)) {
+        fprintf(stderr,
+                "usage: sluice-sweep io|sockets|memory [--from N] [--to M] [--sample K] [--jobs "
+                "1..64] [--fault F] [--stop] [--log] [--history FILE]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -65,6 +81,7 @@ int main(int argc, char **argv)
             1 << 30); // what a run gives back the next one gets without the kernel
     mallopt(M_TRIM_THRESHOLD, 1 << 30);
     on_fail = print_log;
-    uint64_t failed = io ? sweep_io(&options) : sweep_memory(&options);
-    return failed > 0;
+    if (fault_init(getenv("SLUICE_FAULT")) < 0)
+        return 2;
+    return sweep(&options) > 0;
 }

@@ -101,7 +101,7 @@ static _Noreturn void end(struct sim_broker *b, int exit_status)
 static void ended(void *context, int status)
 {
     struct sim_broker *b = context;
-    if (b->state == SIM_BROKER_STARTING && b->text[0] == '\0') {
+    if (b->state == SIM_BROKER_STARTING && b->start_status == 0 && b->text[0] == '\0') {
         b->start_status = E_NO_MEMORY;
         snprintf(b->text, sizeof(b->text), "ended by itself; its log says why");
     }

@@ -14,9 +14,10 @@
 #define TOPICS 2u
 #define PARTITIONS 4u
 #define EVENTS_MAX (UINT64_C(1) << 16)
-#define END_NS_MAX NS_PER_S      // from a failed log to the end of the broker
-#define LAST_ACK_NS NS_PER_MS    // what was sent before arrives within
-#define STICKY_NS (3 * NS_PER_S) // a fault that nobody minds goes on for so long
+#define END_NS_MAX NS_PER_S          // from a failed log to the end of the broker
+#define LAST_ACK_NS NS_PER_MS        // what was sent before arrives within
+#define DRAIN_NS_MAX (32 * NS_PER_S) // drain_timeout (30 s), and what sim_broker.c waits beyond it
+#define STICKY_NS (3 * NS_PER_S)     // a fault that nobody minds goes on for so long
 #define WORLD_END_NS (3600 * NS_PER_S)
 
 struct scenario scenario;
@@ -90,6 +91,8 @@ static void on_log(const char *line)
         printf("%s", line);
         fflush(stdout);
     }
+    if (scenario.strike.is_of_memory && strstr(line, "segment_damaged"))
+        fail("memory is short, and the broker says: %s", line);
     if (!strstr(line, "shard.failed"))
         return;
     scenario.failure_lines++;
@@ -139,14 +142,15 @@ static void fault_is_over(void)
 static void check_failed_start(uint32_t failed)
 {
     const struct sim_broker *b = &scenario.broker;
-    if (!scenario.strike.has_struck || failed > (scenario.strike.is_sticky ? 2 : 1))
+    if (!scenario.strike.has_struck || scenario.strike.is_borne ||
+        failed > (scenario.strike.is_sticky ? 2 : 1))
         fail("the broker does not start: code %d, %s: %s", b->exit_status,
              status_name(b->start_status), b->text);
     if (b->exit_status != EXIT_FAILED && b->exit_status != EXIT_REFUSED)
         fail("a start that failed ends with code %d", b->exit_status);
     if (scenario.strike.is_of_memory && b->exit_status != EXIT_FAILED)
         fail("a start without memory ends with code %d: %s", b->exit_status, b->text);
-    if (b->text[0] == '\0')
+    if (b->text[0] == '\0' || strstr(b->text, "(null)"))
         fail("a start failed (%s) without a word", status_name(b->start_status));
     scenario.starts_failed++;
 }
@@ -176,7 +180,7 @@ static void check_end(void)
 {
     const struct sim_broker *b = &scenario.broker;
     const struct scenario_strike *s = &scenario.strike;
-    if (!s->has_struck || s->is_of_client || s->life != b->lives)
+    if (!s->has_struck || s->is_of_client || s->is_borne || s->life != b->lives)
         fail("the broker ended with code %d, and nothing had befallen it", b->exit_status);
     if (b->exit_status != EXIT_FAILED)
         fail("the broker ended with code %d", b->exit_status);
@@ -191,7 +195,7 @@ static void check_end(void)
     *most = max_u64(*most, after_ns);
 }
 
-static void look_after_broker(void)
+static void watch_strike(void)
 {
     uint64_t now = world_now_ns();
     if (scenario.strike.has_struck && scenario.strike.is_sticky && !scenario.strike.is_over &&
@@ -201,6 +205,11 @@ static void look_after_broker(void)
         scenario.broker.state != SIM_BROKER_ENDED && now > scenario.strike.at_ns + END_NS_MAX)
         fail("the broker goes on a second after its log's file %s has failed",
              scenario.strike.path);
+}
+
+static void look_after_broker(void)
+{
+    watch_strike();
     if (scenario.broker.state != SIM_BROKER_ENDED)
         return;
     check_end();
@@ -240,9 +249,14 @@ static void kill_broker(enum process_end how)
 static void drain_broker(void)
 {
     look_after_broker();
+    uint64_t latest_ns = world_now_ns() + DRAIN_NS_MAX;
     sim_broker_drain(&scenario.broker);
-    while (scenario.broker.state == SIM_BROKER_DRAINING)
+    while (scenario.broker.state == SIM_BROKER_DRAINING) {
+        watch_strike();
+        if (world_now_ns() > latest_ns)
+            fail("the broker still drains after %.0f s", (double)DRAIN_NS_MAX / 1e9);
         thread_sleep(NS_PER_MS);
+    }
     if (scenario.broker.exit_status == EXIT_DRAINED) {
         bring_up();
     } else {

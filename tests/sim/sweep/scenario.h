@@ -6,6 +6,7 @@
  *
  *     the broker goes on, or ends by itself with EXIT_FAILED; a start goes on, or says why it does not
  *     after a failed write or fdatasync of a log it ends within a second, says file and LSN, and acks nothing any more
+ *     whatever befalls a socket, and whatever is only short, it goes on
  *     when the fault is over it starts, clients come to their ends by themselves, and the checker of histories finds nothing
  *     a client without memory says so, reports each record that it took once, and gives back all that it had
  *
@@ -32,6 +33,7 @@ struct scenario_strike {
     bool is_over;      // it asks each time; set by the scenario
     bool is_sticky;    // from then on, until it is over
     bool is_of_memory; // an allocation, else an operation on a file
+    bool is_borne;     // by the broker: on a socket, its own or the client's, or a short transfer
     bool is_of_client; // that was an allocation of the client
     bool is_of_log;    // a write or fdatasync of a log's file
     bool was_serving;  // the broker
@@ -60,7 +62,7 @@ struct scenario {
 extern struct scenario scenario;
 
 /* One run from beginning to end, in the calling process; the strike may come at any time in it. `fault` (or NULL) is asked
- * for each file operation. A run that was struck writes its history to history_path (or NULL). */
+ * for each operation on a file or a socket. A run that was struck writes its history to history_path (or NULL). */
 void scenario_run(world_fault_fn fault, bool is_loud, const char *history_path);
 
 /* The sweep has struck: the first time, or what stays has struck anew. */

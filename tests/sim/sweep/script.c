@@ -99,6 +99,8 @@ static bool is_wrong(int status)
     case SLUICE_E_OTHER_STORE:
     case SLUICE_E_FENCED_PRODUCER:
         return true;
+    case SLUICE_E_BROKER - PE_STORAGE_ERROR: // what is stored is well
+        return scenario.strike.is_of_memory || scenario.strike.is_borne;
     case SLUICE_E_NO_MEMORY:
         return !scenario.strike.is_of_client;
     default:

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "tests/sim/sweep/scenario.h"
 #include "tests/sim/world/own_memory.h"
 #include "tests/sim/world/system.h"
@@ -17,6 +18,8 @@
 #define JOBS_MAX 64
 #define CHILD_S_MAX 60 // of real time; then it hangs
 #define SHOWN_MAX 20   // failures of which all is printed
+#define KINDS_MAX 4096u
+#define TEXT_BYTES_MAX 256u
 
 struct job {
     pid_t pid; // 0: free
@@ -30,6 +33,8 @@ static struct {
     const struct sweep_options *options;
     const char *kind;
     uint64_t point, tried_points, tried, failed;
+    uint64_t kinds[KINDS_MAX]; // of the points so far
+    uint32_t kind_count;
     double began_s, next_due;
     struct job jobs[JOBS_MAX];
     uint32_t running;
@@ -72,14 +77,41 @@ uint64_t sweep_point_number(void)
     return sweep.point;
 }
 
-/* A sample takes every k-th point; which ones is fixed. */
-bool sweep_point(void)
+uint64_t sweep_kind(const uint64_t *words, uint32_t count, const char *text)
+{
+    char bytes[TEXT_BYTES_MAX];
+    uint32_t length = 0;
+    for (; text && *text && length < TEXT_BYTES_MAX; text++)
+        if (*text < '0' || *text > '9')
+            bytes[length++] = *text;
+    return hash_xxh3_seeded(words, count * sizeof(*words), hash_xxh3(bytes, length));
+}
+
+static bool is_first(uint64_t kind)
+{
+    for (uint32_t i = 0; i < sweep.kind_count; i++)
+        if (sweep.kinds[i] == kind)
+            return false;
+    if (sweep.kind_count == KINDS_MAX)
+        fail("more kinds of points than expected");
+    sweep.kinds[sweep.kind_count++] = kind;
+    return true;
+}
+
+static bool has_stopped(void)
+{
+    return sweep.options->stops && sweep.failed > 0;
+}
+
+/* Which points are in a sample is fixed. */
+bool sweep_point(uint64_t kind)
 {
     const struct sweep_options *o = sweep.options;
     sweep.point++;
-    if (sweep.is_child || sweep.point < o->from || sweep.point > o->to)
+    if (sweep.is_child || has_stopped())
         return false;
-    if (o->sample > 1 && sweep.point % o->sample != 0)
+    bool is_in_sample = is_first(kind) || o->sample <= 1 || sweep.point % o->sample == 0;
+    if (sweep.point < o->from || sweep.point > o->to || !is_in_sample)
         return false;
     sweep.tried_points++;
     return true;
@@ -88,7 +120,7 @@ bool sweep_point(void)
 bool sweep_fork(const char *fault, const char *what)
 {
     const struct sweep_options *o = sweep.options;
-    if (o->fault && strcmp(o->fault, fault) != 0)
+    if ((o->fault && strcmp(o->fault, fault) != 0) || has_stopped())
         return false;
     uint32_t owner = memory_outside();
     reap(false);
@@ -189,12 +221,12 @@ uint64_t sweep_end(void)
     while (sweep.running > 0)
         reap(true);
     double seconds = real_s() - sweep.began_s;
-    printf("%s: %" PRIu64 " points, %" PRIu64 " of them tried, %" PRIu64 " runs, %" PRIu64
-           " failed, in %.1f s (%.0f runs/s); the broker went on in %" PRIu64
+    printf("%s: %" PRIu64 " points of %u kinds, %" PRIu64 " of them tried, %" PRIu64
+           " runs, %" PRIu64 " failed, in %.1f s (%.0f runs/s); the broker went on in %" PRIu64
            ", ended by itself in %" PRIu64 ", did not start %" PRIu64 " times; %" PRIu64
            " parts of the client were done again\n",
-           sweep.kind, sweep.point, sweep.tried_points, sweep.tried, sweep.failed, seconds,
-           (double)sweep.tried / seconds, atomic_load(&sweep.shared->went_on),
+           sweep.kind, sweep.point, sweep.kind_count, sweep.tried_points, sweep.tried, sweep.failed,
+           seconds, (double)sweep.tried / seconds, atomic_load(&sweep.shared->went_on),
            atomic_load(&sweep.shared->ended), atomic_load(&sweep.shared->starts_failed),
            atomic_load(&sweep.shared->parts_failed));
     print_slowest("a failed log of a broker that served",

@@ -1,4 +1,5 @@
-/* Each allocation of the broker and of its client, failed alone, and with all that follow. */
+/* Each allocation of the broker and of its client, failed alone, and with all that follow. A kind of them is a place in the
+ * program: the function that asks for memory, and who called it; and whether that was in a start. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,8 @@
 static bool is_sticky;           // in the child
 static const struct process *of; // whose allocation it was, by role
 static bool of_client;
+
+#define CALLERS 4u // two of them are own_memory.c's, in the place of malloc()
 
 static bool on_allocation(void);
 
@@ -33,6 +36,19 @@ static bool strike_again(void)
     return scenario.strike.life == scenario.broker.lives || strike(true);
 }
 
+/* By the frame pointers, which every function of this build keeps; the first one of a thread has none. */
+static uint64_t place(void)
+{
+    const struct frame {
+        const struct frame *caller;
+        uint64_t returns_to;
+    } *frame = __builtin_frame_address(0);
+    uint64_t callers[CALLERS + 2] = {of_client, scenario_serves()};
+    for (uint32_t i = 0; i < CALLERS && frame; i++, frame = frame->caller)
+        callers[2 + i] = frame->returns_to;
+    return sweep_kind(callers, ARRAY_COUNT(callers), NULL);
+}
+
 static bool on_allocation(void)
 {
     char what[64];
@@ -42,9 +58,9 @@ static bool on_allocation(void)
         return false;
     if (sweep_is_child())
         return is_sticky && !scenario.strike.is_over && client == of_client && strike_again();
-    if (!sweep_point())
-        return false;
     of_client = client;
+    if (!sweep_point(place()))
+        return false;
     snprintf(what, sizeof(what), "an allocation of the %s", client ? "client" : "broker");
     if (sweep_fork("once", what))
         return strike(false);

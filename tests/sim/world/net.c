@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/io_private.h"
 #include "tests/sim/world/own_memory.h"
 
 #define LATENCY_NS (20 * NS_PER_US)
@@ -85,6 +86,7 @@ static int32_t try_readable(struct socket *socket);
 static int32_t try_recv(struct net *net, struct socket *socket, struct io_op *op);
 static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op);
 static int32_t send_unheard(struct net *net, struct socket *socket, struct io_op *op);
+static int32_t fail_socket(struct net *net, struct socket *socket, const struct io_op *op);
 
 struct net *net_new(uint64_t seed)
 {
@@ -392,6 +394,8 @@ int32_t net_perform(struct io *io, struct io_op *op)
     int32_t result;
     if (op->flags & IO_SIM_CANCELING)
         result = -ECANCELED;
+    else if (io_sim_injected(op) > 0)
+        result = fail_socket(net, socket, op);
     else if (op->kind == IO_CONNECT)
         result = try_connect(net, io, op);
     else if (socket == NULL)
@@ -530,7 +534,7 @@ static int32_t try_recv(struct net *net, struct socket *socket, struct io_op *op
         *io_sim_due(op) = at;
         return IO_SIM_LATER;
     }
-    uint32_t n = take(net, socket, op->buf, op->len);
+    uint32_t n = take(net, socket, op->buf, io_sim_injected(op) == IO_SIM_SHORT ? 1 : op->len);
     if (n > 0 && socket->peer)
         poke(socket->peer->send, socket->peer->send_io, now + latency(net));
     return (int32_t)n; // 0: the peer's end
@@ -543,6 +547,25 @@ static void piece_push(struct list *pieces, const void *bytes, uint32_t length, 
     piece->arrives_ns = arrives_ns;
     memcpy(piece->bytes, bytes, length);
     list_push_back(pieces, &piece->link);
+}
+
+static void transmit(struct net *net, struct socket *socket, const void *bytes, uint32_t length)
+{
+    struct socket *peer = socket->peer;
+    uint64_t at = arrival(net, socket, peer);
+    piece_push(&peer->pieces, bytes, length, at);
+    peer->incoming_bytes += length;
+    poke_reader(peer, at);
+    if (socket->has_copy)
+        piece_push(&socket->copy, bytes, length, 0);
+}
+
+/* Of a send that fails any part may have gone. */
+static int32_t fail_socket(struct net *net, struct socket *socket, const struct io_op *op)
+{
+    if (op->kind == IO_SEND && socket && socket->peer && !socket->sending_ended && op->len >= 2)
+        transmit(net, socket, op->buf, op->len / 2);
+    return -io_sim_injected(op);
 }
 
 static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op)
@@ -564,21 +587,15 @@ static int32_t try_send(struct net *net, struct socket *socket, struct io_op *op
     }
     uint64_t window = net->options.window_bytes;
     uint64_t room = peer->incoming_bytes < window ? window - peer->incoming_bytes : 0;
-    uint32_t n = (uint32_t)min_u64(min_u64(left, room), PIECE_BYTES);
+    uint32_t n = (uint32_t)min_u64(min_u64(io_op_rest_len(op), room), PIECE_BYTES);
     if (n == 0) {
         *io_sim_due(op) = socket->reset_ns; // until the peer reads, or the connection dies
         return IO_SIM_LATER;
     }
-    const uint8_t *bytes = (const uint8_t *)op->buf + op->progress;
-    uint64_t at = arrival(net, socket, peer);
-    piece_push(&peer->pieces, bytes, n, at);
-    peer->incoming_bytes += n;
-    poke_reader(peer, at);
-    if (socket->has_copy)
-        piece_push(&socket->copy, bytes, n, 0);
-    op->progress += n;
-    if (op->progress == op->len)
-        return (int32_t)op->len;
+    transmit(net, socket, io_op_rest(op), n);
+    int32_t raw = (int32_t)n;
+    if (!io_op_advance(op, &raw))
+        return raw;
     *io_sim_due(op) = now + 1 + random_below(&net->random, 2000);
     return IO_SIM_LATER;
 }

@@ -112,7 +112,7 @@ void thread_due(struct thread *thread, uint64_t at_ns);
 struct io *world_io_new(struct process *process);
 struct net *world_net(void);
 void world_wake_io(struct io *io, uint64_t at_ns); // its io_poll() looks again then, or before
-/* Asked for each file operation that starts: an errno or IO_SIM_..., or 0. */
+/* Asked for each operation that starts, on files and sockets, and for what blocks (enum io_sim_call): an errno or IO_SIM_..., or 0. */
 typedef int (*world_fault_fn)(struct process *process, const struct io_op *op);
 void world_set_fault(world_fault_fn fault);
 

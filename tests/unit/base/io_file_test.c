@@ -303,6 +303,74 @@ IO_TEST(io_file, a_short_write_is_continued_by_the_backend)
     cr_assert_eq(io_close_wait(io, fd), 0);
 }
 
+/* Anywhere in a file, up to its end and over it: 262144 bytes from 3 on are there. */
+IO_TEST(io_file, a_short_read_is_continued_by_the_backend)
+{
+    static const struct {
+        uint64_t offset;
+        uint32_t asked, there;
+    } places[] = {
+        {3, 1, 1},
+        {3, 2, 2},
+        {5, 3, 3},
+        {700, 511, 511},
+        {4096, 1023, 1023},
+        {4096, 1024, 1024},
+        {12345, 5000, 5000},
+        {3, 262144, 262144},
+        {262144 - 97, 100, 100},
+        {262144, 8192, 3},
+        {200000, 262144, 62147},
+        {200000, 100000, 62147},
+        {262147, 4096, 0},
+    };
+    static uint8_t data[262144 + 3], in[262144];
+    int fd = create(io, path_a);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 13 + (i >> 8));
+    cr_assert_eq(io_write_wait(io, fd, data, sizeof data, 0), sizeof data);
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        struct probe read_op = {0};
+        fault_disarm_all();
+        fault_arm(FAULT_IO_SHORT_READ, 1, 1, EIO);
+        memset(in, 0xee, sizeof in);
+        io_read(io, &read_op.op, fd, in, places[i].asked, places[i].offset, probe_done);
+        cr_assert_eq(fault_check(FAULT_IO_SHORT_READ), 0, "the read was the first hit");
+        cr_assert_eq(probe_wait(io, &read_op), (int)places[i].there, "place %zu", i);
+        cr_assert_eq(memcmp(in, data + places[i].offset, places[i].there), 0, "place %zu", i);
+        if (places[i].asked < sizeof in)
+            cr_assert_eq(in[places[i].asked], 0xee, "place %zu", i);
+    }
+    cr_assert_eq(io_close_wait(io, fd), 0);
+}
+
+/* The second piece of each stops at the end of the file, off a block; what follows that is refused or empty. */
+IO_TEST(io_file, a_short_direct_read_goes_on_to_the_end_of_the_file)
+{
+    uint8_t *buf = aligned_alloc(4096, 32768), *in = aligned_alloc(4096, 32768);
+    int fd = create(io, path_a);
+    for (size_t i = 0; i < 32768; i++)
+        buf[i] = (uint8_t)(i * 7 + (i >> 8));
+    cr_assert_eq(io_write_wait(io, fd, buf, 21000, 0), 21000);
+    cr_assert_eq(io_close_wait(io, fd), 0);
+    fd = io_open_wait(io, path_a, O_RDONLY | O_DIRECT, 0);
+    if (fd == E_INVALID)
+        cr_skip_test("no O_DIRECT here");
+    for (uint32_t offset = 0; offset <= 20480; offset += 4096) {
+        for (uint32_t size = 8192; size <= 32768; size += 8192) {
+            int there = (int)(offset + size < 21000 ? size : 21000 - offset);
+            memset(in, 0, 32768);
+            fault_arm(FAULT_IO_SHORT_READ, 1, 1, EIO);
+            cr_assert_eq(io_read_wait(io, fd, in, size, offset), there, "%u at %u", size, offset);
+            fault_disarm_all();
+            cr_assert_eq(memcmp(in, buf + offset, (size_t)there), 0, "%u at %u", size, offset);
+        }
+    }
+    cr_assert_eq(io_close_wait(io, fd), 0);
+    free(buf);
+    free(in);
+}
+
 IO_TEST(io_file, a_short_direct_write_stays_on_blocks)
 {
     uint8_t *buf = aligned_alloc(4096, 12288);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proto/messages.h"
+#include "tests/unit/client/short_memory.h"
 #include "tests/unit/client/user.h"
 
 static const struct fake_options plain;
@@ -47,6 +48,22 @@ Test(client, an_older_programs_shorter_options_are_taken)
                                             .server = "127.0.0.1:1",
                                             .client_id = (const char *)1}; // not to be looked at
     cr_assert(eq(int, sluice_client_new(&options, &client), SLUICE_OK));
+    sluice_client_free(client);
+}
+
+/* Each of its allocations in turn, but those of its thread. */
+Test(client, one_that_finds_no_memory_is_none_and_leaves_nothing)
+{
+    struct sluice_client *client;
+    uint32_t points = 0;
+    int status;
+    do {
+        short_memory_fail(++points);
+        status = new_client("127.0.0.1:1", &client);
+        cr_expect(eq(int, status, short_memory_has_failed() ? SLUICE_E_NO_MEMORY : SLUICE_OK));
+    } while (short_memory_has_failed());
+    short_memory_fail(0);
+    cr_assert(gt(u32, points, 4)); // three buffers of the connection, and itself
     sluice_client_free(client);
 }
 

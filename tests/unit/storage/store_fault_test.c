@@ -160,6 +160,18 @@ static void sweep(enum io_kind kind, int os_error, uint32_t points)
     cr_assert_eq(failed > 0, is_fatal, "%lu of %lu ended the log", failed, count);
 }
 
+/* It may ask again, which it may not when its data is bad. */
+Test(store_short, a_reader_without_memory_is_told_so_and_reads_on_when_there_is_some)
+{
+    struct store_fixture f;
+    sweep_init(&f);
+    io_sim_fail(f.io, IO_READ, 1, UINT64_MAX, ENOMEM);
+    cr_assert_eq(sf_verify_from(&f, &f.partitions[0], 0, SF_READ_BYTES), E_NO_MEMORY);
+    io_sim_fail(f.io, IO_READ, 1, 1, 0);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
 Test(store_sweep, a_failed_read_is_not_the_end)
 {
     sweep(IO_READ, EIO, 16);
