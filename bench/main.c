@@ -15,6 +15,7 @@
 #include "bench/command/sweep.h"
 #include "bench/command/table.h"
 #include "bench/command/transactions.h"
+#include "bench/report/report.h"
 
 struct command {
     const char *name;
@@ -60,7 +61,7 @@ int main(int argc, char **argv)
     struct bench_options options = {.command = command->command};
     switch (options_parse(&options, argc - 1, argv + 1)) {
     case OPTIONS_OK:
-        return command->run(&options);
+        return report_check_files(&options) ? 1 : command->run(&options);
     case OPTIONS_HELP:
         return help_command(command);
     default:

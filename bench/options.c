@@ -19,6 +19,8 @@
     (BENCH_PUBLISH | BENCH_END_TO_END | BENCH_SWEEP) // by the engine of bench/engine/publishers.h
 #define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
+#define RATE_MAX 1000000000u             // one each nanosecond, of the clock that times them
+#define DURATION_MIN_NS (10 * NS_PER_MS) // a tenth of it is a row of the series
 #define THREADS_DEFAULT_MAX 64u
 #define CLAIM_PRODUCERS 2u // of most claims
 
@@ -52,7 +54,7 @@ static const struct option_row rows[] = {
      "default 1 (claim: 2, open-transaction: 8)"},
     {"threads", COUNT, LOADS, AT(thread_count), 1, 1024, "N",
      "that the producers share; default one each, at most 64"},
-    {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
+    {"rate", RATE, ALL, AT(rate), 1, RATE_MAX, "R|max",
      "open loop: records per second of all producers together, each due at its\n"
      "                       time, and latency counts from that; default max. transactions,\n"
      "                       open-transaction: transactions per second (there default 1000)"},
@@ -62,8 +64,8 @@ static const struct option_row rows[] = {
      "each producer has at most N records without an ack; latency from the send"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
-    {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
-     "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
+    {"duration", SECONDS, ALL, AT(duration_ns), DURATION_MIN_NS, 86400 * NS_PER_S, "S",
+     "seconds measured, 0.01 or more; default 10 (limits: 2 for each limit; consume: to the end)"},
     {"repeat", COUNT, LOADS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
      "so many times, one behind the other: median, least and greatest; default 1,\n"
      "                       of a claim 3"},
@@ -264,12 +266,13 @@ static int parse_number(struct bench_options *options, const struct option_row *
     int status = row->kind == SIZE      ? units_parse_size(optarg, &value)
                  : row->kind == SECONDS ? parse_seconds(optarg, &value)
                                         : units_parse_u64(optarg, &value);
-    if (status || value < row->min || value > row->max) {
-        uint64_t unit = row->kind == SECONDS ? NS_PER_S : 1;
-        return usage(options, "--%s %s: allowed %s%llu..%llu", row->name, optarg,
-                     row->kind == SECONDS && row->min > 0 ? "more than " : "",
-                     (unsigned long long)(row->min / unit), (unsigned long long)(row->max / unit));
-    }
+    if ((status || value < row->min || value > row->max) && row->kind == SECONDS)
+        return usage(options, "--%s %s: allowed %.9g..%.9g", row->name, optarg,
+                     (double)row->min / (double)NS_PER_S, (double)row->max / (double)NS_PER_S);
+    if (status || value < row->min || value > row->max)
+        return usage(options, "--%s %s: allowed %llu..%llu%s", row->name, optarg,
+                     (unsigned long long)row->min, (unsigned long long)row->max,
+                     row->kind == RATE ? ", or max" : "");
     if (row->kind == COUNT)
         *(uint32_t *)member = (uint32_t)value;
     else
@@ -345,6 +348,11 @@ static int check_claim(struct bench_options *options)
     return OPTIONS_OK;
 }
 
+static bool is_dash(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
+
 static int check(struct bench_options *options)
 {
     if ((options->command & (BENCH_TRANSACTIONS | BENCH_CLAIM)) &&
@@ -357,6 +365,11 @@ static int check(struct bench_options *options)
     if (options->lone && options->producer_count > 1)
         return usage(options, "--lone: one record at a time has one producer, not %u",
                      options->producer_count);
+    if (options->command == BENCH_SWEEP && (options->rate > 0 || options->closed_loop > 0))
+        return usage(options, "--%s: sweep chooses its rates itself",
+                     options->rate > 0 ? "rate" : "closed-loop");
+    if (is_dash(options->output_path) && is_dash(options->html_path))
+        return usage(options, "--output and --html: only one of them can be standard output");
     if (options->closed_loop > 0 && options->rate > 0)
         return usage(options, "--closed-loop: a --rate is an open loop");
     if (options->closed_loop > 0 && options->producer_count > 1024)

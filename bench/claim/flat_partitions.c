@@ -55,10 +55,11 @@ static int measure_round(const struct bench_options *options, const char *server
             return -1;
         figures[i].p50_us[round] = result.windows[0].ack.p50_us;
         figures[i].p99_us[round] = result.windows[0].ack.p99_us;
-        printf("round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
-               round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
-               (unsigned long long)rate);
-        fflush(stdout);
+        fprintf(report_progress(options),
+                "round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
+                round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
+                (unsigned long long)rate);
+        fflush(report_progress(options));
     }
     return 0;
 }

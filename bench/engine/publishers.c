@@ -404,8 +404,8 @@ static void run_open(struct lane *lane)
         }
         send_some(lane, producer, count, due);
     }
-    for (; schedule_due(&lane->schedule) < end; schedule_advance(&lane->schedule))
-        lane->not_sent++;
+    lane->not_sent = schedule_due_before(&lane->schedule, end) -
+                     schedule_due_before(&lane->schedule, lane->publishers->windows.begin_ns);
 }
 
 static bool wait_for_room(struct lane *lane)

@@ -292,3 +292,16 @@ struct run_latency run_latency_of(struct histogram *histogram)
         .mean_us = (double)counter_get(&histogram->sum) / (double)count / 1e3,
     };
 }
+
+uint32_t run_latencies(const struct run_result *run, bool of_delivery, size_t at,
+                       double values[WINDOWS_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < run->window_count; i++) {
+        const struct run_latency *latency =
+            of_delivery ? &run->windows[i].delivery : &run->windows[i].ack;
+        if (latency->count > 0)
+            memcpy(&values[count++], (const char *)latency + at, sizeof(double));
+    }
+    return count;
+}

@@ -64,4 +64,8 @@ MUST_USE int run_catch_up(struct driver_session *session, uint32_t consumer_coun
 
 struct run_latency run_latency_of(struct histogram *histogram);
 
+/* One figure of each window that has samples: `at` is its offset in struct run_latency. Returns how many there are. */
+uint32_t run_latencies(const struct run_result *run, bool of_delivery, size_t at,
+                       double values[WINDOWS_MAX]);
+
 #endif

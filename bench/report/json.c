@@ -178,21 +178,33 @@ static json_t *series_json(const struct run_result *run)
     return rows;
 }
 
+static json_t *range_json(double *values, uint32_t count)
+{
+    if (count == 0)
+        return json_null();
+    struct spread spread = median_of(values, count);
+    return json_pack("{s:f, s:f}", "min", spread.min, "max", spread.max);
+}
+
+static json_t *latency_range_json(const struct run_result *run, size_t at)
+{
+    double values[WINDOWS_MAX];
+    uint32_t count = run_latencies(run, false, at, values);
+    return range_json(values, count);
+}
+
 static json_t *spread_json(const struct run_result *run)
 {
-    double rates[WINDOWS_MAX], p50s[WINDOWS_MAX], p99s[WINDOWS_MAX];
+    double rates[WINDOWS_MAX];
+    json_t *object = json_object();
     for (uint32_t i = 0; i < run->window_count; i++) {
         const struct run_window *window = &run->windows[i];
         rates[i] = (double)(window->acked > 0 ? window->acked : window->received) / window->seconds;
-        p50s[i] = window->ack.p50_us;
-        p99s[i] = window->ack.p99_us;
     }
-    struct spread rate = median_of(rates, run->window_count),
-                  p50 = median_of(p50s, run->window_count),
-                  p99 = median_of(p99s, run->window_count);
-    return json_pack("{s:{s:f, s:f}, s:{s:f, s:f}, s:{s:f, s:f}}", "records_per_s", "min", rate.min,
-                     "max", rate.max, "p50_us", "min", p50.min, "max", p50.max, "p99_us", "min",
-                     p99.min, "max", p99.max);
+    put(object, "records_per_s", range_json(rates, run->window_count));
+    put(object, "p50_us", latency_range_json(run, offsetof(struct run_latency, p50_us)));
+    put(object, "p99_us", latency_range_json(run, offsetof(struct run_latency, p99_us)));
+    return object;
 }
 
 static void put_client(const struct run_result *run, json_t *root)
@@ -210,21 +222,18 @@ static void put_client(const struct run_result *run, json_t *root)
     put(root, "disk", disk);
 }
 
-/* The median of the repeats for each figure by itself; `repeats` has them all. */
+/* The median of the repeats that have samples, for each figure by itself; `repeats` has them all. */
 static struct run_latency median_latency(const struct run_result *run, bool is_delivery)
 {
     struct run_latency median = {0};
     double *const members[] = {&median.p50_us,    &median.p90_us, &median.p99_us, &median.p99_9_us,
                                &median.p99_99_us, &median.max_us, &median.mean_us};
-    for (size_t m = 0; m < ARRAY_COUNT(members) && run->window_count > 0; m++) {
+    for (size_t m = 0; m < ARRAY_COUNT(members); m++) {
         size_t at = (size_t)((char *)members[m] - (char *)&median);
         double values[WINDOWS_MAX];
-        for (uint32_t i = 0; i < run->window_count; i++) {
-            const struct run_latency *latency =
-                is_delivery ? &run->windows[i].delivery : &run->windows[i].ack;
-            memcpy(&values[i], (const char *)latency + at, sizeof(double));
-        }
-        *members[m] = median_of(values, run->window_count).median;
+        uint32_t count = run_latencies(run, is_delivery, at, values);
+        if (count > 0)
+            *members[m] = median_of(values, count).median;
     }
     for (uint32_t i = 0; i < run->window_count; i++)
         median.count += is_delivery ? run->windows[i].delivery.count : run->windows[i].ack.count;

@@ -26,7 +26,7 @@ says "$work/lone.json" '.settings.closed_loop == 1 and .latency_us.samples > 0'
 
 echo "consume what publish left; and the cold way"
 "$bench" consume --server "$address" --topic a --consumers 2 --output "$work/consume.json" >"$work/out"
-says "$work/consume.json" '.failed == false and .records > 4000 and .latency_us.p50 == null'
+says "$work/consume.json" '.failed == false and .records > 4000 and .latency_us.p50 == null and .spread.p50_us == null and .spread.p99_us == null'
 "$bench" consume --server "$address" --topic a --cold --data-dir "$work/data" >"$work/out"
 expect_exit 1 "$bench" consume --server "$address" --topic empty
 expect_exit 2 "$bench" consume --server "$address" --cold
@@ -38,6 +38,18 @@ says "$work/e2e.json" '.failed == false and .delivery_us.samples == 3 * .latency
 echo "sweep" # at its top rate a young store may wait for log files, which is an anomaly
 "$bench" sweep "${quick[@]}" --topic d --partitions 4 --steps 3 --p99 1 --output "$work/sweep.json" >"$work/out" || [ $? = 1 ]
 says "$work/sweep.json" '(.curve | length) >= 3 and .highest_rate.p99_limit_us == 1e6'
+"$bench" sweep "${quick[@]}" --topic d --steps 2 --p99 0.000001 --output - >"$work/sweep.json" 2>"$work/err" || [ $? = 1 ]
+says "$work/sweep.json" '(.curve | length) >= 2 and .highest_rate == null and .latency_from == "send"'
+expect_text "$work/err" "^highest     none"
+expect_exit 2 "$bench" sweep "${quick[@]}" --topic d --rate 1000
+
+echo "a file that cannot be written, a rate that nobody can send: both end at once"
+SECONDS=0
+expect_exit 1 "$bench" publish --server "$address" --topic b --duration 60 --output /no/such/dir/x.json
+expect_text "$work/err" "/no/such/dir/x.json: No such file"
+expect_exit 1 timeout 30 "$bench" publish "${quick[@]}" --topic b --rate 1000000000 --output "$work/too-fast.json"
+says "$work/too-fast.json" '.anomalies | any(test("never sent"))'
+[ "$SECONDS" -lt 30 ] || fail "it took $SECONDS s"
 
 echo "compare"
 "$bench" compare "$work/publish.json" "$work/publish.json" >"$work/out"
@@ -61,7 +73,7 @@ says "$work/limits.json" '.limits.pipeline_bytes_per_s > 0 and .records == null'
 expect_exit 2 "$bin/sluice-micro" no-such-case
 
 echo "claims, whether they hold or not"
-"$bench" claim cold-start --data-dir "$work" --repeat 2 --io "$io" --output "$work/claim.json" >"$work/out"
+"$bench" claim cold-start --data-dir "$work" --repeat 2 --io "$io" --output - >"$work/claim.json"
 says "$work/claim.json" '.claim.name == "cold-start" and .claim.empty_ms.min > 0 and .failed == false'
 "$bench" claim recovery --data-dir "$work" --repeat 1 --fill 20MiB --partitions 20 --io "$io" --output "$work/claim.json" >"$work/out" || [ $? = 1 ]
 says "$work/claim.json" '.claim.acked == .claim.stored and .claim.stored > 20000'

@@ -78,10 +78,36 @@ Test(bench_options, what_is_out_of_range_is_refused)
         {"--driver", "other"},    {"--sample", "0"},         {"--in-flight", "0"},
         {"--wal-set", "1MiB"},    {"--unknown", "1"},        {"--partitions", ""},
         {"--arrivals", "normal"}, {"--repeat", "33"},        {"--closed-loop", "0"},
+        {"--duration", "0.009"},  {"--duration", "5e-9"},    {"--rate", "1000000001"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
         cr_expect_eq(PARSE(BENCH_PUBLISH, bad[i][0], bad[i][1]), OPTIONS_USAGE, "%s %s", bad[i][0],
                      bad[i][1]);
+}
+
+Test(bench_options, what_is_allowed_is_told, .init = cr_redirect_stderr)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--rate", "abc"), OPTIONS_USAGE);
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--duration", "0.001"), OPTIONS_USAGE);
+    fflush(stderr);
+    char text[1024];
+    size_t len = fread(text, 1, sizeof(text) - 1, cr_get_redirected_stderr());
+    text[len] = 0;
+    cr_expect_not_null(strstr(text, "--rate abc: allowed 1..1000000000, or max\n"), "%s", text);
+    cr_expect_not_null(strstr(text, "--duration 0.001: allowed 0.01..86400\n"), "%s", text);
+}
+
+Test(bench_options, a_sweep_chooses_its_rates_itself)
+{
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--rate", "1000"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--closed-loop", "1"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--rate", "max"), OPTIONS_OK);
+}
+
+Test(bench_options, two_files_cannot_both_be_standard_output)
+{
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--output", "-", "--html", "-"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--output", "-", "--html", "x"), OPTIONS_OK);
 }
 
 Test(bench_options, an_option_of_another_command_is_refused)

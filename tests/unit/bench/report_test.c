@@ -5,6 +5,7 @@
 #include <criterion/redirect.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/claim/claim.h"
 #include "bench/engine/run.h"
@@ -154,6 +155,36 @@ Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
     expect("latency_from", "\"due\"");
 }
 
+Test(bench_report, a_repeat_without_samples_is_in_no_median_and_no_spread, .init = reset)
+{
+    three_windows();
+    run.windows[1].ack = (struct run_latency){0};
+    expect("latency_us.p50", "8");
+    expect("latency_us.p99", "50");
+    expect("spread.p50_us", "{\"min\":7.0,\"max\":9.0}");
+    expect("spread.p99_us", "{\"min\":50.0,\"max\":50.0}");
+    expect("repeats.1.latency_us.p50", "null");
+    text_is("publish     7000 records of 100 B in 6.00 s\n"
+            "rate        0.000 GB/s   1000 records/s\n"
+            "3 repeats   500..2000 records/s, p99 50.0..50.0 us\n"
+            "broker        RSS 0.0 MiB   30 fdatasyncs   0.000 GB to the log\n");
+}
+
+Test(bench_report, where_no_repeat_has_samples_the_spread_is_null, .init = reset)
+{
+    three_windows();
+    for (int i = 0; i < 3; i++)
+        run.windows[i].ack = (struct run_latency){0};
+    expect("latency_us.p50", "null");
+    expect("spread.records_per_s.min", "500.0");
+    expect("spread.p50_us", "null");
+    expect("spread.p99_us", "null");
+    text_is("publish     7000 records of 100 B in 6.00 s\n"
+            "rate        0.000 GB/s   1000 records/s\n"
+            "3 repeats   500..2000 records/s\n"
+            "broker        RSS 0.0 MiB   30 fdatasyncs   0.000 GB to the log\n");
+}
+
 Test(bench_report, costs_are_of_all_windows_and_null_where_nobody_tells, .init = reset)
 {
     three_windows();
@@ -199,6 +230,25 @@ Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
                                        .output_path = "/no/such/dir/x"};
     report.options = &bad;
     cr_expect_eq(report_finish(&report), 1);
+}
+
+Test(bench_report, files_are_looked_at_before_the_run_and_left_as_they_are,
+     .init = cr_redirect_stderr)
+{
+    char path[] = "/tmp/sluice-report-XXXXXX", text[8] = "";
+    int fd = mkstemp(path);
+    cr_assert_eq(write(fd, "old", 3), 3);
+    struct bench_options files = {.output_path = path, .html_path = "-"};
+    cr_expect_eq(report_check_files(&files), 0);
+    cr_expect_eq(pread(fd, text, sizeof(text) - 1, 0), 3);
+    close(fd);
+    unlink(path);
+    cr_expect_eq(report_check_files(&files), 0);
+    cr_expect_neq(access(path, F_OK), 0, "a file that was not there was left");
+    files.html_path = "/no/such/dir/x";
+    cr_expect_eq(report_check_files(&files), -1);
+    files = (struct bench_options){.output_path = "/tmp"};
+    cr_expect_eq(report_check_files(&files), -1, "a directory");
 }
 
 Test(bench_report, people_see_only_what_was_measured, .init = reset)
