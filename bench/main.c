@@ -15,6 +15,7 @@
 #include "bench/command/sweep.h"
 #include "bench/command/table.h"
 #include "bench/command/transactions.h"
+#include "bench/engine/undo.h"
 #include "bench/report/report.h"
 
 struct command {
@@ -38,6 +39,12 @@ static const struct command commands[] = {
      "claim open-transaction: does one that is held open delay others?"},
 };
 
+struct job {
+    const struct command *command;
+    struct bench_options *options;
+};
+
+static int run(const struct command *command, struct bench_options *options);
 static int help(FILE *file);
 static int help_command(const struct command *command);
 static const struct command *find(const char *name);
@@ -61,12 +68,26 @@ int main(int argc, char **argv)
     struct bench_options options = {.command = command->command};
     switch (options_parse(&options, argc - 1, argv + 1)) {
     case OPTIONS_OK:
-        return report_check_files(&options) ? 1 : command->run(&options);
+        return report_check_files(&options) ? 1 : run(command, &options);
     case OPTIONS_HELP:
         return help_command(command);
     default:
         return 2;
     }
+}
+
+static int run_job(void *context)
+{
+    const struct job *job = context;
+    return job->command->run(job->options);
+}
+
+/* What makes files of gigabytes or starts brokers has somebody who undoes that, however it ends. */
+static int run(const struct command *command, struct bench_options *options)
+{
+    struct job job = {command, options};
+    bool makes_things = options->limits_dir || command->command == BENCH_CLAIM;
+    return makes_things ? undo_run(run_job, &job) : run_job(&job);
 }
 
 static const struct command *find(const char *name)

@@ -82,6 +82,31 @@ says "$work/claim.json" '.claim.connections == 100 and .claim.lost == 0'
 [ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || fail "a claim has left its store"
 expect_exit 2 "$bench" claim nothing
 
+# interrupted COMMAND...: told to end as soon as it has made its directory, it ends by the signal and leaves nothing
+interrupted() {
+  local pid rc=0
+  "$bench" "$@" >"$work/out" 2>"$work/err" &
+  pid=$!
+  for _ in $(seq 200); do
+    [ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || break
+    sleep 0.02
+  done
+  sleep 0.3
+  kill "$pid"
+  wait "$pid" || rc=$?
+  [ $rc = 143 ] || { cat "$work/err"; fail "exit $rc, expected 143: $*"; }
+  [ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || fail "left: $(ls -d "$work"/sluice-bench-*)"
+  grep -q " $work/sluice-bench-" /proc/mounts && fail "left: $(grep " $work/" /proc/mounts)"
+  pgrep -f -- "--data-dir $work/sluice-bench-" >/dev/null && fail "a broker is left"
+  return 0
+}
+echo "what is interrupted leaves nothing"
+interrupted limits --limits-dir "$work" --wal-set 1GiB --duration 5
+interrupted claim durability-price --data-dir "$work" --io "$io" --duration 5
+if [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ]; then
+  interrupted claim disk-full --data-dir "$work" --io "$io"
+fi
+
 echo "no broker"
 stop
 expect_exit 1 "$bench" publish --server "$address" --topic a --duration 1
