@@ -106,7 +106,10 @@ static int fetch_facts(struct driver_session *session)
         return fail(session, "asking for the status", status);
     session->ack_means = "fdatasync";
     for (uint32_t i = 0; i < broker.value_count; i++) {
-        if (strcmp(broker.values[i].name, "durability_relaxed") != 0)
+        const char *name = broker.values[i].name;
+        if (strcmp(name, "cores") == 0 || strcmp(name, "shards") == 0)
+            driver_fact(session, true, name, "%lld", (long long)broker.values[i].value);
+        if (strcmp(name, "durability_relaxed") != 0)
             continue;
         bool is_relaxed = broker.values[i].value != 0;
         driver_fact(session, true, "durability", "%s", is_relaxed ? "relaxed" : "sync");

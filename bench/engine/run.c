@@ -54,6 +54,8 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
                                                                          : DELIVERY_TIMEOUT_NS,
                         .result = result};
     result->record_bytes = run->options->record_bytes;
+    if (plan->is_publishing)
+        result->latency_from = plan->rate > 0 ? "due" : "send";
     int status = plan->is_publishing ? growth_begin(&growth, session) : 0;
     if (status == 0)
         status = begin(run, plan);

@@ -45,6 +45,7 @@ struct
 
 struct run_result {
     uint64_t record_bytes;
+    const char *latency_from; // the moment that acks are timed from; NULL: none are
     uint32_t window_count;
     struct run_window windows[WINDOWS_MAX];
     uint32_t slice_count;

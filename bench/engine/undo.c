@@ -18,6 +18,8 @@
 
 #define SLOT_COUNT 16
 #define DIRECTORIES_OPEN_MAX 16
+#define UNMOUNT_TRIES 200
+#define UNMOUNT_WAIT_US 10000
 
 enum kind { FREE, DIRECTORY, MOUNT };
 
@@ -189,11 +191,22 @@ int undo_run(int (*work)(void *context), void *context)
     return code;
 }
 
+/* The rings of a broker that was killed hold its files open for a moment longer. */
+static void unmount(const char *path)
+{
+    for (int i = 0; i < UNMOUNT_TRIES; i++) {
+        if (umount2(path, 0) == 0 || errno != EBUSY)
+            return; // it may not have been mounted yet
+        usleep(UNMOUNT_WAIT_US);
+    }
+    (void)umount2(path, MNT_DETACH);
+}
+
 static void undo_all(void)
 {
     for (size_t i = SLOT_COUNT; i-- > 0;) {
         if (slots[i].kind == MOUNT)
-            (void)umount2(slots[i].path, MNT_DETACH); // it may not be mounted yet
+            unmount(slots[i].path);
         if (slots[i].kind == DIRECTORY)
             remove_all(slots[i].path);
     }

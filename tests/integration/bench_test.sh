@@ -14,6 +14,7 @@ echo "publish: open loop, repeats, page"
 says "$work/publish.json" '.failed == false and .anomalies == [] and .command == "publish" and .driver == "sluice"'
 says "$work/publish.json" '(.repeats | length) == 3 and .latency_from == "due" and .latency_us.samples > 1000 and (.series | length) >= 15'
 says "$work/publish.json" '.broker.fdatasyncs > 0 and .durability.ack_means == "fdatasync" and (.durability.facts | any(. == {name: "durability", value: "sync", fetched: true})) and .settings.partitions == 3'
+says "$work/publish.json" '.ratios.device_bytes_source == (if .disk.write_bytes == null then "log" else "device" end) and (.durability.facts | any(. == {name: "cores", value: "1", fetched: true}))'
 says "$work/publish.json" '.spread.p99_us.min <= .latency_us.p99 and .latency_us.p99 <= .spread.p99_us.max'
 grep -q '"label":"a run"' "$work/publish.html" || fail "the page does not hold the result"
 expect_text "$work/out" "an ack is   fdatasync"

@@ -135,7 +135,60 @@ static void three_windows(void)
         window->before.server.fdatasyncs = 10 * i;
         window->after.server.fdatasyncs = 10 * (i + 1);
     }
+    run.latency_from = "due";
     report_take_run(&report, &run);
+}
+
+Test(bench_report, where_the_disk_was_measured_ratios_are_of_the_disk, .init = reset)
+{
+    three_windows();
+    expect("ratios.device_bytes_source", "\"log\"");
+    expect("ratios.fdatasyncs_source", "\"log\"");
+    run.windows[2].after.disk_write_bytes = 1400000;
+    run.windows[2].after.disk_flushes = 60;
+    expect("ratios.device_bytes_per_payload_byte", "2");
+    expect("ratios.device_bytes_source", "\"device\"");
+    expect("ratios.fdatasyncs_per_s", "10");
+    expect("ratios.bytes_per_fdatasync", "11666.67");
+    expect("ratios.fdatasyncs_source", "\"device\"");
+    report.broker.fdatasyncs.known = report.broker.device_bytes.known = false; // another driver
+    expect("ratios.device_bytes_per_payload_byte", "2");
+    run.windows[0].before.disk_flushes = UNKNOWN; // before Linux 5.5
+    expect("ratios.fdatasyncs_source", "null");
+    expect("ratios.fdatasyncs_per_s", "null");
+}
+
+Test(bench_report, settings_are_what_was_said_and_null_where_they_mean_nothing, .init = reset)
+{
+    static struct bench_options said = {.command = BENCH_PUBLISH,
+                                        .command_name = "publish",
+                                        .driver = "sluice",
+                                        .topic = "t",
+                                        .linger_us = 5,
+                                        .step_count = 8,
+                                        .fill_bytes = 10};
+    report.options = &said;
+    expect("settings.linger_us", "5");
+    static const char *const nulls[] = {"in_flight",   "buffer_bytes",       "sample",
+                                        "steps",       "p99_limit_us",       "fill_bytes",
+                                        "broker_io",   "limits_connections", "limits_cpus",
+                                        "broker_cores"};
+    for (size_t i = 0; i < ARRAY_COUNT(nulls); i++) {
+        char path[64];
+        snprintf(path, sizeof(path), "settings.%s", nulls[i]);
+        expect(path, "null");
+    }
+    said.batches_in_flight = 3;
+    said.buffer_bytes = 65536;
+    said.limits_dir = ".";
+    said.cpu_send = 1;
+    expect("settings.in_flight", "3");
+    expect("settings.buffer_bytes", "65536");
+    expect("settings.limits_cpus", "[0,1]");
+    said.command = BENCH_CLAIM;
+    said.io = "epoll";
+    expect("settings.fill_bytes", "10");
+    expect("settings.broker_io", "\"epoll\"");
 }
 
 Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
