@@ -58,15 +58,15 @@ static const struct option_row rows[] = {
      "open loop: records per second of all producers together, each due at its\n"
      "                       time, and latency counts from that; default max. transactions,\n"
      "                       open-transaction: transactions per second (there default 1000)"},
-    {"arrivals", ARRIVALS, LOADS, AT(is_poisson), 0, 0, "uniform|poisson",
-     "of records at a --rate; default uniform"},
+    {"arrivals", ARRIVALS, LOADS | BENCH_TRANSACTIONS, AT(is_poisson), 0, 0, "uniform|poisson",
+     "of records or transactions at a --rate; default uniform"},
     {"closed-loop", COUNT, LOADS, AT(closed_loop), 1, 100000, "N",
      "each producer has at most N records without an ack; latency from the send"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
     {"duration", SECONDS, ALL, AT(duration_ns), DURATION_MIN_NS, 86400 * NS_PER_S, "S",
      "seconds measured, 0.01 or more; default 10 (limits: 2 for each limit; consume: to the end)"},
-    {"repeat", COUNT, LOADS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
+    {"repeat", COUNT, LOADS | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
      "so many times, one behind the other: median, least and greatest; default 1,\n"
      "                       of a claim 3"},
     {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",

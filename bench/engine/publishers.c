@@ -22,7 +22,6 @@
 #define RECORD_OVERHEAD 12           // about: lengths, deltas, no key, no headers
 #define PACE_NS_MIN (50 * NS_PER_US) // don't sleep for less
 #define BURST_MAX 16u                // records handed to the driver in one call
-#define LATE_NS_MAX NS_PER_S         // behind the end of the windows, for what was due before it
 #define ROOM_WAIT_MS 100             // then look whether it is over
 
 static_assert(BURST_MAX <= SEND_MANY_MAX, "a burst is one call");

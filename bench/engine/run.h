@@ -1,4 +1,4 @@
-/* A load from its first record to its last ack: what publish, end-to-end, sweep and the claims have in common.
+/* A load from its first record to its last ack: what publish, end-to-end, sweep, transactions and the claims have in common.
  *
  *     consumers ready -> publishers start -> warm-up -> windows -> publishers stop, all acks -> consumers have all -> checks
  *
@@ -16,7 +16,8 @@
 struct run_plan {
     uint64_t rate;           // records a second; 0: as fast as possible, or a closed loop
     uint32_t consumer_count; // from the end; 0: nobody reads
-    bool is_publishing;      // false: the consumers alone
+    bool is_publishing;      // false: the consumers alone, or transactions
+    bool is_transactional;   // the records are those of transactions, as the options say
     uint64_t
         delivery_timeout_ns; // how long nothing may come while acked records are missing; 0: 20 s
     bool may_overload;       // a rate that can't be kept is a finding, not an anomaly
@@ -29,7 +30,8 @@ struct run_latency {
 
 struct run_window {
     double seconds;
-    uint64_t acked, received; // records
+    uint64_t acked, received; // records; of transactions those that were committed
+    uint64_t commits, aborts;
     uint64_t received_bytes;
     struct run_latency ack;      // due (or sent) to ack
     struct run_latency delivery; // due to consumer

@@ -244,8 +244,6 @@ static void put_run(const struct report *report, json_t *root)
 {
     const struct run_result *run = report->run;
     struct run_latency ack = {0};
-    if (report->latency_ns)
-        ack = run_latency_of(report->latency_ns);
     if (run)
         ack = median_latency(run, false);
     put(root, "latency_us", latency_json(&ack));

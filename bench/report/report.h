@@ -64,7 +64,6 @@ struct report {
     uint64_t records;
     uint64_t bytes;
     double seconds;
-    struct histogram *latency_ns; // NULL: not measured, or in `run`
     const struct run_result *run; // windows, series, both latencies; NULL: a command without them
     struct limits_figures limits;
     struct broker_figures broker;

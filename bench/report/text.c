@@ -19,10 +19,6 @@ void report_text(const struct report *report, FILE *file)
 {
     print_load(report, file);
     print_transactions(&report->transactions, file);
-    if (report->latency_ns) {
-        struct run_latency latency = run_latency_of(report->latency_ns);
-        print_latency("latency us", &latency, file);
-    }
     print_run(report, file);
     print_claim(report->claim, file);
     print_limits(report, file);

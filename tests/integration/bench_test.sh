@@ -36,6 +36,16 @@ echo "end to end"
 "$bench" end-to-end "${quick[@]}" --topic c --partitions 2 --producers 2 --consumers 3 --rate 2000 --output "$work/e2e.json" >"$work/out"
 says "$work/e2e.json" '.failed == false and .delivery_us.samples == 3 * .latency_us.samples'
 
+echo "transactions: a rate that leaves room, one that does not, as many as go"
+"$bench" transactions "${quick[@]}" --topic t --partitions 2 --producers 4 --records 3 --rate 40 --arrivals poisson --repeat 2 --data-dir "$work/data" --output "$work/txn.json" >"$work/out"
+says "$work/txn.json" '.failed == false and .latency_from == "due" and .transactions.commits > 10 and .latency_us.samples > 10 and (.repeats | length) == 2'
+says "$work/txn.json" '.schedule_slip_us.samples >= .latency_us.samples and .client.cpu_s > 0 and .ratios.client_cpu_ns_per_record > 0 and (.disk | has("writes")) and (.percentiles_us | length) > 5 and (.series | length) >= 10'
+expect_exit 1 "$bench" transactions --server "$address" --duration 0.5 --warm-up 0 --topic t --producers 2 --rate 20000 --output "$work/txn.json"
+says "$work/txn.json" '.anomalies | any(test("transactions were due and never sent"))'
+says "$work/txn.json" '.latency_us.p99 > 1e5' # what was due early waits for all that were due before it
+"$bench" transactions "${quick[@]}" --topic t --producers 2 --aborts 50 --output "$work/txn.json" >"$work/out"
+says "$work/txn.json" '.latency_from == "commit" and .transactions.aborts > 0 and .records == .transactions.commits'
+
 echo "sweep" # at its top rate a young store may wait for log files, which is an anomaly
 "$bench" sweep "${quick[@]}" --topic d --partitions 4 --steps 3 --p99 1 --output "$work/sweep.json" >"$work/out" || [ $? = 1 ]
 says "$work/sweep.json" '(.curve | length) >= 3 and .highest_rate.p99_limit_us == 1e6'

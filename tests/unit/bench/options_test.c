@@ -172,6 +172,7 @@ Test(bench_options, transactions_have_a_size_and_a_share_of_aborts)
                  OPTIONS_OK);
     cr_expect_eq(options.records_each, 7);
     cr_expect_eq(options.abort_percent, 30);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--repeat", "3", "--arrivals", "poisson"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--aborts", "101"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--records", "0"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--aborts", "1"), OPTIONS_USAGE);
