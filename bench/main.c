@@ -1,7 +1,7 @@
 /* sluice-bench: measures a broker, and the machine it runs on.
  *
- * The first word is a command of the table; its options are in options.c. Exit: 0 measured (also
- * when there were anomalies: they are in the output), 1 failed, 2 usage. */
+ * The first word is a command of the table; its options are in options.c. Exit: 0 measured, and
+ * nothing unexpected; 1 an anomaly (it is in the output), or nothing could be measured; 2 usage. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,8 +35,7 @@ static const struct command commands[] = {
     {"sweep", BENCH_SWEEP, sweep_main, "latency against load, and the highest rate of a p99"},
     {"transactions", BENCH_TRANSACTIONS, transactions_main,
      "commits a second, and latency of a commit"},
-    {"claim", BENCH_CLAIM, claim_main,
-     "claim open-transaction: does one that is held open delay others?"},
+    {"claim", BENCH_CLAIM, claim_main, "shows whether something holds that is said of the broker"},
 };
 
 struct job {
@@ -112,7 +111,13 @@ static int help(FILE *file)
 
 static int help_command(const struct command *command)
 {
-    printf("usage: sluice-bench %s [options]\n%s\n\n", command->name, command->summary);
+    bool is_claim = command->command == BENCH_CLAIM;
+    printf("usage: sluice-bench %s%s [options]\n%s\n\n", command->name, is_claim ? " NAME" : "",
+           command->summary);
+    if (is_claim) {
+        claim_list(stdout);
+        printf("\n");
+    }
     options_help(command->command);
     return 0;
 }

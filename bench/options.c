@@ -6,6 +6,7 @@
 #include "bench/options.h"
 
 #include <getopt.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +20,10 @@
     (BENCH_PUBLISH | BENCH_END_TO_END | BENCH_SWEEP) // by the engine of bench/engine/publishers.h
 #define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
-#define RATE_MAX 1000000000u             // one each nanosecond, of the clock that times them
-#define DURATION_MIN_NS (10 * NS_PER_MS) // a tenth of it is a row of the series
+#define RATE_MAX 1000000000u              // one each nanosecond, of the clock that times them
+#define DURATION_MIN_NS (10 * NS_PER_MS)  // a tenth of it is a row of the series
+#define OTHER_BUFFER_BYTES_MIN (64 * KIB) // of the other drivers
+#define BUFFER_BYTES_MAX (64 * GIB)       // of libsluice
 #define THREADS_DEFAULT_MAX 64u
 #define CLAIM_PRODUCERS 2u // of most claims
 
@@ -98,7 +101,7 @@ static const struct option_row rows[] = {
     {"html", TEXT, ALL, AT(html_path), 0, 0, "FILE", "results as a page with plots"},
     {"label", TEXT, ALL, AT(label), 0, 0, "TEXT", "what people call this run"},
     {"clients", COUNT, LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(client_count),
-     1, 256, "N", "connections that the producers share; default 1"},
+     1, 256, "N", "connections that the producers (consume: the consumers) share; default 1"},
     {"compression", COMPRESSION, LOADS, AT(compression_lz4), 0, 0, "none|lz4", "default none"},
     {"compressible", FLAG, LOADS, AT(compressible), 0, 0, NULL,
      "values like log lines, about 3:1; default random bytes"},
@@ -115,15 +118,17 @@ static const struct option_row rows[] = {
      "of a transaction, to one partition after the other; default 1"},
     {"aborts", COUNT, BENCH_TRANSACTIONS, AT(abort_percent), 0, 100, "P",
      "percent of the transactions that are aborted; default 0"},
-    {"buffer", SIZE, LOADS | BENCH_TRANSACTIONS, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
-     "records not yet acked, of a producer; default the library's"},
+    {"buffer", SIZE, LOADS | BENCH_TRANSACTIONS, AT(buffer_bytes), 2 * KIB, BUFFER_BYTES_MAX, "B",
+     "records not yet acked, of a producer: two batches to 64GiB; default the\n"
+     "                       library's"},
     {"linger-us", COUNT, LOADS, AT(linger_us), 0, 10000000, "N",
      "how long a batch may wait to fill; default 0"},
     {"sample", COUNT, LOADS, AT(sample_stride), 1, 1000000, "N",
      "time every N-th record; default 1 with --closed-loop 1 or --rate to 100000,\n"
      "                       else 61"},
     {"unchecked", FLAG, BENCH_CONSUME | BENCH_END_TO_END, AT(unchecked), 0, 0, NULL,
-     "do not compare what is read with what was published"},
+     "do not compare what is read with what was published; end-to-end still reads\n"
+     "                       when it was due"},
     {"from", FROM, BENCH_CONSUME, AT(from_end), 0, 0, "beginning|end",
      "default beginning, and stop at the end found there; end: what is published\n"
      "                       elsewhere meanwhile, for --duration"},
@@ -238,6 +243,14 @@ static int parse_seconds(const char *text, uint64_t *ns)
     return 0;
 }
 
+/* Of those that this process may use. */
+static bool has_cpu(int cpu)
+{
+    cpu_set_t set;
+    return cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof(set), &set) == 0 &&
+           CPU_ISSET((size_t)cpu, &set);
+}
+
 static int parse_cpus(struct bench_options *options, const char *text)
 {
     char rest;
@@ -246,8 +259,13 @@ static int parse_cpus(struct bench_options *options, const char *text)
         return OPTIONS_OK;
     }
     if (sscanf(text, "%d,%d%c", &options->cpu_receive, &options->cpu_send, &rest) == 2 &&
-        options->cpu_receive >= 0 && options->cpu_send >= 0)
-        return OPTIONS_OK;
+        options->cpu_receive >= 0 && options->cpu_send >= 0) {
+        bool has_receive = has_cpu(options->cpu_receive);
+        if (has_receive && has_cpu(options->cpu_send))
+            return OPTIONS_OK;
+        return usage(options, "--cpus %s: there is no processor %d here", text,
+                     has_receive ? options->cpu_send : options->cpu_receive);
+    }
     return usage(options, "--cpus %s: want two numbers such as 0,1, or any", text);
 }
 
@@ -348,6 +366,37 @@ static int check_claim(struct bench_options *options)
     return OPTIONS_OK;
 }
 
+/* Who has no connection to use would have been asked for in vain. */
+static int check_clients(const struct bench_options *options)
+{
+    bool reads = options->command & (BENCH_CONSUME | BENCH_END_TO_END);
+    bool sends = options->command != BENCH_CONSUME;
+    uint32_t most = sends ? options->producer_count : 0;
+    if (reads)
+        most = (uint32_t)max_u64(most, options->consumer_count);
+    if (options->client_count <= most)
+        return OPTIONS_OK;
+    return usage(options, "--clients %u: more than the %u %s that share them",
+                 options->client_count, most,
+                 !reads   ? "--producers"
+                 : !sends ? "--consumers"
+                          : "--producers or --consumers");
+}
+
+/* What the library takes. */
+static int check_buffer(const struct bench_options *options)
+{
+    bool commits = options->command == BENCH_TRANSACTIONS;
+    uint64_t batch =
+        commits ? min_u64(options->batch_bytes, TXN_BATCH_BYTES_MAX) : options->batch_bytes;
+    uint64_t least = strcmp(options->driver, "sluice") == 0 ? 2 * batch : OTHER_BUFFER_BYTES_MIN;
+    if (options->buffer_bytes == 0 || options->buffer_bytes >= least)
+        return OPTIONS_OK;
+    return usage(options, "--buffer %llu: allowed %llu..%llu, and not less than two batches",
+                 (unsigned long long)options->buffer_bytes, (unsigned long long)least,
+                 (unsigned long long)BUFFER_BYTES_MAX);
+}
+
 static bool is_dash(const char *path)
 {
     return path && strcmp(path, "-") == 0;
@@ -376,9 +425,8 @@ static int check(struct bench_options *options)
         return usage(options, "--closed-loop: a thread for each of at most 1024 --producers");
     if (options->thread_count == 0)
         options->thread_count = (uint32_t)min_u64(options->producer_count, THREADS_DEFAULT_MAX);
-    if (options->client_count > options->producer_count)
-        return usage(options, "--clients %u: more than --producers %u", options->client_count,
-                     options->producer_count);
+    if (check_clients(options) || check_buffer(options))
+        return OPTIONS_USAGE;
     if (options->batches_in_flight > 5 && !options->not_idempotent)
         return usage(options, "--in-flight %u: allowed 1..5, with --not-idempotent 1..64",
                      options->batches_in_flight);

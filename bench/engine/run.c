@@ -8,6 +8,7 @@
 #include "bench/engine/growth.h"
 #include "bench/engine/place.h"
 #include "bench/engine/txn_load.h"
+#include "bench/engine/watch.h"
 
 #define SLICE_NS NS_PER_S
 #define SLICES_OF_WINDOW_MIN 10u            // of a short one
@@ -48,8 +49,10 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
 {
     struct run *run = calloc(1, sizeof(*run));
     struct growth growth;
+    struct watch watch;
     if (run == NULL)
         return driver_complain(session, "out of memory");
+    watch_begin(&watch, session);
     memset(result, 0, sizeof(*result));
     *run = (struct run){.session = session,
                         .options = session->options,
@@ -79,6 +82,7 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
         txn_load_free(run->transactions);
     if (run->consumers)
         consumers_free(run->consumers);
+    watch_end(&watch);
     free(run);
     return status;
 }
@@ -217,6 +221,8 @@ int run_catch_up(struct driver_session *session, uint32_t consumer_count, struct
         free(run);
         return -1;
     }
+    struct watch watch;
+    watch_begin(&watch, session);
     consumers_start(run->consumers, NULL, target);
     uint64_t end_ns =
         follow(run, report, duration_ns > 0 ? run->windows.begin_ns + duration_ns : UINT64_MAX);
@@ -229,6 +235,7 @@ int run_catch_up(struct driver_session *session, uint32_t consumer_count, struct
     result->window_count = 1;
     consumers_check(run->consumers, report);
     consumers_free(run->consumers);
+    watch_end(&watch);
     free(run);
     return 0;
 }

@@ -14,7 +14,6 @@
 #define END_MS 60000             // longest commit or abort
 #define LOOK_NS (10 * NS_PER_MS) // while nothing is due: is it over?
 #define BUFFER_BYTES (1 * MIB)
-#define BATCH_BYTES_MAX (256 * KIB)
 
 struct lane {
     /* ---- constant ---- */
@@ -103,7 +102,7 @@ static int lane_init(struct lane *lane, struct txn_load *load, uint32_t index)
     snprintf(id, sizeof(id), "bench-%016llx-%u", (unsigned long long)load->run, index);
     struct sluice_producer_options po = {
         .size = sizeof(po),
-        .batch_bytes = (uint32_t)min_u64(options->batch_bytes, BATCH_BYTES_MAX),
+        .batch_bytes = (uint32_t)min_u64(options->batch_bytes, TXN_BATCH_BYTES_MAX),
         .buffer_bytes = options->buffer_bytes ? options->buffer_bytes : BUFFER_BYTES,
         .send_waits = true,
         .transactional_id = id,

@@ -26,7 +26,7 @@ says "$work/closed.json" '.latency_from == "send" and .records > 0 and .failed =
 says "$work/lone.json" '.settings.closed_loop == 1 and .latency_us.samples > 0'
 
 echo "consume what publish left; and the cold way"
-"$bench" consume --server "$address" --topic a --consumers 2 --output "$work/consume.json" >"$work/out"
+"$bench" consume --server "$address" --topic a --consumers 2 --clients 2 --output "$work/consume.json" >"$work/out"
 says "$work/consume.json" '.failed == false and .records > 4000 and .latency_us.p50 == null and .spread.p50_us == null and .spread.p99_us == null'
 "$bench" consume --server "$address" --topic a --cold --data-dir "$work/data" >"$work/out"
 expect_exit 1 "$bench" consume --server "$address" --topic empty
@@ -118,9 +118,25 @@ if [ "$(id -u)" = 0 ] && [ -e /dev/loop-control ]; then
   interrupted claim disk-full --data-dir "$work" --io "$io"
 fi
 
-echo "no broker"
-stop
+echo "help"
+for command in publish compare table claim; do
+  expect_exit 0 "$bench" "$command" --help
+  expect_text "$work/out" "^usage: sluice-bench $command "
+done
+expect_text "$work/out" "^  disk-full +[a-z]"
+
+echo "a broker that goes away; no broker"
+SECONDS=0
+"$bench" end-to-end --server "$address" --topic a --duration 60 >"$work/out" 2>"$work/err" &
+bench_pid=$! rc=0
+sleep 1
+kill9
+wait $bench_pid || rc=$?
+[ $rc = 1 ] || fail "exit $rc"
+[ "$SECONDS" -lt 30 ] || fail "it took $SECONDS s"
+expect_text "$work/err" "no connection to the server"
 expect_exit 1 "$bench" publish --server "$address" --topic a --duration 1
+expect_text "$work/err" "connecting to $address: "
 
 echo "the survey's script, one section of it"
 "$(dirname "$0")/../../bench/survey.sh" "$bin" --only small --seconds 0.5 --repeat 1 --out "$work/survey" >"$work/out" || [ $? = 1 ]

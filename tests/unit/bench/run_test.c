@@ -237,6 +237,14 @@ Test(bench_run, what_goes_right_has_no_anomaly_and_everybody_reads_everything)
     cr_expect_eq(result.not_sent, 0);
 }
 
+Test(bench_run, unchecked_measures_delivery_as_well)
+{
+    options.unchecked = true;
+    go_wrong(DAMAGES);
+    cr_expect_eq(report.anomalies.count, 0, "%s", report.anomalies.texts[0]);
+    cr_expect_gt(result.windows[0].delivery.count, 0);
+}
+
 Test(bench_run, a_lost_record_is_missing)
 {
     go_wrong(LOSES);
