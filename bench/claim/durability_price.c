@@ -49,6 +49,7 @@ static int measure_side(struct side *side, const struct bench_options *options, 
     side->bytes_per_s[round] = side->rate[round] * (double)options->record_bytes;
     if (measure_load(side, options, true, report, &result))
         return -1;
+    claim_check_timed(report, &result);
     side->lone_p50_us[round] = window->ack.p50_us;
     side->lone_p99_us[round] = window->ack.p99_us;
     fprintf(report_progress(options),

@@ -53,6 +53,7 @@ static int measure_round(const struct bench_options *options, const char *server
         uint64_t rate = max_u64(1, (uint64_t)(LOAD_OF_TOP * *top));
         if (measure_one(options, server, counts[i], rate, report, &result))
             return -1;
+        claim_check_timed(report, &result);
         figures[i].p50_us[round] = result.windows[0].ack.p50_us;
         figures[i].p99_us[round] = result.windows[0].ack.p99_us;
         fprintf(report_progress(options),

@@ -42,6 +42,14 @@ int claim_main(struct bench_options *options)
     return report_finish(&report);
 }
 
+void claim_check_timed(struct report *report, const struct run_result *result)
+{
+    for (uint32_t i = 0; i < result->window_count; i++) {
+        if (result->windows[i].ack.count == 0)
+            anomaly(report, "no ack was timed in a load of the claim: its latencies say nothing");
+    }
+}
+
 void claim_set(struct report *report, bool holds, json_t *figures)
 {
     report->claim = json_pack("{s:s, s:b}", "name", report->options->claim, "holds", holds);

@@ -42,7 +42,7 @@ says "$work/txn.json" '.failed == false and .latency_from == "due" and .transact
 says "$work/txn.json" '.schedule_slip_us.samples >= .latency_us.samples and .client.cpu_s > 0 and .ratios.client_cpu_ns_per_record > 0 and (.disk | has("writes")) and (.percentiles_us | length) > 5 and (.series | length) >= 10'
 expect_exit 1 "$bench" transactions --server "$address" --duration 0.5 --warm-up 0 --topic t --producers 2 --rate 20000 --output "$work/txn.json"
 says "$work/txn.json" '.anomalies | any(test("transactions were due and never sent"))'
-says "$work/txn.json" '.latency_us.p99 > 1e5' # what was due early waits for all that were due before it
+says "$work/txn.json" '.latency_us.p99 == null or .latency_us.p99 > 1e5' # it waits for all that were due before; on a slow disk none gets its turn
 "$bench" transactions "${quick[@]}" --topic t --producers 2 --aborts 50 --output "$work/txn.json" >"$work/out"
 says "$work/txn.json" '.latency_from == "commit" and .transactions.aborts > 0 and .records == .transactions.commits'
 

@@ -16,6 +16,8 @@ static struct bench_options options = {
 static struct report report;
 static struct run_result run;
 
+static void three_windows(void);
+
 static void reset(void)
 {
     report = (struct report){.options = &options};
@@ -84,6 +86,16 @@ Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
             "  lag                              3\n"
             "  y                                {\"z\":1}\n");
     json_decref(report.claim);
+}
+
+Test(bench_report, a_claim_does_not_judge_by_a_latency_that_was_not_measured, .init = reset)
+{
+    three_windows();
+    claim_check_timed(&report, &run);
+    cr_expect_eq(report.anomalies.count, 0);
+    run.windows[2].ack = (struct run_latency){0};
+    claim_check_timed(&report, &run);
+    cr_expect_eq(report.anomalies.count, 1);
 }
 
 Test(bench_report, rates_are_amounts_by_time, .init = reset)
