@@ -1,7 +1,7 @@
 /* sluice-bench: measures a broker, and the machine it runs on.
  *
- * The first word is a command of the table; its options are in options.c. Exit: 0 measured (also
- * when there were anomalies: they are in the output), 1 failed, 2 usage. */
+ * The first word is a command of the table; its options are in options.c. Exit: 0 measured, and
+ * nothing unexpected; 1 an anomaly (it is in the output), or nothing could be measured; 2 usage. */
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,8 @@
 #include "bench/command/sweep.h"
 #include "bench/command/table.h"
 #include "bench/command/transactions.h"
+#include "bench/engine/undo.h"
+#include "bench/report/report.h"
 
 struct command {
     const char *name;
@@ -33,10 +35,15 @@ static const struct command commands[] = {
     {"sweep", BENCH_SWEEP, sweep_main, "latency against load, and the highest rate of a p99"},
     {"transactions", BENCH_TRANSACTIONS, transactions_main,
      "commits a second, and latency of a commit"},
-    {"claim", BENCH_CLAIM, claim_main,
-     "claim open-transaction: does one that is held open delay others?"},
+    {"claim", BENCH_CLAIM, claim_main, "shows whether something holds that is said of the broker"},
 };
 
+struct job {
+    const struct command *command;
+    struct bench_options *options;
+};
+
+static int run(const struct command *command, struct bench_options *options);
 static int help(FILE *file);
 static int help_command(const struct command *command);
 static const struct command *find(const char *name);
@@ -60,12 +67,26 @@ int main(int argc, char **argv)
     struct bench_options options = {.command = command->command};
     switch (options_parse(&options, argc - 1, argv + 1)) {
     case OPTIONS_OK:
-        return command->run(&options);
+        return report_check_files(&options) ? 1 : run(command, &options);
     case OPTIONS_HELP:
         return help_command(command);
     default:
         return 2;
     }
+}
+
+static int run_job(void *context)
+{
+    const struct job *job = context;
+    return job->command->run(job->options);
+}
+
+/* What makes files of gigabytes or starts brokers has somebody who undoes that, however it ends. */
+static int run(const struct command *command, struct bench_options *options)
+{
+    struct job job = {command, options};
+    bool makes_things = options->limits_dir || command->command == BENCH_CLAIM;
+    return makes_things ? undo_run(run_job, &job) : run_job(&job);
 }
 
 static const struct command *find(const char *name)
@@ -90,7 +111,13 @@ static int help(FILE *file)
 
 static int help_command(const struct command *command)
 {
-    printf("usage: sluice-bench %s [options]\n%s\n\n", command->name, command->summary);
+    bool is_claim = command->command == BENCH_CLAIM;
+    printf("usage: sluice-bench %s%s [options]\n%s\n\n", command->name, is_claim ? " NAME" : "",
+           command->summary);
+    if (is_claim) {
+        claim_list(stdout);
+        printf("\n");
+    }
     options_help(command->command);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "bench/options.h"
 
 #include <getopt.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,10 @@
     (BENCH_PUBLISH | BENCH_END_TO_END | BENCH_SWEEP) // by the engine of bench/engine/publishers.h
 #define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
+#define RATE_MAX 1000000000u              // one each nanosecond, of the clock that times them
+#define DURATION_MIN_NS (10 * NS_PER_MS)  // a tenth of it is a row of the series
+#define OTHER_BUFFER_BYTES_MIN (64 * KIB) // of the other drivers
+#define BUFFER_BYTES_MAX (64 * GIB)       // of libsluice
 #define THREADS_DEFAULT_MAX 64u
 #define CLAIM_PRODUCERS 2u // of most claims
 
@@ -52,19 +57,19 @@ static const struct option_row rows[] = {
      "default 1 (claim: 2, open-transaction: 8)"},
     {"threads", COUNT, LOADS, AT(thread_count), 1, 1024, "N",
      "that the producers share; default one each, at most 64"},
-    {"rate", RATE, ALL, AT(rate), 1, UINT64_MAX, "R|max",
+    {"rate", RATE, ALL, AT(rate), 1, RATE_MAX, "R|max",
      "open loop: records per second of all producers together, each due at its\n"
      "                       time, and latency counts from that; default max. transactions,\n"
      "                       open-transaction: transactions per second (there default 1000)"},
-    {"arrivals", ARRIVALS, LOADS, AT(is_poisson), 0, 0, "uniform|poisson",
-     "of records at a --rate; default uniform"},
+    {"arrivals", ARRIVALS, LOADS | BENCH_TRANSACTIONS, AT(is_poisson), 0, 0, "uniform|poisson",
+     "of records or transactions at a --rate; default uniform"},
     {"closed-loop", COUNT, LOADS, AT(closed_loop), 1, 100000, "N",
      "each producer has at most N records without an ack; latency from the send"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
-    {"duration", SECONDS, ALL, AT(duration_ns), 1, 86400 * NS_PER_S, "S",
-     "seconds measured; default 10 (limits: 2 for each limit; consume: to the end)"},
-    {"repeat", COUNT, LOADS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
+    {"duration", SECONDS, ALL, AT(duration_ns), DURATION_MIN_NS, 86400 * NS_PER_S, "S",
+     "seconds measured, 0.01 or more; default 10 (limits: 2 for each limit; consume: to the end)"},
+    {"repeat", COUNT, LOADS | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",
      "so many times, one behind the other: median, least and greatest; default 1,\n"
      "                       of a claim 3"},
     {"warm-up", SECONDS, ALL, AT(warm_up_ns), 0, 3600 * NS_PER_S, "S",
@@ -96,7 +101,7 @@ static const struct option_row rows[] = {
     {"html", TEXT, ALL, AT(html_path), 0, 0, "FILE", "results as a page with plots"},
     {"label", TEXT, ALL, AT(label), 0, 0, "TEXT", "what people call this run"},
     {"clients", COUNT, LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(client_count),
-     1, 256, "N", "connections that the producers share; default 1"},
+     1, 256, "N", "connections that the producers (consume: the consumers) share; default 1"},
     {"compression", COMPRESSION, LOADS, AT(compression_lz4), 0, 0, "none|lz4", "default none"},
     {"compressible", FLAG, LOADS, AT(compressible), 0, 0, NULL,
      "values like log lines, about 3:1; default random bytes"},
@@ -113,15 +118,17 @@ static const struct option_row rows[] = {
      "of a transaction, to one partition after the other; default 1"},
     {"aborts", COUNT, BENCH_TRANSACTIONS, AT(abort_percent), 0, 100, "P",
      "percent of the transactions that are aborted; default 0"},
-    {"buffer", SIZE, LOADS | BENCH_TRANSACTIONS, AT(buffer_bytes), 64 * KIB, 4 * GIB, "B",
-     "records not yet acked, of a producer; default the library's"},
+    {"buffer", SIZE, LOADS | BENCH_TRANSACTIONS, AT(buffer_bytes), 2 * KIB, BUFFER_BYTES_MAX, "B",
+     "records not yet acked, of a producer: two batches to 64GiB; default the\n"
+     "                       library's"},
     {"linger-us", COUNT, LOADS, AT(linger_us), 0, 10000000, "N",
      "how long a batch may wait to fill; default 0"},
     {"sample", COUNT, LOADS, AT(sample_stride), 1, 1000000, "N",
      "time every N-th record; default 1 with --closed-loop 1 or --rate to 100000,\n"
      "                       else 61"},
     {"unchecked", FLAG, BENCH_CONSUME | BENCH_END_TO_END, AT(unchecked), 0, 0, NULL,
-     "do not compare what is read with what was published"},
+     "do not compare what is read with what was published; end-to-end still reads\n"
+     "                       when it was due"},
     {"from", FROM, BENCH_CONSUME, AT(from_end), 0, 0, "beginning|end",
      "default beginning, and stop at the end found there; end: what is published\n"
      "                       elsewhere meanwhile, for --duration"},
@@ -236,6 +243,14 @@ static int parse_seconds(const char *text, uint64_t *ns)
     return 0;
 }
 
+/* Of those that this process may use. */
+static bool has_cpu(int cpu)
+{
+    cpu_set_t set;
+    return cpu < CPU_SETSIZE && sched_getaffinity(0, sizeof(set), &set) == 0 &&
+           CPU_ISSET((size_t)cpu, &set);
+}
+
 static int parse_cpus(struct bench_options *options, const char *text)
 {
     char rest;
@@ -244,8 +259,13 @@ static int parse_cpus(struct bench_options *options, const char *text)
         return OPTIONS_OK;
     }
     if (sscanf(text, "%d,%d%c", &options->cpu_receive, &options->cpu_send, &rest) == 2 &&
-        options->cpu_receive >= 0 && options->cpu_send >= 0)
-        return OPTIONS_OK;
+        options->cpu_receive >= 0 && options->cpu_send >= 0) {
+        bool has_receive = has_cpu(options->cpu_receive);
+        if (has_receive && has_cpu(options->cpu_send))
+            return OPTIONS_OK;
+        return usage(options, "--cpus %s: there is no processor %d here", text,
+                     has_receive ? options->cpu_send : options->cpu_receive);
+    }
     return usage(options, "--cpus %s: want two numbers such as 0,1, or any", text);
 }
 
@@ -264,12 +284,13 @@ static int parse_number(struct bench_options *options, const struct option_row *
     int status = row->kind == SIZE      ? units_parse_size(optarg, &value)
                  : row->kind == SECONDS ? parse_seconds(optarg, &value)
                                         : units_parse_u64(optarg, &value);
-    if (status || value < row->min || value > row->max) {
-        uint64_t unit = row->kind == SECONDS ? NS_PER_S : 1;
-        return usage(options, "--%s %s: allowed %s%llu..%llu", row->name, optarg,
-                     row->kind == SECONDS && row->min > 0 ? "more than " : "",
-                     (unsigned long long)(row->min / unit), (unsigned long long)(row->max / unit));
-    }
+    if ((status || value < row->min || value > row->max) && row->kind == SECONDS)
+        return usage(options, "--%s %s: allowed %.9g..%.9g", row->name, optarg,
+                     (double)row->min / (double)NS_PER_S, (double)row->max / (double)NS_PER_S);
+    if (status || value < row->min || value > row->max)
+        return usage(options, "--%s %s: allowed %llu..%llu%s", row->name, optarg,
+                     (unsigned long long)row->min, (unsigned long long)row->max,
+                     row->kind == RATE ? ", or max" : "");
     if (row->kind == COUNT)
         *(uint32_t *)member = (uint32_t)value;
     else
@@ -345,6 +366,42 @@ static int check_claim(struct bench_options *options)
     return OPTIONS_OK;
 }
 
+/* Who has no connection to use would have been asked for in vain. */
+static int check_clients(const struct bench_options *options)
+{
+    bool reads = options->command & (BENCH_CONSUME | BENCH_END_TO_END);
+    bool sends = options->command != BENCH_CONSUME;
+    uint32_t most = sends ? options->producer_count : 0;
+    if (reads)
+        most = (uint32_t)max_u64(most, options->consumer_count);
+    if (options->client_count <= most)
+        return OPTIONS_OK;
+    return usage(options, "--clients %u: more than the %u %s that share them",
+                 options->client_count, most,
+                 !reads   ? "--producers"
+                 : !sends ? "--consumers"
+                          : "--producers or --consumers");
+}
+
+/* What the library takes. */
+static int check_buffer(const struct bench_options *options)
+{
+    bool commits = options->command == BENCH_TRANSACTIONS;
+    uint64_t batch =
+        commits ? min_u64(options->batch_bytes, TXN_BATCH_BYTES_MAX) : options->batch_bytes;
+    uint64_t least = strcmp(options->driver, "sluice") == 0 ? 2 * batch : OTHER_BUFFER_BYTES_MIN;
+    if (options->buffer_bytes == 0 || options->buffer_bytes >= least)
+        return OPTIONS_OK;
+    return usage(options, "--buffer %llu: allowed %llu..%llu, and not less than two batches",
+                 (unsigned long long)options->buffer_bytes, (unsigned long long)least,
+                 (unsigned long long)BUFFER_BYTES_MAX);
+}
+
+static bool is_dash(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
+
 static int check(struct bench_options *options)
 {
     if ((options->command & (BENCH_TRANSACTIONS | BENCH_CLAIM)) &&
@@ -357,15 +414,19 @@ static int check(struct bench_options *options)
     if (options->lone && options->producer_count > 1)
         return usage(options, "--lone: one record at a time has one producer, not %u",
                      options->producer_count);
+    if (options->command == BENCH_SWEEP && (options->rate > 0 || options->closed_loop > 0))
+        return usage(options, "--%s: sweep chooses its rates itself",
+                     options->rate > 0 ? "rate" : "closed-loop");
+    if (is_dash(options->output_path) && is_dash(options->html_path))
+        return usage(options, "--output and --html: only one of them can be standard output");
     if (options->closed_loop > 0 && options->rate > 0)
         return usage(options, "--closed-loop: a --rate is an open loop");
     if (options->closed_loop > 0 && options->producer_count > 1024)
         return usage(options, "--closed-loop: a thread for each of at most 1024 --producers");
     if (options->thread_count == 0)
         options->thread_count = (uint32_t)min_u64(options->producer_count, THREADS_DEFAULT_MAX);
-    if (options->client_count > options->producer_count)
-        return usage(options, "--clients %u: more than --producers %u", options->client_count,
-                     options->producer_count);
+    if (check_clients(options) || check_buffer(options))
+        return OPTIONS_USAGE;
     if (options->batches_in_flight > 5 && !options->not_idempotent)
         return usage(options, "--in-flight %u: allowed 1..5, with --not-idempotent 1..64",
                      options->batches_in_flight);

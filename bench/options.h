@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 
 #define CPU_ANY (-1)
@@ -84,6 +85,7 @@ struct bench_options {
 };
 
 #define SEND_MANY_MAX 256u
+#define TXN_BATCH_BYTES_MAX (256 * KIB) // of transactions, whatever --batch-size says
 
 enum options_result { OPTIONS_OK = 0, OPTIONS_HELP = 1, OPTIONS_USAGE = 2 };
 

@@ -16,6 +16,7 @@
 #include <linux/magic.h>
 
 #include "base/arena.h"
+#include "bench/engine/undo.h"
 
 #define ZERO_BYTES (4 * MIB)
 
@@ -33,7 +34,7 @@ int wal_set_open(struct wal_set *set, const char *dir, uint64_t bytes)
         errno = ENAMETOOLONG;
         return fail("directory", dir);
     }
-    if (!mkdtemp(set->dir)) {
+    if (undo_make_directory(set->dir)) {
         set->dir[0] = '\0';
         return fail("cannot make a directory in", dir);
     }
@@ -63,14 +64,10 @@ int wal_set_open(struct wal_set *set, const char *dir, uint64_t bytes)
 
 void wal_set_close(struct wal_set *set)
 {
-    char path[WAL_PATH_MAX];
-    for (uint32_t i = 0; i < set->file_count; i++) {
+    for (uint32_t i = 0; i < set->file_count; i++)
         close(set->fds[i]);
-        name_file(set, i, path);
-        unlink(path);
-    }
     if (set->dir[0])
-        rmdir(set->dir);
+        undo_remove_directory(set->dir);
     free(set->fds);
     *set = (struct wal_set){.file_count = 0};
 }

@@ -5,6 +5,7 @@
 #ifndef SLUICE_BENCH_CLAIM_CLAIM_H
 #define SLUICE_BENCH_CLAIM_CLAIM_H
 
+#include "bench/engine/run.h"
 #include "bench/report/report.h"
 
 struct claim {
@@ -22,6 +23,9 @@ extern const struct claim claim_recovery;         // kill -9 under load, and rea
 extern const struct claim claim_idle_connections; // what a connection costs that does nothing
 extern const struct claim claim_memory_bound;     // resident memory under everything at once
 extern const struct claim claim_disk_full;        // publishers wait or are told, readers go on
+
+/* A latency that a claim judges by must have been measured: without a sample it reads 0 us, and that is an anomaly. */
+void claim_check_timed(struct report *report, const struct run_result *result);
 
 /* Begins report->claim: {name, holds}. `figures` is an object, its members follow; it is taken over. */
 void claim_set(struct report *report, bool holds, json_t *figures);

@@ -38,8 +38,8 @@ static int run(struct bench_options *options, struct report *report)
         private_broker_forget(&broker);
         status = start(&broker, &empty_ms[i]) || start(&broker, &closed_ms[i]) ? -1 : 0;
         if (status == 0)
-            printf("start %-5u empty %.1f ms   closed before %.1f ms\n", i + 1, empty_ms[i],
-                   closed_ms[i]);
+            fprintf(report_progress(options), "start %-5u empty %.1f ms   closed before %.1f ms\n",
+                    i + 1, empty_ms[i], closed_ms[i]);
     }
     if (status == 0)
         claim_set(report, median_of(empty_ms, options->repeat_count).median <= READY_MS_MAX,

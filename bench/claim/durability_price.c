@@ -49,12 +49,14 @@ static int measure_side(struct side *side, const struct bench_options *options, 
     side->bytes_per_s[round] = side->rate[round] * (double)options->record_bytes;
     if (measure_load(side, options, true, report, &result))
         return -1;
+    claim_check_timed(report, &result);
     side->lone_p50_us[round] = window->ack.p50_us;
     side->lone_p99_us[round] = window->ack.p99_us;
-    printf("round %-5u %-8s %.0f records/s, %.3f GB/s   lone p50 %.1f p99 %.1f us\n", round + 1,
-           side->name, side->rate[round], side->bytes_per_s[round] / 1e9, side->lone_p50_us[round],
-           side->lone_p99_us[round]);
-    fflush(stdout);
+    fprintf(report_progress(options),
+            "round %-5u %-8s %.0f records/s, %.3f GB/s   lone p50 %.1f p99 %.1f us\n", round + 1,
+            side->name, side->rate[round], side->bytes_per_s[round] / 1e9, side->lone_p50_us[round],
+            side->lone_p99_us[round]);
+    fflush(report_progress(options));
     return 0;
 }
 

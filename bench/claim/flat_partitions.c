@@ -53,12 +53,14 @@ static int measure_round(const struct bench_options *options, const char *server
         uint64_t rate = max_u64(1, (uint64_t)(LOAD_OF_TOP * *top));
         if (measure_one(options, server, counts[i], rate, report, &result))
             return -1;
+        claim_check_timed(report, &result);
         figures[i].p50_us[round] = result.windows[0].ack.p50_us;
         figures[i].p99_us[round] = result.windows[0].ack.p99_us;
-        printf("round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
-               round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
-               (unsigned long long)rate);
-        fflush(stdout);
+        fprintf(report_progress(options),
+                "round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
+                round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
+                (unsigned long long)rate);
+        fflush(report_progress(options));
     }
     return 0;
 }

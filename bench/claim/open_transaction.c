@@ -301,7 +301,7 @@ static int measure_rounds(struct driver_session *session, struct reader *reader,
         return -1;
     int status = holder_open(&holder, session);
     if (status == 0)
-        status = txn_load_start(load);
+        status = txn_load_start(load, NULL);
     sleep_until_ns(now_ns() + report->options->warm_up_ns);
     uint64_t end_ns = now_ns() + report->options->duration_ns;
     for (bool with = false; status == 0 && (now_ns() < end_ns || with); with = !with)
@@ -386,7 +386,7 @@ static int measure_aborts(struct driver_session *session, struct reader *reader,
         return -1;
     uint64_t records = counter_get(&reader->records), bytes = counter_get(&reader->bytes);
     before = delivered_bytes(session);
-    int status = txn_load_start(load);
+    int status = txn_load_start(load, NULL);
     sleep_until_ns(now_ns() + report->options->duration_ns / 4);
     txn_load_stop(load);
     struct txn_totals totals = txn_load_totals(load);

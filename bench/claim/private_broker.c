@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bench/engine/place.h"
+#include "bench/engine/undo.h"
 #include "client/include/sluice.h"
 
 #define CONNECT_MS 10000
@@ -25,7 +26,7 @@ int private_broker_init(struct private_broker *broker, const struct bench_option
     if (find_program(broker, options))
         return -1;
     snprintf(broker->place, sizeof(broker->place), "%s/sluice-bench-XXXXXX", above);
-    if (mkdtemp(broker->place) == NULL) {
+    if (undo_make_directory(broker->place)) {
         fprintf(stderr, "sluice-bench: %s: %s\n", above, strerror(errno));
         broker->place[0] = '\0';
         return -1;
@@ -85,7 +86,7 @@ void private_broker_deinit(struct private_broker *broker)
     if (broker->process.pid > 0)
         (void)broker_stop(&broker->process);
     if (broker->place[0])
-        (void)nftw(broker->place, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        undo_remove_directory(broker->place);
 }
 
 void private_broker_forget(struct private_broker *broker)

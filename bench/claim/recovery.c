@@ -89,9 +89,10 @@ static int run(struct bench_options *options, struct report *report)
         ready_ms[i] = crash.ready_ms;
         acked += crash.acked;
         stored += crash.stored;
-        printf("crash %-5u ready again after %.1f ms; %llu records acked, %llu stored\n", i + 1,
-               crash.ready_ms, (unsigned long long)crash.acked, (unsigned long long)crash.stored);
-        fflush(stdout);
+        fprintf(report_progress(options),
+                "crash %-5u ready again after %.1f ms; %llu records acked, %llu stored\n", i + 1,
+                crash.ready_ms, (unsigned long long)crash.acked, (unsigned long long)crash.stored);
+        fflush(report_progress(options));
         if (crash.acked != crash.stored)
             anomaly(report, "%llu records were acked and %llu are stored",
                     (unsigned long long)crash.acked, (unsigned long long)crash.stored);

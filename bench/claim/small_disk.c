@@ -11,10 +11,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/engine/undo.h"
+
 /* Runs a program without a shell. Returns 0, or -1 after a message. */
 static int run_program(const char *const *arguments)
 {
-    pid_t pid = fork();
+    pid_t pid = undo_fork();
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
         dup2(null, 1);
@@ -52,7 +54,7 @@ int small_disk_open(struct small_disk *disk, const char *above, uint64_t bytes,
     char image[PATH_MAX + 16];
     *disk = (struct small_disk){.place = ""};
     snprintf(disk->place, sizeof(disk->place), "%s/sluice-bench-disk-XXXXXX", above);
-    if (mkdtemp(disk->place) == NULL) {
+    if (undo_make_directory(disk->place)) {
         fprintf(stderr, "sluice-bench: %s: %s\n", above, strerror(errno));
         disk->place[0] = '\0';
         return -1;
@@ -60,6 +62,7 @@ int small_disk_open(struct small_disk *disk, const char *above, uint64_t bytes,
     snprintf(image, sizeof(image), "%s/image", disk->place);
     snprintf(disk->mounted, sizeof(disk->mounted), "%.*s/disk", PATH_MAX - 16, disk->place);
     snprintf(disk->ballast, sizeof(disk->ballast), "%.*s/ballast", PATH_MAX - 32, disk->mounted);
+    undo_note_mount(disk->mounted);
     if (mkdir(disk->mounted, 0700) == 0 && make_file(image, bytes, true) == 0 &&
         run_program((const char *[]){"mkfs.ext4", "-q", "-F", "-m", "0", image, NULL}) == 0 &&
         run_program((const char *[]){"mount", "-o", "loop", image, disk->mounted, NULL}) == 0 &&
@@ -77,12 +80,9 @@ void small_disk_free_ballast(struct small_disk *disk)
 
 void small_disk_close(struct small_disk *disk)
 {
-    char path[PATH_MAX + 16];
     if (disk->place[0] == '\0')
         return;
     (void)umount2(disk->mounted, MNT_DETACH); // it may not be mounted
-    (void)rmdir(disk->mounted);
-    snprintf(path, sizeof(path), "%s/image", disk->place);
-    (void)unlink(path);
-    (void)rmdir(disk->place);
+    undo_forget_mount(disk->mounted);
+    undo_remove_directory(disk->place);
 }

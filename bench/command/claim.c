@@ -20,6 +20,12 @@ static const struct claim *find(const char *name)
     return NULL;
 }
 
+void claim_list(FILE *file)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(claims); i++)
+        fprintf(file, "  %-18s %s\n", claims[i]->name, claims[i]->summary);
+}
+
 int claim_main(struct bench_options *options)
 {
     static struct report report;
@@ -27,14 +33,21 @@ int claim_main(struct bench_options *options)
     if (claim == NULL) {
         fprintf(stderr, "sluice-bench claim %s: there are\n",
                 options->claim ? options->claim : "(no name)");
-        for (size_t i = 0; i < ARRAY_COUNT(claims); i++)
-            fprintf(stderr, "  %-18s %s\n", claims[i]->name, claims[i]->summary);
+        claim_list(stderr);
         return 2;
     }
     report = (struct report){.options = options};
     if (claim->run(options, &report))
         return 1;
     return report_finish(&report);
+}
+
+void claim_check_timed(struct report *report, const struct run_result *result)
+{
+    for (uint32_t i = 0; i < result->window_count; i++) {
+        if (result->windows[i].ack.count == 0)
+            anomaly(report, "no ack was timed in a load of the claim: its latencies say nothing");
+    }
 }
 
 void claim_set(struct report *report, bool holds, json_t *figures)

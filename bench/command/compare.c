@@ -4,7 +4,8 @@
  * were repeated, with ranges from least to greatest that do not touch: on a shared machine two medians differ by themselves.
  *
  * Where both runs measured the machine's limits, rates are judged as a fraction of them and shown as they are: what the machine did
- * at that hour is in both sides of the fraction. Results of other commands, drivers or settings are refused, unless --any. */
+ * at that hour is in both sides of the fraction. A figure that only the old result has, and a claim that held and does not any more, are worse, too.
+ * Results of other commands, drivers, settings or servers are refused, unless --any. */
 #include "bench/command/compare.h"
 
 #include <jansson.h>
@@ -26,23 +27,26 @@ struct figure_row {
     enum direction direction;
     bool by_fraction;   // shown only, where both have limits.fraction
     const char *spread; // its least and greatest; NULL: there are none
+    const char
+        *source; // how it was measured, which must be the same in both; NULL: there is one way
 };
 
 static const struct figure_row rows[] = {
-    {"limits.fraction", HIGHER_IS_BETTER, false, NULL},
-    {"records_per_s", HIGHER_IS_BETTER, true, "spread.records_per_s"},
-    {"bytes_per_s", HIGHER_IS_BETTER, true, NULL},
-    {"latency_us.p50", LOWER_IS_BETTER, false, "spread.p50_us"},
-    {"latency_us.p99", LOWER_IS_BETTER, false, "spread.p99_us"},
-    {"latency_us.p99_9", LOWER_IS_BETTER, false, NULL},
-    {"delivery_us.p50", LOWER_IS_BETTER, false, NULL},
-    {"delivery_us.p99", LOWER_IS_BETTER, false, NULL},
-    {"transactions.commits_per_s", HIGHER_IS_BETTER, false, NULL},
-    {"highest_rate.records_per_s", HIGHER_IS_BETTER, false, NULL},
-    {"ratios.broker_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL},
-    {"ratios.client_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL},
-    {"ratios.device_bytes_per_payload_byte", LOWER_IS_BETTER, false, NULL},
-    {"broker.rss_bytes", LOWER_IS_BETTER, false, NULL},
+    {"limits.fraction", HIGHER_IS_BETTER, false, NULL, NULL},
+    {"records_per_s", HIGHER_IS_BETTER, true, "spread.records_per_s", NULL},
+    {"bytes_per_s", HIGHER_IS_BETTER, true, NULL, NULL},
+    {"latency_us.p50", LOWER_IS_BETTER, false, "spread.p50_us", NULL},
+    {"latency_us.p99", LOWER_IS_BETTER, false, "spread.p99_us", NULL},
+    {"latency_us.p99_9", LOWER_IS_BETTER, false, NULL, NULL},
+    {"delivery_us.p50", LOWER_IS_BETTER, false, NULL, NULL},
+    {"delivery_us.p99", LOWER_IS_BETTER, false, NULL, NULL},
+    {"transactions.commits_per_s", HIGHER_IS_BETTER, false, NULL, NULL},
+    {"highest_rate.records_per_s", HIGHER_IS_BETTER, false, NULL, NULL},
+    {"ratios.broker_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL, NULL},
+    {"ratios.client_cpu_ns_per_record", LOWER_IS_BETTER, false, NULL, NULL},
+    {"ratios.device_bytes_per_payload_byte", LOWER_IS_BETTER, false, NULL,
+     "ratios.device_bytes_source"},
+    {"broker.rss_bytes", LOWER_IS_BETTER, false, NULL, NULL},
 };
 
 struct comparison {
@@ -52,14 +56,20 @@ struct comparison {
     bool any;
 };
 
+static int help(FILE *file);
 static int parse(struct comparison *comparison, int argc, char **argv);
 static int load(struct comparison *comparison);
 static bool are_alike(const struct comparison *comparison);
 static bool compare_row(const struct comparison *comparison, const struct figure_row *row);
+static bool compare_claims(const struct comparison *comparison);
 
 int compare_main(int argc, char **argv)
 {
     struct comparison comparison = {.threshold_percent = THRESHOLD_PERCENT};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0)
+            return help(stdout);
+    }
     int status = parse(&comparison, argc, argv);
     if (status == 0)
         status = load(&comparison);
@@ -69,6 +79,7 @@ int compare_main(int argc, char **argv)
         printf("%-38s %14s %14s %9s\n", "", "old", "new", "change");
         for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
             status |= compare_row(&comparison, &rows[i]);
+        status |= compare_claims(&comparison);
         for (int i = 0; i < 2; i++) {
             if (json_is_true(json_object_get(comparison.results[i], "failed"))) {
                 printf("%s: the run had anomalies: it is no result\n", comparison.paths[i]);
@@ -81,13 +92,20 @@ int compare_main(int argc, char **argv)
     return status;
 }
 
+static int help(FILE *file)
+{
+    fprintf(file,
+            "usage: sluice-bench compare OLD.json NEW.json [--threshold PERCENT] [--any]\n"
+            "is the newer result worse? exit 0 no, 1 yes, 2 they cannot be compared\n\n"
+            "  --threshold PERCENT  how much worse a figure may be, 0..1000; default %d\n"
+            "  --any                also results of other commands, drivers, settings or servers\n",
+            THRESHOLD_PERCENT);
+    return 0;
+}
+
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: sluice-bench compare OLD.json NEW.json [--threshold PERCENT] [--any]\n"
-            "  --threshold PERCENT  how much worse a figure may be, 0..1000; default %d\n"
-            "  --any                also results of other commands, drivers or settings\n",
-            THRESHOLD_PERCENT);
+    (void)help(stderr);
     return 2;
 }
 
@@ -136,27 +154,61 @@ static void tell_difference(const char *what, const json_t *old, const json_t *n
     free(texts[1]);
 }
 
-/* The topic's name says nothing about the load. */
-static bool are_alike(const struct comparison *comparison)
+/* What one of them does not have says nothing: an older result. 1 and 1.0 are one number. */
+static bool is_alike(const char *what, const json_t *old, const json_t *new)
 {
-    static const char *const same[] = {"command", "driver"};
+    if (old == NULL || new == NULL || json_equal(old, new) ||
+        (json_is_number(old) && json_is_number(new) &&
+         json_number_value(old) == json_number_value(new)))
+        return true;
+    tell_difference(what, old, new);
+    return false;
+}
+
+/* The topic's name says nothing about the load. */
+static bool are_settings_alike(json_t *old, json_t *new)
+{
     bool alike = true;
-    json_t *old = comparison->results[0], *new = comparison->results[1], *value;
     const char *key;
-    for (size_t i = 0; i < ARRAY_COUNT(same); i++) {
-        if (!json_equal(json_at(old, same[i]), json_at(new, same[i]))) {
-            tell_difference(same[i], json_at(old, same[i]), json_at(new, same[i]));
-            alike = false;
+    json_t *value;
+    json_object_foreach(old, key, value)
+    {
+        if (strcmp(key, "topic") != 0)
+            alike &= is_alike(key, value, json_object_get(new, key));
+    }
+    return alike;
+}
+
+/* What the servers told of themselves; two versions of one are what is compared. */
+static bool are_servers_alike(json_t *old, json_t *new)
+{
+    bool alike = true;
+    size_t i, k;
+    json_t *fact, *other;
+    json_array_foreach(old, i, fact)
+    {
+        const char *name = json_string_value(json_object_get(fact, "name"));
+        if (name == NULL || strstr(name, "version"))
+            continue;
+        json_array_foreach(new, k, other)
+        {
+            const char *other_name = json_string_value(json_object_get(other, "name"));
+            if (other_name && strcmp(name, other_name) == 0)
+                alike &=
+                    is_alike(name, json_object_get(fact, "value"), json_object_get(other, "value"));
         }
     }
-    json_object_foreach(json_at(old, "settings"), key, value)
-    {
-        json_t *other = json_object_get(json_at(new, "settings"), key);
-        if (strcmp(key, "topic") == 0 || other == NULL || json_equal(value, other))
-            continue;
-        tell_difference(key, value, other);
-        alike = false;
-    }
+    return alike;
+}
+
+static bool are_alike(const struct comparison *comparison)
+{
+    static const char *const same[] = {"command", "driver", "claim.name", "durability.ack_means"};
+    json_t *old = comparison->results[0], *new = comparison->results[1];
+    bool alike = are_settings_alike(json_at(old, "settings"), json_at(new, "settings"));
+    alike &= are_servers_alike(json_at(old, "durability.facts"), json_at(new, "durability.facts"));
+    for (size_t i = 0; i < ARRAY_COUNT(same); i++)
+        alike &= is_alike(same[i], json_at(old, same[i]), json_at(new, same[i]));
     return alike;
 }
 
@@ -176,21 +228,38 @@ static bool ranges_touch(const struct comparison *comparison, const char *spread
     return min[0] <= max[1] && min[1] <= max[0];
 }
 
-/* Prints the row, if both have it. Returns true when it got worse. */
+/* Older results told the log's own figure. */
+static bool is_measured_alike(const struct comparison *comparison, const struct figure_row *row)
+{
+    const char *sources[2];
+    for (int i = 0; i < 2; i++) {
+        json_t *source = row->source ? json_at(comparison->results[i], row->source) : NULL;
+        sources[i] = json_is_string(source) ? json_string_value(source) : "log";
+    }
+    return strcmp(sources[0], sources[1]) == 0;
+}
+
+/* Prints the row, if the old one has it. Returns true when it got worse. */
 static bool compare_row(const struct comparison *comparison, const struct figure_row *row)
 {
     json_t *old_value = json_at(comparison->results[0], row->path),
            *new_value = json_at(comparison->results[1], row->path);
-    if (!json_is_number(old_value) || !json_is_number(new_value))
+    if (!json_is_number(old_value))
         return false;
     double old = json_number_value(old_value), new = json_number_value(new_value);
+    if (!json_is_number(new_value)) {
+        printf("%-38s %14.6g %14s %9s  WORSE\n", row->path, old, "none", "");
+        return true;
+    }
     double change = old > 0 ? 100 * (new - old) / old : 0;
     double worse = row->direction == HIGHER_IS_BETTER ? -change : change;
     bool has_fractions = json_is_number(json_at(comparison->results[0], "limits.fraction")) &&
                          json_is_number(json_at(comparison->results[1], "limits.fraction"));
     bool is_worse = worse > comparison->threshold_percent;
     const char *verdict = "";
-    if (is_worse && row->by_fraction && has_fractions)
+    if (!is_measured_alike(comparison, row))
+        verdict = "  (measured in another way)";
+    else if (is_worse && row->by_fraction && has_fractions)
         verdict = "  (judged by the fraction)";
     else if (is_worse && ranges_touch(comparison, row->spread))
         verdict = "  (within the spread)";
@@ -198,4 +267,16 @@ static bool compare_row(const struct comparison *comparison, const struct figure
         verdict = "  WORSE";
     printf("%-38s %14.6g %14.6g %+8.1f%%%s\n", row->path, old, new, change, verdict);
     return strcmp(verdict, "  WORSE") == 0;
+}
+
+static bool compare_claims(const struct comparison *comparison)
+{
+    json_t *old = json_at(comparison->results[0], "claim.holds"),
+           *new = json_at(comparison->results[1], "claim.holds");
+    if (!json_is_boolean(old))
+        return false;
+    bool is_worse = json_is_true(old) && !json_is_true(new);
+    printf("%-38s %14s %14s %9s%s\n", "claim.holds", json_is_true(old) ? "yes" : "no",
+           json_is_true(new) ? "yes" : "no", "", is_worse ? "  WORSE" : "");
+    return is_worse;
 }

@@ -29,6 +29,9 @@ static int try_rate(struct search *search, double rate, struct run_result *resul
 static bool does_hold(const struct bench_options *options, const struct run_result *result,
                       double rate);
 static void narrow(struct search *search);
+static json_t *curve_row(double rate, double acked_per_s, const struct run_latency *latency,
+                         bool holds);
+static void tell_highest(const struct search *search);
 
 /* Its figures are the report's: the load of a sweep is what could be carried at all. */
 static int measure_top(struct search *search, double *rate)
@@ -69,15 +72,27 @@ static int measure(struct driver_session *session, struct report *report)
         return -1;
     report->more = json_pack("{s:o}", "curve", search.curve);
     if (options->p99_ns > 0)
-        json_object_set_new(report->more, "highest_rate",
-                            json_pack("{s:f, s:f, s:f}", "p99_limit_us",
-                                      (double)options->p99_ns / 1e3, "records_per_s", search.holds,
-                                      "p99_us", search.p99_us));
-    if (options->p99_ns > 0)
-        printf("highest     %.0f records/s (%.3f GB/s) with p99 %.1f us, at most %.1f us\n",
-               search.holds, search.holds * (double)options->record_bytes / 1e9, search.p99_us,
-               (double)options->p99_ns / 1e3);
+        tell_highest(&search);
     return 0;
+}
+
+static void tell_highest(const struct search *search)
+{
+    const struct bench_options *options = search->session->options;
+    FILE *file = report_progress(options);
+    double limit_us = (double)options->p99_ns / 1e3;
+    bool is_found = search->holds > 0;
+    json_object_set_new(search->report->more, "highest_rate",
+                        is_found
+                            ? json_pack("{s:f, s:f, s:f}", "p99_limit_us", limit_us,
+                                        "records_per_s", search->holds, "p99_us", search->p99_us)
+                            : json_null());
+    if (is_found)
+        fprintf(file, "highest     %.0f records/s (%.3f GB/s) with p99 %.1f us, at most %.1f us\n",
+                search->holds, search->holds * (double)options->record_bytes / 1e9, search->p99_us,
+                limit_us);
+    else
+        fprintf(file, "highest     none with a p99 of at most %.1f us\n", limit_us);
 }
 
 int sweep_main(struct bench_options *options)
@@ -99,17 +114,34 @@ static int try_rate(struct search *search, double rate, struct run_result *resul
         acked += (double)result->windows[i].acked;
     }
     bool holds = does_hold(options, result, rate);
-    printf("offered     %.0f records/s   acked %.0f   p50 %.1f p99 %.1f p99.9 %.1f us%s\n", rate,
-           acked / seconds, latency.p50_us, latency.p99_us, latency.p99_9_us,
-           holds ? "" : "   does not hold");
-    fflush(stdout);
-    json_array_append_new(search->curve,
-                          json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "offered_per_s", rate,
-                                    "records_per_s", acked / seconds, "p50_us", latency.p50_us,
-                                    "p99_us", latency.p99_us, "p99_9_us", latency.p99_9_us,
-                                    "max_us", latency.max_us, "holds", holds));
+    FILE *file = report_progress(options);
+    fprintf(file, "offered     %.0f records/s   acked %.0f", rate, acked / seconds);
+    if (latency.count > 0)
+        fprintf(file, "   p50 %.1f p99 %.1f p99.9 %.1f us", latency.p50_us, latency.p99_us,
+                latency.p99_9_us);
+    fprintf(file, "%s\n", holds ? "" : "   does not hold");
+    fflush(file);
+    json_array_append_new(search->curve, curve_row(rate, acked / seconds, &latency, holds));
     narrow(search);
     return 0;
+}
+
+static json_t *curve_row(double rate, double acked_per_s, const struct run_latency *latency,
+                         bool holds)
+{
+    const struct {
+        const char *key;
+        double value;
+    } latencies[] = {{"p50_us", latency->p50_us},
+                     {"p99_us", latency->p99_us},
+                     {"p99_9_us", latency->p99_9_us},
+                     {"max_us", latency->max_us}};
+    json_t *row = json_pack("{s:f, s:f, s:b}", "offered_per_s", rate, "records_per_s", acked_per_s,
+                            "holds", holds);
+    for (size_t i = 0; i < ARRAY_COUNT(latencies); i++)
+        json_object_set_new(row, latencies[i].key,
+                            latency->count > 0 ? json_real(latencies[i].value) : json_null());
+    return row;
 }
 
 /* On a machine that others use a rate may fail and a higher one hold: what counts lies below the lowest that failed. */
@@ -144,6 +176,7 @@ static bool does_hold(const struct bench_options *options, const struct run_resu
         acked += (double)result->windows[i].acked;
     }
     double p99_us = (double)histogram_quantile((struct histogram *)&result->ack_ns, 0.99) / 1e3;
-    return result->not_sent == 0 && acked >= KEPT_MIN * rate * seconds &&
+    return result->not_sent == 0 && histogram_count((struct histogram *)&result->ack_ns) > 0 &&
+           acked >= KEPT_MIN * rate * seconds &&
            (options->p99_ns == 0 || p99_us * 1e3 <= (double)options->p99_ns);
 }

@@ -57,9 +57,16 @@ static const char *label_of(json_t *result)
 int table_main(int argc, char **argv)
 {
     struct results results = {.all = calloc((size_t)argc, sizeof(json_t *))};
+    bool is_help = argc > 1 && strcmp(argv[1], "--help") == 0;
     int status = argc < 2 || argv[1][0] == '-' || results.all == NULL ? 2 : 0;
     if (status)
-        fprintf(stderr, "usage: sluice-bench table RESULT.json...\n");
+        fprintf(is_help ? stdout : stderr,
+                "usage: sluice-bench table RESULT.json...\n"
+                "medians of each label, as Markdown; exit 1 when one of the runs failed\n");
+    if (is_help) {
+        free(results.all);
+        return 0;
+    }
     for (int i = 1; i < argc && status == 0; i++) {
         results.all[results.count] = json_result_load("sluice-bench table", argv[i]);
         status = results.all[results.count] ? 0 : 2;

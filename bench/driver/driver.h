@@ -89,6 +89,8 @@ struct bench_driver {
     int (*count)(struct driver_session *session, uint64_t *records);
     /* The number of records that a consumer from the beginning would get now. */
     int (*available)(struct driver_session *session, uint64_t *records);
+    /* Is there no connection to the server at the moment? Optional. Thread: any. */
+    bool (*is_lost)(struct driver_session *session);
     /* Optional: without it the figures of the process --server-pid are all there is. */
     void (*figures)(struct driver_session *session, struct driver_figures *figures);
 

@@ -35,6 +35,7 @@ struct driver_consumer {
 
 static int connect_clients(struct sluice_session *self);
 static int make_topic(struct sluice_session *self);
+static int fail_to_connect(struct driver_session *session, int status);
 static int fail(struct driver_session *session, const char *what, int status);
 
 /* ---- session ---- */
@@ -73,7 +74,7 @@ static int connect_clients(struct sluice_session *self)
         self->client_count++;
         status = sluice_client_wait(*client, CONNECT_MS);
         if (status)
-            return fail(self->session, "connecting", status);
+            return fail_to_connect(self->session, status);
     }
     return 0;
 }
@@ -106,7 +107,10 @@ static int fetch_facts(struct driver_session *session)
         return fail(session, "asking for the status", status);
     session->ack_means = "fdatasync";
     for (uint32_t i = 0; i < broker.value_count; i++) {
-        if (strcmp(broker.values[i].name, "durability_relaxed") != 0)
+        const char *name = broker.values[i].name;
+        if (strcmp(name, "cores") == 0 || strcmp(name, "shards") == 0)
+            driver_fact(session, true, name, "%lld", (long long)broker.values[i].value);
+        if (strcmp(name, "durability_relaxed") != 0)
             continue;
         bool is_relaxed = broker.values[i].value != 0;
         driver_fact(session, true, "durability", "%s", is_relaxed ? "relaxed" : "sync");
@@ -145,6 +149,12 @@ static int topic_available(struct driver_session *session, uint64_t *records)
         return DRIVER_FAILED;
     *records = ends - begins;
     return 0;
+}
+
+static bool is_lost(struct driver_session *session)
+{
+    struct sluice_session *self = session->self;
+    return sluice_client_wait(self->clients[0], 1) != SLUICE_OK;
 }
 
 /* A broker names its figures itself, and no client may depend on any of them. */
@@ -198,6 +208,17 @@ int sluice_complain(const char *what, int status)
     fprintf(stderr, "sluice-bench: %s: %s (%s)%s%s\n", what, sluice_text(status),
             sluice_name(status), *words ? ": " : "", words);
     return -1;
+}
+
+/* The address as the library takes it when none is given. */
+static int fail_to_connect(struct driver_session *session, int status)
+{
+    char what[128];
+    const char *server = session->options->server, *from = getenv("SLUICE_SERVER");
+    if (server == NULL)
+        server = from && *from ? from : "127.0.0.1:7650";
+    snprintf(what, sizeof(what), "connecting to %s", server);
+    return fail(session, what, status);
 }
 
 static int fail(struct driver_session *session, const char *what, int status)
@@ -343,6 +364,7 @@ const struct bench_driver driver_sluice = {
     .fetch_facts = fetch_facts,
     .count = topic_count,
     .available = topic_available,
+    .is_lost = is_lost,
     .figures = broker_figures,
     .producer_new = producer_new,
     .producer_send = producer_send,

@@ -2,7 +2,7 @@
  *
  * Counted are records and bytes of values; with stamps that carry a time also the latency from the moment a record was due to the
  * return of the poll that brought it, both of one clock. Unexpected is what the stamps tell (checker.h), and an offset that does not
- * follow the one before it. */
+ * follow the one before it. With --unchecked stamps are read for the latency only. */
 #ifndef SLUICE_BENCH_ENGINE_CONSUMERS_H
 #define SLUICE_BENCH_ENGINE_CONSUMERS_H
 

@@ -22,7 +22,6 @@
 #define RECORD_OVERHEAD 12           // about: lengths, deltas, no key, no headers
 #define PACE_NS_MIN (50 * NS_PER_US) // don't sleep for less
 #define BURST_MAX 16u                // records handed to the driver in one call
-#define LATE_NS_MAX NS_PER_S         // behind the end of the windows, for what was due before it
 #define ROOM_WAIT_MS 100             // then look whether it is over
 
 static_assert(BURST_MAX <= SEND_MANY_MAX, "a burst is one call");
@@ -404,8 +403,8 @@ static void run_open(struct lane *lane)
         }
         send_some(lane, producer, count, due);
     }
-    for (; schedule_due(&lane->schedule) < end; schedule_advance(&lane->schedule))
-        lane->not_sent++;
+    lane->not_sent = schedule_due_before(&lane->schedule, end) -
+                     schedule_due_before(&lane->schedule, lane->publishers->windows.begin_ns);
 }
 
 static bool wait_for_room(struct lane *lane)

@@ -7,6 +7,8 @@
 #include "bench/engine/consumers.h"
 #include "bench/engine/growth.h"
 #include "bench/engine/place.h"
+#include "bench/engine/txn_load.h"
+#include "bench/engine/watch.h"
 
 #define SLICE_NS NS_PER_S
 #define SLICES_OF_WINDOW_MIN 10u            // of a short one
@@ -19,6 +21,7 @@ struct run {
     const struct bench_options *options;
     struct publishers *publishers; // NULL: nobody publishes
     struct consumers *consumers;   // NULL: nobody reads
+    struct txn_load *transactions; // NULL: there are none
     struct windows windows;
     bool may_overload;
     uint64_t delivery_timeout_ns;
@@ -29,6 +32,7 @@ struct run {
 struct moment { // of the counters
     uint64_t at_ns;
     uint64_t acked;
+    uint64_t commits, aborts;
     struct consume_totals received;
 };
 
@@ -36,6 +40,7 @@ static int begin(struct run *run, const struct run_plan *plan);
 static void end(struct run *run, struct report *report);
 static void measure_window(struct run *run, uint32_t index, struct moment *moment);
 static struct moment look(struct run *run);
+static void acks_of(struct run *run, uint32_t window, struct histogram *latency_ns);
 static void note_slice(struct run *run, uint32_t window, const struct moment *before,
                        const struct moment *now);
 
@@ -44,8 +49,10 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
 {
     struct run *run = calloc(1, sizeof(*run));
     struct growth growth;
+    struct watch watch;
     if (run == NULL)
         return driver_complain(session, "out of memory");
+    watch_begin(&watch, session);
     memset(result, 0, sizeof(*result));
     *run = (struct run){.session = session,
                         .options = session->options,
@@ -54,7 +61,10 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
                                                                          : DELIVERY_TIMEOUT_NS,
                         .result = result};
     result->record_bytes = run->options->record_bytes;
-    int status = plan->is_publishing ? growth_begin(&growth, session) : 0;
+    bool is_growing = plan->is_publishing || plan->is_transactional;
+    if (is_growing)
+        result->latency_from = plan->rate > 0 ? "due" : plan->is_transactional ? "commit" : "send";
+    int status = is_growing ? growth_begin(&growth, session) : 0;
     if (status == 0)
         status = begin(run, plan);
     if (status == 0) {
@@ -64,12 +74,15 @@ int run_load(struct driver_session *session, const struct run_plan *plan, struct
             measure_window(run, i, &moment);
         end(run, report);
     }
-    if (status == 0 && plan->is_publishing)
-        growth_check(&growth, session, publishers_totals(run->publishers).acked, report);
+    if (status == 0 && is_growing)
+        growth_check(&growth, session, look(run).acked, report);
     if (run->publishers)
         publishers_free(run->publishers);
+    if (run->transactions)
+        txn_load_free(run->transactions);
     if (run->consumers)
         consumers_free(run->consumers);
+    watch_end(&watch);
     free(run);
     return status;
 }
@@ -87,12 +100,36 @@ static int begin(struct run *run, const struct run_plan *plan)
         if (run->publishers == NULL)
             return -1;
     }
+    if (plan->is_transactional) {
+        run->transactions = txn_load_new(run->session, options->abort_percent);
+        if (run->transactions == NULL)
+            return -1;
+    }
     run->windows = (struct windows){.begin_ns = now_ns() + max_u64(options->warm_up_ns, START_NS),
                                     .length_ns = options->duration_ns,
                                     .count = options->repeat_count};
     if (run->consumers)
         consumers_start(run->consumers, &run->windows, UINT64_MAX);
+    if (run->transactions)
+        return txn_load_start(run->transactions, &run->windows);
     return run->publishers ? publishers_start(run->publishers, &run->windows) : 0;
+}
+
+static void note_not_sent(struct run *run, const char *what, uint64_t count, struct report *report)
+{
+    run->result->not_sent = count;
+    if (count > 0 && !run->may_overload)
+        anomaly(report,
+                "%llu %s were due and never sent: the rate is too high, latencies are lower bounds",
+                (unsigned long long)count, what);
+}
+
+static void end_transactions(struct run *run, struct report *report)
+{
+    txn_load_stop(run->transactions);
+    txn_load_slip(run->transactions, &run->result->slip_ns);
+    txn_load_check(run->transactions, report);
+    note_not_sent(run, "transactions", txn_load_not_begun(run->transactions), report);
 }
 
 /* Afterwards every record that was acked has been read by each consumer, or that is an anomaly. */
@@ -114,20 +151,16 @@ static void end(struct run *run, struct report *report)
     if (run->publishers) {
         publishers_slip(run->publishers, &result->slip_ns);
         publishers_check(run->publishers, report);
-        result->not_sent = publishers_not_sent(run->publishers);
-        if (result->not_sent > 0 && !run->may_overload)
-            anomaly(report,
-                    "%llu records were due and never sent: the rate is too high, latencies are "
-                    "lower bounds",
-                    (unsigned long long)result->not_sent);
+        note_not_sent(run, "records", publishers_not_sent(run->publishers), report);
     }
+    if (run->transactions)
+        end_transactions(run, report);
     for (uint32_t i = 0; i < run->windows.count; i++) {
         struct run_window *window = &result->windows[i];
         static struct histogram ack_ns, delivery_ns;
         memset(&ack_ns, 0, sizeof(ack_ns));
         memset(&delivery_ns, 0, sizeof(delivery_ns));
-        if (run->publishers)
-            publishers_latency(run->publishers, i, &ack_ns);
+        acks_of(run, i, &ack_ns);
         if (run->consumers)
             consumers_latency(run->consumers, i, &delivery_ns);
         window->ack = run_latency_of(&ack_ns);
@@ -188,6 +221,8 @@ int run_catch_up(struct driver_session *session, uint32_t consumer_count, struct
         free(run);
         return -1;
     }
+    struct watch watch;
+    watch_begin(&watch, session);
     consumers_start(run->consumers, NULL, target);
     uint64_t end_ns =
         follow(run, report, duration_ns > 0 ? run->windows.begin_ns + duration_ns : UINT64_MAX);
@@ -200,6 +235,7 @@ int run_catch_up(struct driver_session *session, uint32_t consumer_count, struct
     result->window_count = 1;
     consumers_check(run->consumers, report);
     consumers_free(run->consumers);
+    watch_end(&watch);
     free(run);
     return 0;
 }
@@ -211,9 +247,23 @@ static struct moment look(struct run *run)
     struct moment moment = {.at_ns = now_ns()};
     if (run->publishers)
         moment.acked = publishers_totals(run->publishers).acked;
+    if (run->transactions) {
+        struct txn_totals totals = txn_load_totals(run->transactions);
+        moment.acked = totals.records;
+        moment.commits = totals.commits;
+        moment.aborts = totals.aborts;
+    }
     if (run->consumers)
         moment.received = consumers_totals(run->consumers);
     return moment;
+}
+
+static void acks_of(struct run *run, uint32_t window, struct histogram *latency_ns)
+{
+    if (run->publishers)
+        publishers_latency(run->publishers, window, latency_ns);
+    if (run->transactions)
+        txn_load_latency(run->transactions, window, latency_ns);
 }
 
 /* *moment: the end of the last window, then of this one, so that nothing falls between them. */
@@ -236,6 +286,8 @@ static void measure_window(struct run *run, uint32_t index, struct moment *momen
     resources_take(run->session, &window->after);
     window->seconds = (double)(last.at_ns - first.at_ns) / (double)NS_PER_S;
     window->acked = last.acked - first.acked;
+    window->commits = last.commits - first.commits;
+    window->aborts = last.aborts - first.aborts;
     window->received = last.received.records - first.received.records;
     window->received_bytes = last.received.bytes - first.received.bytes;
     run->result->window_count = index + 1;
@@ -264,11 +316,11 @@ static void note_slice(struct run *run, uint32_t window, const struct moment *be
                                 .end_s = ((double)now->at_ns - begin_ns) / (double)NS_PER_S,
                                 .acked = now->acked - before->acked,
                                 .received = now->received.records - before->received.records};
-    if (run->publishers == NULL)
+    if (run->publishers == NULL && run->transactions == NULL)
         return;
     static struct histogram between;
     memset(&run->acked_ns, 0, sizeof(run->acked_ns));
-    publishers_latency(run->publishers, window, &run->acked_ns);
+    acks_of(run, window, &run->acked_ns);
     difference(&run->acked_ns, &run->acked_before_ns, &between);
     slice->p50_us = (double)histogram_quantile(&between, 0.5) / 1e3;
     slice->p99_us = (double)histogram_quantile(&between, 0.99) / 1e3;
@@ -291,4 +343,17 @@ struct run_latency run_latency_of(struct histogram *histogram)
         .max_us = (double)counter_get(&histogram->max) / 1e3,
         .mean_us = (double)counter_get(&histogram->sum) / (double)count / 1e3,
     };
+}
+
+uint32_t run_latencies(const struct run_result *run, bool of_delivery, size_t at,
+                       double values[WINDOWS_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < run->window_count; i++) {
+        const struct run_latency *latency =
+            of_delivery ? &run->windows[i].delivery : &run->windows[i].ack;
+        if (latency->count > 0)
+            memcpy(&values[count++], (const char *)latency + at, sizeof(double));
+    }
+    return count;
 }

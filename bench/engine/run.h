@@ -1,4 +1,4 @@
-/* A load from its first record to its last ack: what publish, end-to-end, sweep and the claims have in common.
+/* A load from its first record to its last ack: what publish, end-to-end, sweep, transactions and the claims have in common.
  *
  *     consumers ready -> publishers start -> warm-up -> windows -> publishers stop, all acks -> consumers have all -> checks
  *
@@ -16,7 +16,8 @@
 struct run_plan {
     uint64_t rate;           // records a second; 0: as fast as possible, or a closed loop
     uint32_t consumer_count; // from the end; 0: nobody reads
-    bool is_publishing;      // false: the consumers alone
+    bool is_publishing;      // false: the consumers alone, or transactions
+    bool is_transactional;   // the records are those of transactions, as the options say
     uint64_t
         delivery_timeout_ns; // how long nothing may come while acked records are missing; 0: 20 s
     bool may_overload;       // a rate that can't be kept is a finding, not an anomaly
@@ -29,7 +30,8 @@ struct run_latency {
 
 struct run_window {
     double seconds;
-    uint64_t acked, received; // records
+    uint64_t acked, received; // records; of transactions those that were committed
+    uint64_t commits, aborts;
     uint64_t received_bytes;
     struct run_latency ack;      // due (or sent) to ack
     struct run_latency delivery; // due to consumer
@@ -45,6 +47,7 @@ struct
 
 struct run_result {
     uint64_t record_bytes;
+    const char *latency_from; // the moment that acks are timed from; NULL: none are
     uint32_t window_count;
     struct run_window windows[WINDOWS_MAX];
     uint32_t slice_count;
@@ -63,5 +66,9 @@ MUST_USE int run_catch_up(struct driver_session *session, uint32_t consumer_coun
                           struct report *report, struct run_result *result);
 
 struct run_latency run_latency_of(struct histogram *histogram);
+
+/* One figure of each window that has samples: `at` is its offset in struct run_latency. Returns how many there are. */
+uint32_t run_latencies(const struct run_result *run, bool of_delivery, size_t at,
+                       double values[WINDOWS_MAX]);
 
 #endif

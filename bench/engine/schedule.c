@@ -30,6 +30,14 @@ void schedule_advance(struct schedule *schedule)
         schedule->next_ns = schedule->phase_ns + (double)schedule->number * schedule->interval_ns;
 }
 
+uint64_t schedule_due_before(const struct schedule *schedule, uint64_t time_ns)
+{
+    double span_ns = time_ns > schedule->begin_ns ? (double)(time_ns - schedule->begin_ns) : 0;
+    if (schedule->next_ns >= span_ns)
+        return 0;
+    return (uint64_t)ceil((span_ns - schedule->next_ns) / schedule->interval_ns);
+}
+
 /* -ln(u), u in (0, 1]: at most 44 intervals. */
 static double gap(struct schedule *schedule)
 {

@@ -33,6 +33,10 @@ static inline uint64_t schedule_due(const struct schedule *schedule)
     return schedule->begin_ns + (uint64_t)schedule->next_ns;
 }
 
+/* How many records are still due before a moment, without going through them: at a rate that nothing can keep there may be billions. Of Poisson
+ * arrivals it is the number to be expected. */
+uint64_t schedule_due_before(const struct schedule *schedule, uint64_t time_ns);
+
 /* On to the one behind it. */
 void schedule_advance(struct schedule *schedule);
 

@@ -5,7 +5,10 @@
 
 #include <stdint.h>
 
+#include "base/clock.h"
+
 #define WINDOWS_MAX 32u
+#define LATE_NS_MAX NS_PER_S // behind the end of the windows, for what was due before it
 
 struct windows {
     uint64_t begin_ns; // CLOCK_MONOTONIC

@@ -6,7 +6,7 @@
 #include "bench/report/median.h"
 #include "bench/report/report.h"
 
-#define SCHEMA 2 // raised when a key changes its meaning or goes
+#define SCHEMA 3 // raised when a key changes its meaning or goes
 
 static const double curve[] = {0,     0.1,   0.25,   0.5,    0.75,    0.9,     0.95, 0.99,
                                0.995, 0.999, 0.9995, 0.9999, 0.99995, 0.99999, 1};
@@ -178,21 +178,33 @@ static json_t *series_json(const struct run_result *run)
     return rows;
 }
 
+static json_t *range_json(double *values, uint32_t count)
+{
+    if (count == 0)
+        return json_null();
+    struct spread spread = median_of(values, count);
+    return json_pack("{s:f, s:f}", "min", spread.min, "max", spread.max);
+}
+
+static json_t *latency_range_json(const struct run_result *run, size_t at)
+{
+    double values[WINDOWS_MAX];
+    uint32_t count = run_latencies(run, false, at, values);
+    return range_json(values, count);
+}
+
 static json_t *spread_json(const struct run_result *run)
 {
-    double rates[WINDOWS_MAX], p50s[WINDOWS_MAX], p99s[WINDOWS_MAX];
+    double rates[WINDOWS_MAX];
+    json_t *object = json_object();
     for (uint32_t i = 0; i < run->window_count; i++) {
         const struct run_window *window = &run->windows[i];
         rates[i] = (double)(window->acked > 0 ? window->acked : window->received) / window->seconds;
-        p50s[i] = window->ack.p50_us;
-        p99s[i] = window->ack.p99_us;
     }
-    struct spread rate = median_of(rates, run->window_count),
-                  p50 = median_of(p50s, run->window_count),
-                  p99 = median_of(p99s, run->window_count);
-    return json_pack("{s:{s:f, s:f}, s:{s:f, s:f}, s:{s:f, s:f}}", "records_per_s", "min", rate.min,
-                     "max", rate.max, "p50_us", "min", p50.min, "max", p50.max, "p99_us", "min",
-                     p99.min, "max", p99.max);
+    put(object, "records_per_s", range_json(rates, run->window_count));
+    put(object, "p50_us", latency_range_json(run, offsetof(struct run_latency, p50_us)));
+    put(object, "p99_us", latency_range_json(run, offsetof(struct run_latency, p99_us)));
+    return object;
 }
 
 static void put_client(const struct run_result *run, json_t *root)
@@ -210,21 +222,18 @@ static void put_client(const struct run_result *run, json_t *root)
     put(root, "disk", disk);
 }
 
-/* The median of the repeats for each figure by itself; `repeats` has them all. */
+/* The median of the repeats that have samples, for each figure by itself; `repeats` has them all. */
 static struct run_latency median_latency(const struct run_result *run, bool is_delivery)
 {
     struct run_latency median = {0};
     double *const members[] = {&median.p50_us,    &median.p90_us, &median.p99_us, &median.p99_9_us,
                                &median.p99_99_us, &median.max_us, &median.mean_us};
-    for (size_t m = 0; m < ARRAY_COUNT(members) && run->window_count > 0; m++) {
+    for (size_t m = 0; m < ARRAY_COUNT(members); m++) {
         size_t at = (size_t)((char *)members[m] - (char *)&median);
         double values[WINDOWS_MAX];
-        for (uint32_t i = 0; i < run->window_count; i++) {
-            const struct run_latency *latency =
-                is_delivery ? &run->windows[i].delivery : &run->windows[i].ack;
-            memcpy(&values[i], (const char *)latency + at, sizeof(double));
-        }
-        *members[m] = median_of(values, run->window_count).median;
+        uint32_t count = run_latencies(run, is_delivery, at, values);
+        if (count > 0)
+            *members[m] = median_of(values, count).median;
     }
     for (uint32_t i = 0; i < run->window_count; i++)
         median.count += is_delivery ? run->windows[i].delivery.count : run->windows[i].ack.count;
@@ -234,10 +243,7 @@ static struct run_latency median_latency(const struct run_result *run, bool is_d
 static void put_run(const struct report *report, json_t *root)
 {
     const struct run_result *run = report->run;
-    const struct bench_options *options = report->options;
     struct run_latency ack = {0};
-    if (report->latency_ns)
-        ack = run_latency_of(report->latency_ns);
     if (run)
         ack = median_latency(run, false);
     put(root, "latency_us", latency_json(&ack));
@@ -245,7 +251,7 @@ static void put_run(const struct report *report, json_t *root)
         return;
     struct run_latency delivery = median_latency(run, true),
                        slip = run_latency_of((struct histogram *)&run->slip_ns);
-    put(root, "latency_from", json_string(options->rate > 0 ? "due" : "send"));
+    put(root, "latency_from", run->latency_from ? json_string(run->latency_from) : json_null());
     put(root, "delivery_us", latency_json(&delivery));
     put(root, "schedule_slip_us", latency_json(&slip));
     put(root, "percentiles_us", percentiles_json((struct histogram *)&run->ack_ns));
@@ -292,6 +298,38 @@ static json_t *broker_json(const struct broker_figures *broker)
     return object;
 }
 
+/* The disk's own figure where it was measured, because a broker writes more than its log; else what the log counts. A disk without a cache
+ * of its own is never asked to flush it. */
+static struct figure of_device(struct figure device, struct figure log, const char **source)
+{
+    bool is_device = device.known && (device.value > 0 || !log.known);
+    *source = is_device ? "device" : log.known ? "log" : NULL;
+    return is_device ? device : log;
+}
+
+static void put_writing(const struct report *report, json_t *object)
+{
+    const struct run_result *run = report->run;
+    struct figure written = {0}, flushes = {0};
+    const char *written_source, *flushes_source;
+    if (run && run->window_count > 0) {
+        const struct resources *before = &run->windows[0].before,
+                               *after = &run->windows[run->window_count - 1].after;
+        written = total(before->disk_write_bytes, after->disk_write_bytes);
+        flushes = total(before->disk_flushes, after->disk_flushes);
+    }
+    written = of_device(written, report->broker.device_bytes, &written_source);
+    flushes = of_device(flushes, report->broker.fdatasyncs, &flushes_source);
+    put(object, "fdatasyncs_per_s", figure_json(divided(flushes, report->seconds)));
+    put(object, "bytes_per_fdatasync",
+        figure_json(flushes.known ? divided(figure_of((double)report->bytes), flushes.value)
+                                  : flushes));
+    put(object, "fdatasyncs_source", json_string(flushes_source));
+    put(object, "device_bytes_per_payload_byte",
+        figure_json(divided(written, (double)report->bytes)));
+    put(object, "device_bytes_source", json_string(written_source));
+}
+
 static json_t *ratios_json(const struct report *report)
 {
     const struct broker_figures *broker = &report->broker;
@@ -302,13 +340,7 @@ static json_t *ratios_json(const struct report *report)
     if (run && run->window_count > 0)
         client_us = total(run->windows[0].before.client_cpu_us,
                           run->windows[run->window_count - 1].after.client_cpu_us);
-    put(object, "fdatasyncs_per_s", figure_json(divided(broker->fdatasyncs, report->seconds)));
-    put(object, "bytes_per_fdatasync",
-        figure_json(broker->fdatasyncs.known
-                        ? divided(figure_of((double)report->bytes), broker->fdatasyncs.value)
-                        : (struct figure){0}));
-    put(object, "device_bytes_per_payload_byte",
-        figure_json(divided(broker->device_bytes, (double)report->bytes)));
+    put_writing(report, object);
     put(object, "broker_cpu_ns_per_record",
         figure_json(divided(scaled(broker->cpu_s, 1e9), records)));
     put(object, "client_cpu_ns_per_record", figure_json(divided(scaled(client_us, 1e3), records)));
@@ -340,6 +372,36 @@ static json_t *durability_json(const struct driver_session *session)
                      session->ack_means, "facts", facts);
 }
 
+/* A number that was said, or null: the default of the library, or nothing that the command uses. */
+static json_t *said_json(uint64_t value)
+{
+    return value > 0 ? json_integer((json_int_t)value) : json_null();
+}
+
+static json_t *cpus_json(const struct bench_options *options)
+{
+    return options->cpu_receive == CPU_ANY
+               ? json_string("any")
+               : json_pack("[i, i]", options->cpu_receive, options->cpu_send);
+}
+
+/* Of the options that only some commands look at: null for the others. */
+static void put_special_settings(const struct bench_options *options, json_t *object)
+{
+    bool is_claim = options->command == BENCH_CLAIM, is_sweep = options->command == BENCH_SWEEP;
+    bool limits = options->limits_dir != NULL;
+    put(object, "p99_limit_us",
+        options->p99_ns > 0 ? number_json((double)options->p99_ns / 1e3) : json_null());
+    put(object, "steps", said_json(is_sweep ? options->step_count : 0));
+    put(object, "fill_bytes", said_json(is_claim ? options->fill_bytes : 0));
+    put(object, "idle", said_json(is_claim ? options->idle_count : 0));
+    put(object, "broker_cores", said_json(is_claim ? options->core_count : 0));
+    put(object, "broker_io", is_claim && options->io ? json_string(options->io) : json_null());
+    put(object, "limits_connections", said_json(limits ? options->connection_count : 0));
+    put(object, "limits_wal_set_bytes", said_json(limits ? options->wal_set_bytes : 0));
+    put(object, "limits_cpus", limits ? cpus_json(options) : json_null());
+}
+
 /* What was asked for, so that a file explains itself and comparisons can refuse unequal runs. */
 static json_t *settings_json(const struct report *report)
 {
@@ -367,6 +429,11 @@ static json_t *settings_json(const struct report *report)
     put(object, "checked", json_boolean(!options->unchecked));
     put(object, "records_each", json_integer(options->records_each));
     put(object, "abort_percent", json_integer(options->abort_percent));
+    put(object, "linger_us", json_integer(options->linger_us));
+    put(object, "in_flight", said_json(options->batches_in_flight));
+    put(object, "buffer_bytes", said_json(options->buffer_bytes));
+    put(object, "sample", said_json(options->sample_stride));
+    put_special_settings(options, object);
     return object;
 }
 

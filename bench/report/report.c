@@ -2,9 +2,12 @@
 #include "bench/report/report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "bench/engine/run.h"
 #include "bench/report/median.h"
@@ -99,12 +102,54 @@ static struct figure difference(uint64_t before, uint64_t after, double unit)
 
 /* ---- where it goes ---- */
 
+static bool is_stdout(const char *path)
+{
+    return path && strcmp(path, "-") == 0;
+}
+
+static bool is_stdout_taken(const struct bench_options *options)
+{
+    return is_stdout(options->output_path) || is_stdout(options->html_path);
+}
+
+FILE *report_progress(const struct bench_options *options)
+{
+    return is_stdout_taken(options) ? stderr : stdout;
+}
+
+/* A file that is there is opened, unless that would be heard of at a pipe's other end; one that is not is made and removed. */
+static int check_file(const char *path)
+{
+    struct stat info;
+    if (path == NULL || is_stdout(path))
+        return 0;
+    bool is_there = stat(path, &info) == 0;
+    int fd = -1, error = 0;
+    if (is_there && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        error = access(path, W_OK) ? errno : 0;
+    } else {
+        fd = open(path, O_WRONLY | O_CLOEXEC | (is_there ? 0 : O_CREAT), 0666);
+        error = fd < 0 ? errno : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 && !is_there)
+        unlink(path);
+    if (error)
+        fprintf(stderr, "sluice-bench: %s: %s\n", path, strerror(error));
+    return error ? -1 : 0;
+}
+
+int report_check_files(const struct bench_options *options)
+{
+    return check_file(options->output_path) || check_file(options->html_path) ? -1 : 0;
+}
+
 int report_finish(struct report *report)
 {
     const struct bench_options *options = report->options;
-    bool json_only = options->output_path && strcmp(options->output_path, "-") == 0;
     int status = report->anomalies.count > 0;
-    if (!json_only) {
+    if (!is_stdout_taken(options)) {
         report_text(report, stdout);
         if (fflush(stdout) != 0) {
             fprintf(stderr, "sluice-bench: standard output: %s\n", strerror(errno));
@@ -126,7 +171,7 @@ int report_finish(struct report *report)
 
 static int write_file(const struct report *report, const char *path, bool is_html, json_t *json)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
+    FILE *file = is_stdout(path) ? stdout : fopen(path, "we");
     bool has_failed = file == NULL;
     if (file && is_html)
         has_failed = report_html(json, file) != 0;

@@ -64,7 +64,6 @@ struct report {
     uint64_t records;
     uint64_t bytes;
     double seconds;
-    struct histogram *latency_ns; // NULL: not measured, or in `run`
     const struct run_result *run; // windows, series, both latencies; NULL: a command without them
     struct limits_figures limits;
     struct broker_figures broker;
@@ -81,6 +80,9 @@ void anomaly(struct report *report, const char *format, ...) PRINTF_LIKE(2, 3);
 /* bytes_per_s as a fraction of the bare pipeline. */
 struct figure report_fraction(const struct report *report);
 
+/* Where a command tells how far it is: standard output, or standard error when that is for a file's content. */
+FILE *report_progress(const struct bench_options *options);
+
 /* The median of the windows' rates; of a command without windows amount / seconds. */
 double report_records_per_s(const struct report *report);
 double report_bytes_per_s(const struct report *report);
@@ -92,6 +94,9 @@ void report_take_run(struct report *report, const struct run_result *run);
 struct resources;
 void report_take_resources(struct report *report, const struct resources *before,
                            const struct resources *after);
+
+/* Before a run: can the files be written that were asked for? Returns 0, or -1 after a message. Leaves them as they are. */
+MUST_USE int report_check_files(const struct bench_options *options);
 
 /* Prints, and writes the files that were asked for. Returns the exit code of the command: 0; 1 with an anomaly, or after a message
  * on standard error (a file can't be written). */

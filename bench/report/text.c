@@ -19,10 +19,6 @@ void report_text(const struct report *report, FILE *file)
 {
     print_load(report, file);
     print_transactions(&report->transactions, file);
-    if (report->latency_ns) {
-        struct run_latency latency = run_latency_of(report->latency_ns);
-        print_latency("latency us", &latency, file);
-    }
     print_run(report, file);
     print_claim(report->claim, file);
     print_limits(report, file);
@@ -59,18 +55,21 @@ static void print_latency(const char *what, const struct run_latency *latency, F
 static void print_repeats(const struct run_result *run, FILE *file)
 {
     double rates[WINDOWS_MAX], p99s[WINDOWS_MAX];
+    uint32_t timed = run_latencies(run, false, offsetof(struct run_latency, p99_us), p99s);
     if (run->window_count < 2)
         return;
     for (uint32_t i = 0; i < run->window_count; i++) {
         const struct run_window *window = &run->windows[i];
         uint64_t records = window->acked > 0 ? window->acked : window->received;
         rates[i] = (double)records / window->seconds;
-        p99s[i] = window->ack.p99_us;
     }
     struct spread rate = median_of(rates, run->window_count);
-    struct spread p99 = median_of(p99s, run->window_count);
-    fprintf(file, "%u repeats   %.0f..%.0f records/s, p99 %.1f..%.1f us\n", run->window_count,
-            rate.min, rate.max, p99.min, p99.max);
+    fprintf(file, "%u repeats   %.0f..%.0f records/s", run->window_count, rate.min, rate.max);
+    if (timed > 0) {
+        struct spread p99 = median_of(p99s, timed);
+        fprintf(file, ", p99 %.1f..%.1f us", p99.min, p99.max);
+    }
+    fprintf(file, "\n");
 }
 
 static void print_run(const struct report *report, FILE *file)

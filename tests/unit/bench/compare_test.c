@@ -123,6 +123,92 @@ Test(bench_compare, other_settings_are_refused_but_for_the_topic)
     cr_expect_eq(compare("--any", NULL), 0);
 }
 
+Test(bench_compare, one_and_one_point_nought_are_one_setting)
+{
+    json_t *other = result(1000, 50);
+    write_to(old_path, result(1000, 50));
+    json_object_set_new(json_object_get(other, "settings"), "producers", json_real(2.0));
+    write_to(new_path, other);
+    cr_expect_eq(compare(NULL, NULL), 0);
+}
+
+static json_t *with_fact(json_t *json, const char *name, const char *value)
+{
+    json_object_set_new(json, "durability",
+                        json_pack("{s:s, s:[{s:s, s:s, s:b}]}", "ack_means", "fdatasync", "facts",
+                                  "name", name, "value", value, "fetched", 1));
+    return json;
+}
+
+Test(bench_compare, other_servers_are_refused_but_for_their_version)
+{
+    write_to(old_path, with_fact(result(1000, 50), "cores", "1"));
+    write_to(new_path, with_fact(result(1000, 50), "cores", "2"));
+    cr_expect_eq(compare(NULL, NULL), 2);
+    cr_expect_eq(compare("--any", NULL), 0);
+    write_to(new_path, with_fact(result(1000, 50), "cores", "1"));
+    cr_expect_eq(compare(NULL, NULL), 0);
+    json_t *other = with_fact(result(1000, 50), "cores", "1");
+    json_object_set_new(json_object_get(other, "durability"), "ack_means", json_string("nothing"));
+    write_to(new_path, other);
+    cr_expect_eq(compare(NULL, NULL), 2);
+    write_to(old_path, with_fact(result(1000, 50), "redis_version", "7.0"));
+    write_to(new_path, with_fact(result(1000, 50), "redis_version", "7.2"));
+    cr_expect_eq(compare(NULL, NULL), 0);
+}
+
+Test(bench_compare, a_figure_that_is_gone_is_worse)
+{
+    json_t *other = result(1000, 50);
+    json_object_set_new(json_object_get(other, "latency_us"), "p99", json_null());
+    write_to(old_path, result(1000, 50));
+    write_to(new_path, json_incref(other));
+    cr_expect_eq(compare(NULL, NULL), 1);
+    write_to(old_path, other);
+    write_to(new_path, result(1000, 50));
+    cr_expect_eq(compare(NULL, NULL), 0, "one that is new is not");
+}
+
+static json_t *with_claim(json_t *json, bool holds)
+{
+    json_object_set_new(json, "claim", json_pack("{s:s, s:b}", "name", "x", "holds", holds));
+    return json;
+}
+
+Test(bench_compare, a_claim_that_held_must_hold)
+{
+    write_to(old_path, with_claim(result(1000, 50), true));
+    write_to(new_path, with_claim(result(1000, 50), false));
+    cr_expect_eq(compare(NULL, NULL), 1);
+    write_to(new_path, result(1000, 50));
+    cr_expect_eq(compare(NULL, NULL), 1);
+    write_to(old_path, with_claim(result(1000, 50), false));
+    write_to(new_path, with_claim(result(1000, 50), false));
+    cr_expect_eq(compare(NULL, NULL), 0);
+}
+
+static json_t *with_device_bytes(json_t *json, double each, const char *source)
+{
+    json_object_set_new(json, "ratios",
+                        json_pack("{s:f, s:s?}", "device_bytes_per_payload_byte", each,
+                                  "device_bytes_source", source));
+    return json;
+}
+
+Test(bench_compare, what_was_measured_in_another_way_is_not_judged)
+{
+    write_to(old_path, with_device_bytes(result(1000, 50), 1, NULL));
+    write_to(new_path, with_device_bytes(result(1000, 50), 2, "device"));
+    cr_expect_eq(compare(NULL, NULL), 0);
+    write_to(old_path, with_device_bytes(result(1000, 50), 1, "device"));
+    cr_expect_eq(compare(NULL, NULL), 1);
+}
+
+Test(bench_compare, help_is_told)
+{
+    cr_expect_eq(compare("--help", NULL), 0);
+}
+
 Test(bench_compare, what_is_no_result_is_refused)
 {
     write_to(old_path, result(1000, 50));

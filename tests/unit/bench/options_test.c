@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>
+#include <sched.h>
 #include <string.h>
 
 #include "bench/driver/driver.h"
@@ -57,9 +58,14 @@ Test(bench_options, producers_share_threads_and_alone_is_a_closed_loop_of_one)
 
 Test(bench_options, processors_are_two_numbers_or_any)
 {
-    cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", "3,2"), OPTIONS_OK);
-    cr_expect_eq(options.cpu_receive, 3);
-    cr_expect_eq(options.cpu_send, 2);
+    char both[32];
+    int cpu = sched_getcpu(); // one that this process may use
+    snprintf(both, sizeof(both), "%d,%d", cpu, cpu);
+    cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", both), OPTIONS_OK);
+    cr_expect_eq(options.cpu_receive, cpu);
+    cr_expect_eq(options.cpu_send, cpu);
+    cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "1023,1023"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "5000,5000"), OPTIONS_USAGE);
     cr_assert_eq(PARSE(BENCH_LIMITS, "--cpus", "any"), OPTIONS_OK);
     cr_expect_eq(options.cpu_send, CPU_ANY);
     cr_expect_eq(PARSE(BENCH_LIMITS, "--cpus", "1"), OPTIONS_USAGE);
@@ -78,10 +84,36 @@ Test(bench_options, what_is_out_of_range_is_refused)
         {"--driver", "other"},    {"--sample", "0"},         {"--in-flight", "0"},
         {"--wal-set", "1MiB"},    {"--unknown", "1"},        {"--partitions", ""},
         {"--arrivals", "normal"}, {"--repeat", "33"},        {"--closed-loop", "0"},
+        {"--duration", "0.009"},  {"--duration", "5e-9"},    {"--rate", "1000000001"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(bad); i++)
         cr_expect_eq(PARSE(BENCH_PUBLISH, bad[i][0], bad[i][1]), OPTIONS_USAGE, "%s %s", bad[i][0],
                      bad[i][1]);
+}
+
+Test(bench_options, what_is_allowed_is_told, .init = cr_redirect_stderr)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--rate", "abc"), OPTIONS_USAGE);
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--duration", "0.001"), OPTIONS_USAGE);
+    fflush(stderr);
+    char text[1024];
+    size_t len = fread(text, 1, sizeof(text) - 1, cr_get_redirected_stderr());
+    text[len] = 0;
+    cr_expect_not_null(strstr(text, "--rate abc: allowed 1..1000000000, or max\n"), "%s", text);
+    cr_expect_not_null(strstr(text, "--duration 0.001: allowed 0.01..86400\n"), "%s", text);
+}
+
+Test(bench_options, a_sweep_chooses_its_rates_itself)
+{
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--rate", "1000"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--closed-loop", "1"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_SWEEP, "--rate", "max"), OPTIONS_OK);
+}
+
+Test(bench_options, two_files_cannot_both_be_standard_output)
+{
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--output", "-", "--html", "-"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--output", "-", "--html", "x"), OPTIONS_OK);
 }
 
 Test(bench_options, an_option_of_another_command_is_refused)
@@ -107,6 +139,15 @@ Test(bench_options, contradictions_are_refused)
 {
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--lone", "--producers", "2"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--clients", "2"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--clients", "4", "--consumers", "4"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_CONSUME, "--clients", "2", "--producers", "9"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_END_TO_END, "--clients", "4", "--consumers", "4"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--buffer", "511KiB"), OPTIONS_USAGE);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--buffer", "512KiB"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--buffer", "64GiB"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_PUBLISH, "--buffer", "4KiB", "--batch-size", "1KiB"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--buffer", "512KiB", "--batch-size", "4MiB"),
+                 OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--in-flight", "6", "--not-idempotent"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_END_TO_END, "--record-size", "23"), OPTIONS_USAGE);
@@ -146,6 +187,7 @@ Test(bench_options, transactions_have_a_size_and_a_share_of_aborts)
                  OPTIONS_OK);
     cr_expect_eq(options.records_each, 7);
     cr_expect_eq(options.abort_percent, 30);
+    cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--repeat", "3", "--arrivals", "poisson"), OPTIONS_OK);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--aborts", "101"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "--records", "0"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_PUBLISH, "--aborts", "1"), OPTIONS_USAGE);

@@ -5,6 +5,7 @@
 #include <criterion/redirect.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/claim/claim.h"
 #include "bench/engine/run.h"
@@ -14,6 +15,8 @@ static struct bench_options options = {
     .command_name = "publish", .driver = "sluice", .topic = "t\"1", .rate = 1000};
 static struct report report;
 static struct run_result run;
+
+static void three_windows(void);
 
 static void reset(void)
 {
@@ -85,6 +88,16 @@ Test(bench_report, a_claim_says_whether_it_holds_and_why, .init = reset)
     json_decref(report.claim);
 }
 
+Test(bench_report, a_claim_does_not_judge_by_a_latency_that_was_not_measured, .init = reset)
+{
+    three_windows();
+    claim_check_timed(&report, &run);
+    cr_expect_eq(report.anomalies.count, 0);
+    run.windows[2].ack = (struct run_latency){0};
+    claim_check_timed(&report, &run);
+    cr_expect_eq(report.anomalies.count, 1);
+}
+
 Test(bench_report, rates_are_amounts_by_time, .init = reset)
 {
     report.has_load = true;
@@ -110,9 +123,10 @@ Test(bench_report, fraction_is_of_the_pipeline, .init = reset)
 
 Test(bench_report, latencies_are_microseconds, .init = reset)
 {
-    static struct histogram latency_ns;
-    histogram_add(&latency_ns, 10);
-    report.latency_ns = &latency_ns;
+    run.window_count = 1;
+    histogram_add(&run.ack_ns, 10);
+    run.windows[0].ack = run_latency_of(&run.ack_ns);
+    report.run = &run;
     expect("latency_us.p50", "0.01");
     expect("latency_us.max", "0.01");
     expect("latency_us.samples", "1");
@@ -134,7 +148,60 @@ static void three_windows(void)
         window->before.server.fdatasyncs = 10 * i;
         window->after.server.fdatasyncs = 10 * (i + 1);
     }
+    run.latency_from = "due";
     report_take_run(&report, &run);
+}
+
+Test(bench_report, where_the_disk_was_measured_ratios_are_of_the_disk, .init = reset)
+{
+    three_windows();
+    expect("ratios.device_bytes_source", "\"log\"");
+    expect("ratios.fdatasyncs_source", "\"log\"");
+    run.windows[2].after.disk_write_bytes = 1400000;
+    run.windows[2].after.disk_flushes = 60;
+    expect("ratios.device_bytes_per_payload_byte", "2");
+    expect("ratios.device_bytes_source", "\"device\"");
+    expect("ratios.fdatasyncs_per_s", "10");
+    expect("ratios.bytes_per_fdatasync", "11666.67");
+    expect("ratios.fdatasyncs_source", "\"device\"");
+    report.broker.fdatasyncs.known = report.broker.device_bytes.known = false; // another driver
+    expect("ratios.device_bytes_per_payload_byte", "2");
+    run.windows[0].before.disk_flushes = UNKNOWN; // before Linux 5.5
+    expect("ratios.fdatasyncs_source", "null");
+    expect("ratios.fdatasyncs_per_s", "null");
+}
+
+Test(bench_report, settings_are_what_was_said_and_null_where_they_mean_nothing, .init = reset)
+{
+    static struct bench_options said = {.command = BENCH_PUBLISH,
+                                        .command_name = "publish",
+                                        .driver = "sluice",
+                                        .topic = "t",
+                                        .linger_us = 5,
+                                        .step_count = 8,
+                                        .fill_bytes = 10};
+    report.options = &said;
+    expect("settings.linger_us", "5");
+    static const char *const nulls[] = {"in_flight",   "buffer_bytes",       "sample",
+                                        "steps",       "p99_limit_us",       "fill_bytes",
+                                        "broker_io",   "limits_connections", "limits_cpus",
+                                        "broker_cores"};
+    for (size_t i = 0; i < ARRAY_COUNT(nulls); i++) {
+        char path[64];
+        snprintf(path, sizeof(path), "settings.%s", nulls[i]);
+        expect(path, "null");
+    }
+    said.batches_in_flight = 3;
+    said.buffer_bytes = 65536;
+    said.limits_dir = ".";
+    said.cpu_send = 1;
+    expect("settings.in_flight", "3");
+    expect("settings.buffer_bytes", "65536");
+    expect("settings.limits_cpus", "[0,1]");
+    said.command = BENCH_CLAIM;
+    said.io = "epoll";
+    expect("settings.fill_bytes", "10");
+    expect("settings.broker_io", "\"epoll\"");
 }
 
 Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
@@ -152,6 +219,36 @@ Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
     expect("repeats.1.records_per_s", "500");
     expect("repeats.2.latency_us.p50", "9");
     expect("latency_from", "\"due\"");
+}
+
+Test(bench_report, a_repeat_without_samples_is_in_no_median_and_no_spread, .init = reset)
+{
+    three_windows();
+    run.windows[1].ack = (struct run_latency){0};
+    expect("latency_us.p50", "8");
+    expect("latency_us.p99", "50");
+    expect("spread.p50_us", "{\"min\":7.0,\"max\":9.0}");
+    expect("spread.p99_us", "{\"min\":50.0,\"max\":50.0}");
+    expect("repeats.1.latency_us.p50", "null");
+    text_is("publish     7000 records of 100 B in 6.00 s\n"
+            "rate        0.000 GB/s   1000 records/s\n"
+            "3 repeats   500..2000 records/s, p99 50.0..50.0 us\n"
+            "broker        RSS 0.0 MiB   30 fdatasyncs   0.000 GB to the log\n");
+}
+
+Test(bench_report, where_no_repeat_has_samples_the_spread_is_null, .init = reset)
+{
+    three_windows();
+    for (int i = 0; i < 3; i++)
+        run.windows[i].ack = (struct run_latency){0};
+    expect("latency_us.p50", "null");
+    expect("spread.records_per_s.min", "500.0");
+    expect("spread.p50_us", "null");
+    expect("spread.p99_us", "null");
+    text_is("publish     7000 records of 100 B in 6.00 s\n"
+            "rate        0.000 GB/s   1000 records/s\n"
+            "3 repeats   500..2000 records/s\n"
+            "broker        RSS 0.0 MiB   30 fdatasyncs   0.000 GB to the log\n");
 }
 
 Test(bench_report, costs_are_of_all_windows_and_null_where_nobody_tells, .init = reset)
@@ -201,6 +298,25 @@ Test(bench_report, a_file_that_cannot_be_written_fails, .init = reset)
     cr_expect_eq(report_finish(&report), 1);
 }
 
+Test(bench_report, files_are_looked_at_before_the_run_and_left_as_they_are,
+     .init = cr_redirect_stderr)
+{
+    char path[] = "/tmp/sluice-report-XXXXXX", text[8] = "";
+    int fd = mkstemp(path);
+    cr_assert_eq(write(fd, "old", 3), 3);
+    struct bench_options files = {.output_path = path, .html_path = "-"};
+    cr_expect_eq(report_check_files(&files), 0);
+    cr_expect_eq(pread(fd, text, sizeof(text) - 1, 0), 3);
+    close(fd);
+    unlink(path);
+    cr_expect_eq(report_check_files(&files), 0);
+    cr_expect_neq(access(path, F_OK), 0, "a file that was not there was left");
+    files.html_path = "/no/such/dir/x";
+    cr_expect_eq(report_check_files(&files), -1);
+    files = (struct bench_options){.output_path = "/tmp"};
+    cr_expect_eq(report_check_files(&files), -1, "a directory");
+}
+
 Test(bench_report, people_see_only_what_was_measured, .init = reset)
 {
     text_is("");
@@ -208,9 +324,10 @@ Test(bench_report, people_see_only_what_was_measured, .init = reset)
 
 Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset)
 {
-    static struct histogram latency_ns;
-    histogram_add(&latency_ns, 10);
-    report.latency_ns = &latency_ns;
+    run.window_count = 1;
+    run.windows[0] = (struct run_window){.seconds = 2, .acked = 3000};
+    histogram_add(&run.ack_ns, 10);
+    report.run = &run;
     report.has_load = true;
     report.records = 3000;
     report.bytes = 3000000;
@@ -223,7 +340,7 @@ Test(bench_report, people_see_a_line_for_each_kind_of_figure, .init = reset)
     anomaly(&report, "a spare was waited for");
     text_is("publish     3000 records of 1000 B in 2.00 s\n"
             "rate        0.002 GB/s   1500 records/s\n"
-            "latency us  p50 0.0 p90 0.0 p99 0.0 p99.9 0.0 p99.99 0.0 max 0.0   (1 samples)\n"
+            "ack us      p50 0.0 p90 0.0 p99 0.0 p99.9 0.0 p99.99 0.0 max 0.0   (1 samples)\n"
             "limits      socket 4.00 GB/s   WAL 3.00 GB/s   pipeline 0.00 GB/s\n"
             "fraction    50.0 % of the bare pipeline\n"
             "broker      CPU 1.50 s (500000 ns a record)   12 fdatasyncs\n"

@@ -237,6 +237,14 @@ Test(bench_run, what_goes_right_has_no_anomaly_and_everybody_reads_everything)
     cr_expect_eq(result.not_sent, 0);
 }
 
+Test(bench_run, unchecked_measures_delivery_as_well)
+{
+    options.unchecked = true;
+    go_wrong(DAMAGES);
+    cr_expect_eq(report.anomalies.count, 0, "%s", report.anomalies.texts[0]);
+    cr_expect_gt(result.windows[0].delivery.count, 0);
+}
+
 Test(bench_run, a_lost_record_is_missing)
 {
     go_wrong(LOSES);
@@ -322,6 +330,18 @@ Test(bench_run, a_rate_that_cannot_be_kept_is_told)
     run(50000, 0);
     expect_anomaly("were due and never sent");
     cr_expect_gt(result.not_sent, 0);
+}
+
+/* Counting what was not sent takes no time, and what was due in the warm-up is none of it. */
+Test(bench_run, a_rate_that_nothing_can_keep_ends_as_soon, .timeout = 10)
+{
+    fake.wrong = STALLS;
+    fake.stall_end_ns = now_ns() + 10 * NS_PER_S;
+    options.warm_up_ns = 100 * NS_PER_MS;
+    run(1000000000, 0);
+    expect_anomaly("were due and never sent");
+    cr_expect_leq(result.not_sent, 200 * NS_PER_MS + 4);
+    cr_expect_geq(result.not_sent, 190 * NS_PER_MS);
 }
 
 Test(bench_run, repeats_are_windows_of_one_run)

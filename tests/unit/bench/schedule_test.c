@@ -59,3 +59,29 @@ Test(bench_schedule, a_seed_gives_the_same_times_again)
         schedule_advance(&b);
     }
 }
+
+/* As many as going through them would count, at rates whose interval is no whole number, too. */
+Test(bench_schedule, what_is_due_before_a_moment_is_counted_without_going_there)
+{
+    static const double rates[] = {1, 3, 1000, 7e5, 3e6};
+    for (size_t i = 0; i < ARRAY_COUNT(rates); i++) {
+        struct schedule schedule;
+        uint64_t end = 1000 + NS_PER_S + NS_PER_S / 3;
+        schedule_init(&schedule, 1000, rates[i], 0.25, false, 1);
+        schedule_advance(&schedule);
+        uint64_t told = schedule_due_before(&schedule, end), counted = 0;
+        for (; schedule_due(&schedule) < end; schedule_advance(&schedule))
+            counted++;
+        cr_expect_eq(told, counted, "at %g/s %lu, not %lu", rates[i], told, counted);
+        cr_expect_eq(schedule_due_before(&schedule, end), 0);
+        cr_expect_eq(schedule_due_before(&schedule, 0), 0);
+    }
+}
+
+Test(bench_schedule, of_poisson_arrivals_the_expected_number_is_counted)
+{
+    struct schedule schedule;
+    schedule_init(&schedule, 0, 1e9, 0, true, 5);
+    uint64_t told = schedule_due_before(&schedule, 86400 * NS_PER_S);
+    cr_expect_float_eq((double)told, 86400e9, 1e6);
+}
