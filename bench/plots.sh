@@ -52,7 +52,7 @@ TEXT
 fi
 
 if [ -s "$survey/load-sweep.json" ]; then
-  jq -r '.curve | sort_by(.offered_per_s)[] | "\(.offered_per_s / 1e6) \(.p50_us / 1e3) \(.p99_us / 1e3) \(.p99_9_us / 1e3)"' "$survey/load-sweep.json" >"$data/load"
+  jq -r '.curve | sort_by(.offered_per_s)[] | select(.p50_us) | "\(.offered_per_s / 1e6) \(.p50_us / 1e3) \(.p99_us / 1e3) \(.p99_9_us / 1e3)"' "$survey/load-sweep.json" >"$data/load"
   plot load "million records of 1 KiB a second, offered" "ms from due to ack" <<TEXT
 set logscale y
 plot "$data/load" using 1:2 with linespoints lw 2 pt 7 ps 0.4 title "p50", "" using 1:3 with linespoints lw 2 pt 7 ps 0.4 title "p99", \

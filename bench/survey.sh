@@ -128,7 +128,7 @@ if begin load; then
   measure lone "1 KiB, one at a time" publish --lone --repeat "$repeat" "${limits[@]}"
   table "Latency against load"
   jq -r '"| records/s offered | p50 us | p99 us | p99.9 us |", "|---|---|---|---|",
-    (.curve | sort_by(.offered_per_s)[] | "| \(.offered_per_s | round) | \(.p50_us | round) | \(.p99_us | round) | \(.p99_9_us | round) |")' "$out/load-sweep.json" >>"$out/load.md"
+    (.curve | sort_by(.offered_per_s)[] | select(.p50_us) | "| \(.offered_per_s | round) | \(.p50_us | round) | \(.p99_us | round) | \(.p99_9_us | round) |")' "$out/load-sweep.json" >>"$out/load.md"
 fi
 
 for name in $choices; do

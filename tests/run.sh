@@ -131,7 +131,7 @@ step model-rings tests/model/run.sh ${form:+"$form"}
 step model-txn tests/model/txn.sh ${form:+"$form"}
 
 echo "# bugs planted on purpose, each of which its check must catch"
-planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice-crash sluice-sweep sluice_test_storage sluice_test_broker"
+planted="sluiced sluice-txn-loop sluice-fault-sweep sluice-bitrot sluice-crash sluice-sim sluice-sweep sluice_test_storage sluice_test_broker"
 [ "$full" = 1 ] && planted="$planted sluicectl sluice-soak"
 # shellcheck disable=SC2086
 if step build-planted build planted $planted; then

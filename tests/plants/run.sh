@@ -42,6 +42,7 @@ check() {
     return $status
     ;;
   bitrot) SLUICE_FAULT=$fault timeout --kill-after=5 60 "$bin/sluice-bitrot" --jobs 1 "$@" >"$dir/out" 2>&1 ;;
+  sim) timeout --kill-after=5 120 "$bin/sluice-sim" --jobs 1 --quiet ${fault:+--fault "$fault"} "$@" >"$dir/out" 2>&1 ;;
   crash) timeout --kill-after=5 60 "$bin/sluice-crash" --jobs 1 --quiet ${fault:+--fault "$fault"} "$@" >"$dir/out" 2>&1 ;;
   sweep)
     SLUICE_FAULT=$fault timeout --kill-after=5 60 "$bin/sluice-fault-sweep" "$bin" "$dir" --io "$io" --seconds-max 5 "$@" \
