@@ -1,4 +1,5 @@
 /* A report as one JSON object; the schema is in bench/README.md. */
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -73,7 +74,10 @@ static json_t *text_json(const char *text)
 
 static json_t *number_json(double value)
 {
-    return value == (double)(int64_t)value ? json_integer((int64_t)value) : json_real(value);
+    if (!isfinite(value)) // JSON has no such number
+        return json_null();
+    bool is_whole = fabs(value) < 9e15 && value == (double)(int64_t)value;
+    return is_whole ? json_integer((int64_t)value) : json_real(value);
 }
 
 static json_t *figure_json(struct figure figure)
