@@ -21,6 +21,8 @@
 #define ALL (BENCH_LIMITS | LOADS | BENCH_CONSUME | BENCH_TRANSACTIONS | BENCH_CLAIM)
 
 #define RATE_MAX 1000000000u              // one each nanosecond, of the clock that times them
+#define RATE_DEFAULT 10000u               // leaves room on each of the brokers that drivers know
+#define TXN_RATE_DEFAULT 1000u            // and one thread keeps that
 #define DURATION_MIN_NS (10 * NS_PER_MS)  // a tenth of it is a row of the series
 #define OTHER_BUFFER_BYTES_MIN (64 * KIB) // of the other drivers
 #define BUFFER_BYTES_MAX (64 * GIB)       // of libsluice
@@ -59,8 +61,9 @@ static const struct option_row rows[] = {
      "that the producers share; default one each, at most 64"},
     {"rate", RATE, ALL, AT(rate), 1, RATE_MAX, "R|max",
      "open loop: records per second of all producers together, each due at its\n"
-     "                       time, and latency counts from that; default max. transactions,\n"
-     "                       open-transaction: transactions per second (there default 1000)"},
+     "                       time, and latency counts from that; default 10000. Of transactions\n"
+     "                       and open-transaction: transactions, default 1000. max: as many as\n"
+     "                       go, the default with --closed-loop and --send-many"},
     {"arrivals", ARRIVALS, LOADS | BENCH_TRANSACTIONS, AT(is_poisson), 0, 0, "uniform|poisson",
      "of records or transactions at a --rate; default uniform"},
     {"closed-loop", COUNT, LOADS, AT(closed_loop), 1, 100000, "N",
@@ -330,11 +333,9 @@ static int parse_option(struct bench_options *options, const struct option_row *
     case CPUS:
         return parse_cpus(options, optarg);
     case RATE:
-        if (strcmp(optarg, "max") == 0) {
-            options->rate = 0;
-            return OPTIONS_OK;
-        }
-        return parse_number(options, row, member);
+        options->is_rate_given = true;
+        options->rate = 0;
+        return strcmp(optarg, "max") == 0 ? OPTIONS_OK : parse_number(options, row, member);
     default:
         return parse_number(options, row, member);
     }
@@ -342,15 +343,32 @@ static int parse_option(struct bench_options *options, const struct option_row *
 
 /* ---- between options ---- */
 
+static bool is_open_transaction(const struct bench_options *options)
+{
+    return options->claim && strcmp(options->claim, "open-transaction") == 0;
+}
+
+/* A loop is open unless another one is asked for: latencies of a queue that is always full only say how long it is. */
+static uint64_t default_rate(const struct bench_options *options)
+{
+    if (options->command == BENCH_TRANSACTIONS || is_open_transaction(options))
+        return TXN_RATE_DEFAULT;
+    bool is_timed = options->command & (BENCH_PUBLISH | BENCH_END_TO_END);
+    bool is_other = options->closed_loop > 0 || options->send_many > 1;
+    return is_timed && !is_other ? RATE_DEFAULT : 0;
+}
+
 /* Which claims there are is known to command/claim.c. */
 static int check_claim(struct bench_options *options)
 {
     const char *claim = options->claim ? options->claim : "";
-    if (strcmp(claim, "open-transaction") == 0) {
+    if (is_open_transaction(options)) {
         if (options->record_bytes < 8)
             return usage(options, "--record-size: the values carry the time, 8 bytes or more");
         if (options->rate == 0)
-            options->rate = 1000; // it is about latency, at a rate that leaves room
+            return usage(
+                options,
+                "--rate max: this claim is about latencies; they need a rate that leaves room");
     }
     if (strcmp(claim, "recovery") == 0 && options->partition_count == 0)
         options->partition_count = 10000;
@@ -407,10 +425,12 @@ static int check(struct bench_options *options)
     if ((options->command & (BENCH_TRANSACTIONS | BENCH_CLAIM)) &&
         strcmp(options->driver, "sluice") != 0)
         return usage(options, "--driver %s: this command is about sluice", options->driver);
-    if (options->command == BENCH_CLAIM && check_claim(options))
-        return OPTIONS_USAGE;
     if (options->lone)
         options->closed_loop = 1;
+    if (!options->is_rate_given)
+        options->rate = default_rate(options);
+    if (options->command == BENCH_CLAIM && check_claim(options))
+        return OPTIONS_USAGE;
     if (options->lone && options->producer_count > 1)
         return usage(options, "--lone: one record at a time has one producer, not %u",
                      options->producer_count);

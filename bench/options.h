@@ -53,6 +53,7 @@ struct bench_options {
     uint32_t client_count;   // connections (and I/O threads) that they share
     uint32_t consumer_count; // each reads everything
     uint64_t rate;           // records per second of all producers together; 0: as fast as possible
+    bool is_rate_given;      // with max, too
     bool is_poisson;         // arrivals; else uniform
     uint32_t closed_loop;    // records of a producer without an ack; 0: open
     uint64_t duration_ns;    // of a repeat

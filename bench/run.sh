@@ -49,16 +49,16 @@ around=(--limits-dir "$work" --wal-set "$wal_set")
 echo "== limits"
 watched "$bin/sluice-bench" limits "${around[@]}" --duration 2 --output "$out/limits.json" >"$work/out"
 sed 's/^/   /' "$work/out"
-measure publish-1k publish --topic b1k --partitions 4 --producers 2 --record-size 1KiB --batch-size 256KiB "${around[@]}"
-measure publish-100 publish --topic b100 --partitions 4 --producers 2 --record-size 100 --batch-size 256KiB "${around[@]}"
-measure publish-100-own publish --topic own --partitions 16 --producers 16 --record-size 100 --own-request "${around[@]}"
+measure publish-1k publish --rate max --topic b1k --partitions 4 --producers 2 --record-size 1KiB --batch-size 256KiB "${around[@]}"
+measure publish-100 publish --rate max --topic b100 --partitions 4 --producers 2 --record-size 100 --batch-size 256KiB "${around[@]}"
+measure publish-100-own publish --rate max --topic own --partitions 16 --producers 16 --record-size 100 --own-request "${around[@]}"
 measure publish-lone publish --topic lone --lone --record-size 1KiB
 "$bin/sluicectl" --server "$server" topic create kept --partitions 4 --set retention_bytes=none >/dev/null
 measure fill publish --topic kept --partitions 4 --producers 2 --record-size 1KiB --rate 300000
 measure consume-first consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
 measure consume-again consume --topic kept --duration 60 --warm-up 0 "${around[@]}"
-measure txn-1 transactions --topic txn1 --producers 1 "${around[@]}"
-measure txn-64 transactions --topic txn64 --partitions 4 --producers 64 --clients 4 "${around[@]}"
+measure txn-1 transactions --rate max --topic txn1 --producers 1 "${around[@]}"
+measure txn-64 transactions --rate max --topic txn64 --partitions 4 --producers 64 --clients 4 "${around[@]}"
 measure claim claim open-transaction --topic claim --partitions 4 --duration "$(times 4 "$seconds")"
 rss=$(awk '/^VmHWM/ {printf "%.0f", $2 / 1024}' "/proc/$broker_pid/status")
 

@@ -8,8 +8,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "broker/broker.h"
@@ -160,6 +162,13 @@ static uint64_t uptime_ms(const struct broker *broker)
     return (clock_mono_ns(clock_system()) - broker->started_ns) / NS_PER_MS;
 }
 
+/* What the kernel gave to `io = auto`, too. */
+static bool has_uring(const struct broker *broker)
+{
+    const struct io *io = broker->cores[0].io;
+    return io != NULL && strcmp(io_name(io), "uring") == 0;
+}
+
 static void write_process(FILE *file, struct broker *broker)
 {
     const struct config *config = broker->config;
@@ -179,6 +188,10 @@ static void write_process(FILE *file, struct broker *broker)
               config->allow_unauthenticated);
     write_one(file, "development", "gauge", "1 when O_DIRECT is not insisted on",
               config->development);
+    write_one(file, "io_uring", "gauge", "1 when the kernel is asked by io_uring, 0 by epoll",
+              has_uring(broker));
+    write_one(file, "wal_bytes_budget", "gauge", "room for the logs of all shards",
+              config->wal_bytes_budget);
     write_one(file, "connections_max", "gauge", "limit of connections", broker->connections_max);
     write_one(file, "memory_limit_bytes", "gauge", "the sum of all limits", broker->memory_bytes);
     write_one(file, "process_cpu_us_total", "counter", "processor time of all threads",
@@ -222,6 +235,8 @@ void metrics_write_status(struct broker *broker, struct writer *w)
         {"process_rss_bytes", usage.rss_bytes},
         {"process_rss_peak_bytes", usage.rss_peak_bytes},
         {"durability_relaxed", broker->config->durability == DURABILITY_RELAXED},
+        {"io_uring", has_uring(broker)},
+        {"wal_bytes_budget", broker->config->wal_bytes_budget},
     };
     size_t count = ARRAY_COUNT(values) + ARRAY_COUNT(core_figures) + ARRAY_COUNT(shard_figures) +
                    ARRAY_COUNT(gauge_figures);

@@ -4,6 +4,7 @@
  *
  *     free --recv--> full --write--> free, and its bytes count as written
  *     written bytes --fdatasync round--> durable bytes
+ *     free --read--> free, when the log is read
  *
  * Buffers are taken from a stack (last freed first), so that few of them are hot in the cache.
  *
@@ -25,14 +26,14 @@
 #include "bench/bare/socket_pair.h"
 
 #define BUFFER_COUNT 32
-#define WRITES_IN_FLIGHT_MAX 16
+#define IN_FLIGHT_MAX 16 // writes, or reads
 #define RING_ENTRIES 256
 #define CONNECTIONS_MAX 16
 #define DIRTY_MAX                                                                                  \
-    (WRITES_IN_FLIGHT_MAX + 1) // a write in flight can dirty one file, the last round left one
+    (IN_FLIGHT_MAX + 1) // a write in flight can dirty one file, the last round left one
 #define SEND_BUFFER_BYTES (4 * MIB)
 
-enum op { OP_RECV, OP_WRITE, OP_SYNC };
+enum op { OP_RECV, OP_WRITE, OP_SYNC, OP_READ };
 
 struct sender {
     pthread_t thread;
@@ -66,13 +67,14 @@ struct flow {
     bool stopping;
 
     /* ---- log ---- */
-    uint32_t writes_in_flight, syncs_in_flight;
-    uint32_t file; // being written
+    uint32_t writes_in_flight, syncs_in_flight, reads_in_flight;
+    uint32_t file; // being written or read
     uint64_t file_at;
     uint32_t buffer_file[BUFFER_COUNT]; // where a buffer is being written to
     uint64_t written_bytes;             // writes completed
     uint64_t syncing_bytes;             // of them, covered by the round under way
     uint64_t durable_bytes;
+    uint64_t read_bytes;
     uint32_t dirty[DIRTY_MAX]; // files with writes completed since their last sync began
     uint32_t dirty_count;
 };
@@ -93,6 +95,8 @@ static void start_receives(struct flow *flow);
 static void fill_buffers(struct flow *flow);
 static void start_writes(struct flow *flow);
 static void start_sync_round(struct flow *flow);
+static void start_reads(struct flow *flow);
+static uint64_t next_block(struct flow *flow);
 static void mark_dirty(struct flow *flow, uint32_t file);
 static struct io_uring_sqe *get_sqe(struct flow *flow);
 static void tag(struct io_uring_sqe *sqe, enum op op, uint32_t index);
@@ -248,7 +252,9 @@ static void flow_close(struct flow *flow)
 static double flow_run(struct flow *flow)
 {
     const struct flow_options *options = flow->options;
-    uint64_t *amount = options->wal_set ? &flow->durable_bytes : &flow->received_bytes;
+    uint64_t *amount = options->is_reading ? &flow->read_bytes
+                       : options->wal_set  ? &flow->durable_bytes
+                                           : &flow->received_bytes;
     uint64_t begin = now_ns() + options->warm_up_ns, now;
     while ((now = now_ns()) < begin && !flow->error)
         flow_turn(flow);
@@ -259,16 +265,26 @@ static double flow_run(struct flow *flow)
     return (double)(*amount - amount_before) / ((double)(now - begin) / 1e9);
 }
 
-static void flow_turn(struct flow *flow)
+static void start_operations(struct flow *flow)
 {
-    if (flow->options->from_socket)
+    const struct flow_options *options = flow->options;
+    if (options->is_reading) {
+        start_reads(flow);
+        return;
+    }
+    if (options->from_socket)
         start_receives(flow);
     else
         fill_buffers(flow);
-    if (flow->options->wal_set) {
+    if (options->wal_set) {
         start_writes(flow);
         start_sync_round(flow);
     }
+}
+
+static void flow_turn(struct flow *flow)
+{
+    start_operations(flow);
     int result = io_uring_submit_and_wait(&flow->ring, 1);
     if (result < 0 && result != -EINTR && result != -EBUSY)
         flow->error = -result;
@@ -322,6 +338,11 @@ static void complete(struct flow *flow, enum op op, uint32_t index, int result)
         flow->free[flow->free_count++] = (uint8_t)index;
         mark_dirty(flow, flow->buffer_file[index]);
         break;
+    case OP_READ:
+        flow->reads_in_flight--;
+        flow->read_bytes += FLOW_BLOCK_BYTES;
+        flow->free[flow->free_count++] = (uint8_t)index;
+        break;
     case OP_SYNC:
         if (--flow->syncs_in_flight == 0)
             flow->durable_bytes = flow->syncing_bytes;
@@ -355,11 +376,8 @@ static void fill_buffers(struct flow *flow)
 static void start_writes(struct flow *flow)
 {
     const struct wal_set *set = flow->options->wal_set;
-    while (flow->full_count > 0 && flow->writes_in_flight < WRITES_IN_FLIGHT_MAX) {
-        if (flow->file_at == WAL_FILE_BYTES) {
-            flow->file_at = 0;
-            flow->file = (flow->file + 1) % set->file_count;
-        }
+    while (flow->full_count > 0 && flow->writes_in_flight < IN_FLIGHT_MAX) {
+        uint64_t offset = next_block(flow);
         uint8_t buffer = flow->full[flow->full_head];
         flow->full_head = (flow->full_head + 1) % BUFFER_COUNT;
         flow->full_count--;
@@ -367,10 +385,34 @@ static void start_writes(struct flow *flow)
         flow->buffer_file[buffer] = flow->file;
         struct io_uring_sqe *sqe = get_sqe(flow);
         io_uring_prep_write(sqe, set->fds[flow->file], flow->buffers[buffer], FLOW_BLOCK_BYTES,
-                            flow->file_at);
+                            offset);
         tag(sqe, OP_WRITE, buffer);
-        flow->file_at += FLOW_BLOCK_BYTES;
     }
+}
+
+static void start_reads(struct flow *flow)
+{
+    const struct wal_set *set = flow->options->wal_set;
+    while (flow->reads_in_flight < IN_FLIGHT_MAX) {
+        uint64_t offset = next_block(flow);
+        uint8_t buffer = flow->free[--flow->free_count];
+        flow->reads_in_flight++;
+        struct io_uring_sqe *sqe = get_sqe(flow);
+        io_uring_prep_read(sqe, set->fds[flow->file], flow->buffers[buffer], FLOW_BLOCK_BYTES,
+                           offset);
+        tag(sqe, OP_READ, buffer);
+    }
+}
+
+/* Its offset in flow->file: one behind the other, from file to file, round and round. */
+static uint64_t next_block(struct flow *flow)
+{
+    if (flow->file_at == WAL_FILE_BYTES) {
+        flow->file_at = 0;
+        flow->file = (flow->file + 1) % flow->options->wal_set->file_count;
+    }
+    flow->file_at += FLOW_BLOCK_BYTES;
+    return flow->file_at - FLOW_BLOCK_BYTES;
 }
 
 static void mark_dirty(struct flow *flow, uint32_t file)

@@ -1,6 +1,6 @@
 /* `sluice-bench limits`, and the same measurements around a load.
  *
- * The order is socket, log, pipeline, latencies, each for options->duration; all use the same set of
+ * The order is socket, log, pipeline, reading, latencies, each for options->duration; all use the same set of
  * files, so that only the first pass over them is younger than a recycled log. */
 #include "bench/bare/limits.h"
 
@@ -11,8 +11,7 @@
 
 #define AROUND_LOAD_NS NS_PER_S // of each measurement, when a load is what is measured
 
-static int measure_rate(struct limits *limits, bool from_socket, bool into_wal,
-                        struct figure *figure);
+static int measure_rate(struct limits *limits, struct flow_options flow, struct figure *figure);
 static void mean_figure(struct figure before, struct figure after, struct figure *mean,
                         double *change);
 
@@ -50,25 +49,26 @@ void limits_close(struct limits *limits)
 
 int limits_measure_rates(struct limits *limits, struct limits_figures *figures)
 {
-    return measure_rate(limits, true, false, &figures->socket_bytes_per_s) ||
-                   measure_rate(limits, false, true, &figures->wal_bytes_per_s) ||
-                   measure_rate(limits, true, true, &figures->pipeline_bytes_per_s)
-               ? -1
-               : 0;
+    struct wal_set *log = &limits->wal_set;
+    struct flow_options socket = {.from_socket = true}, write = {.wal_set = log},
+                        pipeline = {.from_socket = true, .wal_set = log},
+                        read = {.wal_set = log, .is_reading = true};
+    if (measure_rate(limits, socket, &figures->socket_bytes_per_s) ||
+        measure_rate(limits, write, &figures->wal_bytes_per_s) ||
+        measure_rate(limits, pipeline, &figures->pipeline_bytes_per_s))
+        return -1;
+    if (!(limits->options->command & (BENCH_LIMITS | BENCH_CONSUME)))
+        return 0;
+    return measure_rate(limits, read, &figures->read_bytes_per_s);
 }
 
-static int measure_rate(struct limits *limits, bool from_socket, bool into_wal,
-                        struct figure *figure)
+static int measure_rate(struct limits *limits, struct flow_options flow, struct figure *figure)
 {
-    struct flow_options flow = {
-        .from_socket = from_socket,
-        .wal_set = into_wal ? &limits->wal_set : NULL,
-        .connection_count = limits->options->connection_count,
-        .warm_up_ns = limits->warm_up_ns,
-        .duration_ns = limits->duration_ns,
-        .cpu_receive = limits->options->cpu_receive,
-        .cpu_send = limits->options->cpu_send,
-    };
+    flow.connection_count = limits->options->connection_count;
+    flow.warm_up_ns = limits->warm_up_ns;
+    flow.duration_ns = limits->duration_ns;
+    flow.cpu_receive = limits->options->cpu_receive;
+    flow.cpu_send = limits->options->cpu_send;
     double bytes_per_s;
     if (flow_measure(&flow, &bytes_per_s))
         return -1;
@@ -97,19 +97,23 @@ int limits_measure_latencies(struct limits *limits, struct limits_figures *figur
 double limits_mean(const struct limits_figures *before, const struct limits_figures *after,
                    struct limits_figures *mean)
 {
-    double socket_change = 0, change = 0;
+    double socket_change = 0, read_change = 0, change = 0;
     *mean = *before;
     mean_figure(before->socket_bytes_per_s, after->socket_bytes_per_s, &mean->socket_bytes_per_s,
                 &socket_change);
     mean_figure(before->wal_bytes_per_s, after->wal_bytes_per_s, &mean->wal_bytes_per_s, &change);
     mean_figure(before->pipeline_bytes_per_s, after->pipeline_bytes_per_s,
                 &mean->pipeline_bytes_per_s, &change);
+    mean_figure(before->read_bytes_per_s, after->read_bytes_per_s, &mean->read_bytes_per_s,
+                &read_change);
     return change;
 }
 
 static void mean_figure(struct figure before, struct figure after, struct figure *mean,
                         double *change)
 {
+    if (!before.known || !after.known)
+        return;
     *mean = figure_of((before.value + after.value) / 2);
     if (mean->value > 0)
         *change = fmax(*change, fabs(after.value - before.value) / mean->value);

@@ -17,7 +17,7 @@ struct limits {
 MUST_USE int limits_open(struct limits *limits, const struct bench_options *options);
 void limits_close(struct limits *limits);
 
-/* Socket, log, and both as a pipeline. Returns 0, or -1 after a message. */
+/* Socket, log, and both as a pipeline; where reading is what is measured, the bare disk read, too. Returns 0, or -1 after a message. */
 MUST_USE int limits_measure_rates(struct limits *limits, struct limits_figures *figures);
 
 /* Lone 4 KiB write + fdatasync, lone 4 KiB round trip. Returns 0, or -1 after a message. */

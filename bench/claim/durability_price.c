@@ -8,6 +8,7 @@
 #include "bench/claim/claim.h"
 #include "bench/claim/private_broker.h"
 #include "bench/engine/run.h"
+#include "bench/report/costs.h"
 #include "bench/report/median.h"
 
 #define RATE_MIN 0.8
@@ -17,6 +18,7 @@ struct side {
     struct private_broker broker;
     double rate[WINDOWS_MAX], bytes_per_s[WINDOWS_MAX];
     double lone_p50_us[WINDOWS_MAX], lone_p99_us[WINDOWS_MAX];
+    struct costs costs; // of the top rate
 };
 
 static int measure_load(const struct side *side, const struct bench_options *common, bool lone,
@@ -46,6 +48,7 @@ static int measure_side(struct side *side, const struct bench_options *options, 
         measure_load(side, options, false, report, &result))
         return -1;
     side->rate[round] = (double)window->acked / window->seconds;
+    costs_add_run(&side->costs, &result);
     side->bytes_per_s[round] = side->rate[round] * (double)options->record_bytes;
     if (measure_load(side, options, true, report, &result))
         return -1;
@@ -64,10 +67,11 @@ static json_t *side_json(struct side *side, uint32_t rounds)
 {
     struct spread rate = median_of(side->rate, rounds),
                   bytes = median_of(side->bytes_per_s, rounds);
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "records_per_s", rate.median,
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "records_per_s", rate.median,
                      "records_per_s_min", rate.min, "records_per_s_max", rate.max, "bytes_per_s",
                      bytes.median, "lone_p50_us", median_of(side->lone_p50_us, rounds).median,
-                     "lone_p99_us", median_of(side->lone_p99_us, rounds).median);
+                     "lone_p99_us", median_of(side->lone_p99_us, rounds).median, "ratios",
+                     costs_row_json(&side->costs));
 }
 
 static int run(struct bench_options *options, struct report *report)

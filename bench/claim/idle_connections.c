@@ -11,6 +11,7 @@
 #include "bench/claim/raw_connections.h"
 #include "bench/engine/place.h"
 #include "bench/engine/run.h"
+#include "bench/report/costs.h"
 
 #define BYTES_EACH_MAX (8 * KIB)
 #define BYTES_OF_10000_MAX (80 * MIB)
@@ -59,8 +60,13 @@ static int take_memory(struct private_broker *broker, struct memory *memory)
     return private_broker_value(broker, "process_rss_bytes", &memory->broker);
 }
 
+struct acks { // of a light load
+    double p99_us;
+    struct costs costs;
+};
+
 static int measure_acks(const struct private_broker *broker, const struct bench_options *common,
-                        struct report *report, double *p99_us)
+                        struct report *report, struct acks *acks)
 {
     static struct run_result result;
     struct driver_session session;
@@ -72,14 +78,16 @@ static int measure_acks(const struct private_broker *broker, const struct bench_
         return -1;
     int status = run_load(&session, &plan, report, &result);
     driver_session_close(&session);
-    if (status == 0)
-        claim_check_timed(report, &result);
-    *p99_us = result.windows[0].ack.p99_us;
-    return status;
+    if (status)
+        return status;
+    claim_check_timed(report, &result);
+    *acks = (struct acks){.p99_us = result.windows[0].ack.p99_us};
+    costs_add_run(&acks->costs, &result);
+    return 0;
 }
 
 static void judge(const struct bench_options *options, const struct memory memory[2],
-                  const double p99_us[3], uint32_t lost, struct report *report)
+                  const struct acks acks[3], uint32_t lost, struct report *report)
 {
     double count = options->idle_count;
     double broker_each = ((double)memory[1].broker - (double)memory[0].broker) / count;
@@ -88,12 +96,14 @@ static void judge(const struct bench_options *options, const struct memory memor
     claim_set(report,
               server_each <= (double)BYTES_EACH_MAX &&
                   server_each * 10000 < (double)BYTES_OF_10000_MAX && lost == 0,
-              json_pack("{s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:I}", "connections",
+              json_pack("{s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:I, s:o, s:o}", "connections",
                         (int)options->idle_count, "server_bytes_each", server_each,
                         "broker_bytes_each", broker_each, "kernel_bytes_each_both_ends",
-                        kernel_each, "lost", (int)lost, "ack_p99_before_us", p99_us[0],
-                        "ack_p99_with_us", p99_us[1], "ack_p99_after_us", p99_us[2],
-                        "broker_rss_bytes", (json_int_t)memory[1].broker));
+                        kernel_each, "lost", (int)lost, "ack_p99_before_us", acks[0].p99_us,
+                        "ack_p99_with_us", acks[1].p99_us, "ack_p99_after_us", acks[2].p99_us,
+                        "broker_rss_bytes", (json_int_t)memory[1].broker, "ratios_before",
+                        costs_row_json(&acks[0].costs), "ratios_with",
+                        costs_row_json(&acks[1].costs)));
 }
 
 static int measure(const struct bench_options *options, struct private_broker *broker,
@@ -101,19 +111,19 @@ static int measure(const struct bench_options *options, struct private_broker *b
 {
     struct raw_connections connections;
     struct memory memory[2];
-    double p99_us[3];
-    if (measure_acks(broker, options, report, &p99_us[0]) || take_memory(broker, &memory[0]) ||
+    struct acks acks[3];
+    if (measure_acks(broker, options, report, &acks[0]) || take_memory(broker, &memory[0]) ||
         raw_connections_open(&connections, broker->process.address, options->idle_count))
         return -1;
     int status = take_memory(broker, &memory[1]);
     if (status == 0)
-        status = measure_acks(broker, options, report, &p99_us[1]);
+        status = measure_acks(broker, options, report, &acks[1]);
     uint32_t lost = raw_connections_lost(&connections);
     raw_connections_close(&connections);
     if (status == 0)
-        status = measure_acks(broker, options, report, &p99_us[2]);
+        status = measure_acks(broker, options, report, &acks[2]);
     if (status == 0)
-        judge(options, memory, p99_us, lost, report);
+        judge(options, memory, acks, lost, report);
     return status;
 }
 

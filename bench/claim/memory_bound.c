@@ -9,13 +9,14 @@
 #include "bench/claim/private_broker.h"
 #include "bench/claim/raw_connections.h"
 #include "bench/engine/run.h"
+#include "bench/report/costs.h"
 
 #define OVER_MAX 1.05
 #define BOUND_MAX 500e6
 #define CONSUMERS 4
 
 static int measure_load(const struct private_broker *broker, const struct bench_options *common,
-                        struct report *report)
+                        struct report *report, struct costs *costs)
 {
     static struct run_result result;
     struct driver_session session;
@@ -26,33 +27,36 @@ static int measure_load(const struct private_broker *broker, const struct bench_
         return -1;
     int status = run_load(&session, &plan, report, &result);
     driver_session_close(&session);
-    if (status == 0)
-        report_take_run(report, &result);
-    return status;
+    if (status)
+        return status;
+    report_take_run(report, &result);
+    report->run = NULL; // its figures are not the claim's: the load is as heavy as it can be
+    costs_add_run(costs, &result);
+    return 0;
 }
 
 static int measure(const struct bench_options *options, struct private_broker *broker,
                    struct report *report)
 {
     struct raw_connections connections;
+    struct costs costs = {0};
     uint64_t bound, peak = 0;
     if (private_broker_value(broker, "memory_limit_bytes", &bound) ||
         raw_connections_open(&connections, broker->process.address, options->idle_count))
         return -1;
-    int status = measure_load(broker, options, report);
+    int status = measure_load(broker, options, report, &costs);
     uint32_t lost = raw_connections_lost(&connections);
     raw_connections_close(&connections);
     if (status == 0)
         status = private_broker_value(broker, "process_rss_peak_bytes", &peak);
-    report->run = NULL; // its figures are not the claim's: the load is as heavy as it can be
     if (status == 0)
-        claim_set(report,
-                  (double)peak <= OVER_MAX * (double)bound && (double)bound < BOUND_MAX &&
-                      lost == 0,
-                  json_pack("{s:I, s:I, s:f, s:i, s:i}", "bound_bytes", (json_int_t)bound,
-                            "rss_peak_bytes", (json_int_t)peak, "peak_of_bound",
-                            (double)peak / (double)bound, "idle_connections",
-                            (int)options->idle_count, "lost", (int)lost));
+        claim_set(
+            report,
+            (double)peak <= OVER_MAX * (double)bound && (double)bound < BOUND_MAX && lost == 0,
+            json_pack("{s:I, s:I, s:f, s:i, s:i, s:o}", "bound_bytes", (json_int_t)bound,
+                      "rss_peak_bytes", (json_int_t)peak, "peak_of_bound",
+                      (double)peak / (double)bound, "idle_connections", (int)options->idle_count,
+                      "lost", (int)lost, "ratios", costs_row_json(&costs)));
     return status;
 }
 

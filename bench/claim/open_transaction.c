@@ -20,6 +20,7 @@
 #include "bench/engine/place.h"
 #include "bench/engine/resources.h"
 #include "bench/engine/txn_load.h"
+#include "bench/report/costs.h"
 
 #define ROUND_NS (1 * NS_PER_S)     // with, or without
 #define SETTLE_NS (100 * NS_PER_MS) // behind each change
@@ -51,6 +52,7 @@ struct figures {
     uint64_t committed_batch_bytes, received_batch_bytes; // as the broker stores and sends them
     uint64_t gaps;                                        // offsets that did not follow
     uint64_t lag;                                         // behind the visible ends, afterwards
+    struct costs costs_without, costs_with;               // per committed record
 };
 
 struct holder { // of the open transaction
@@ -136,6 +138,8 @@ static void judge(struct report *report, const struct figures *f)
     };
     for (size_t i = 0; i < ARRAY_COUNT(counts); i++)
         json_object_set_new(json, counts[i].key, json_integer((json_int_t)counts[i].value));
+    json_object_set_new(json, "ratios_without", costs_row_json(&f->costs_without));
+    json_object_set_new(json, "ratios_with", costs_row_json(&f->costs_with));
     claim_set(report, holds, json);
 }
 
@@ -258,15 +262,25 @@ static void count_into(struct txn_load *load, struct reader *reader, enum txn_sl
     atomic_store(&reader->slot, slot);
 }
 
-static int one_round(struct txn_load *load, struct reader *reader, struct holder *holder, bool with)
+/* With a transaction held open when there is a holder. */
+static int one_round(struct driver_session *session, struct txn_load *load, struct reader *reader,
+                     struct holder *holder, struct costs *costs)
 {
-    if (with && hold(holder))
+    struct resources before, after;
+    if (holder && hold(holder))
         return -1;
     sleep_until_ns(now_ns() + SETTLE_NS);
-    count_into(load, reader, with ? TXN_SLOT_SECOND : TXN_SLOT_FIRST);
-    sleep_until_ns(now_ns() + ROUND_NS);
+    resources_take(session, &before);
+    uint64_t records = txn_load_totals(load).records, begin_ns = now_ns();
+    count_into(load, reader, holder ? TXN_SLOT_SECOND : TXN_SLOT_FIRST);
+    sleep_until_ns(begin_ns + ROUND_NS);
     count_into(load, reader, TXN_SLOT_NONE);
-    return with ? let_go(holder) : 0;
+    double seconds = (double)(now_ns() - begin_ns) / (double)NS_PER_S;
+    double committed = (double)(txn_load_totals(load).records - records);
+    resources_take(session, &after);
+    costs_add(costs, &before, &after, committed, committed * (double)session->options->record_bytes,
+              seconds);
+    return holder ? let_go(holder) : 0;
 }
 
 static double change_percent(struct histogram *without, struct histogram *with, double *without_us,
@@ -305,7 +319,8 @@ static int measure_rounds(struct driver_session *session, struct reader *reader,
     sleep_until_ns(now_ns() + report->options->warm_up_ns);
     uint64_t end_ns = now_ns() + report->options->duration_ns;
     for (bool with = false; status == 0 && (now_ns() < end_ns || with); with = !with)
-        status = one_round(load, reader, &holder, with);
+        status = one_round(session, load, reader, with ? &holder : NULL,
+                           with ? &figures->costs_with : &figures->costs_without);
     txn_load_stop(load);
     if (status == 0)
         compare(load, reader, report, figures);

@@ -1,5 +1,5 @@
-/* `sluice-bench table`: a row for each label, in the order of the files; results of one label are repeats, of which each column has the median. What
- * none of them measured has no column. In Markdown, so that it can be read as it is and pasted. */
+/* `sluice-bench table`: a row for each label, in the order of the files; results of one label are repeats, of which each column has the median. A run
+ * with an anomaly is counted and has no part in it. What none of them measured has no column. In Markdown, so that it can be read as it is and pasted. */
 #include "bench/command/table.h"
 
 #include <stdbool.h>
@@ -22,6 +22,7 @@ static const struct column columns[] = {
     {"records/s", "records_per_s", 1, 0},
     {"MB/s", "bytes_per_s", 1e-6, 1},
     {"% of the bare pipeline", "limits.fraction", 100, 0},
+    {"% of the bare disk read", "limits.read_fraction", 100, 0},
     {"ack p50 us", "latency_us.p50", 1, 0},
     {"p99", "latency_us.p99", 1, 0},
     {"p99.9", "latency_us.p99_9", 1, 0},
@@ -60,9 +61,10 @@ int table_main(int argc, char **argv)
     bool is_help = argc > 1 && strcmp(argv[1], "--help") == 0;
     int status = argc < 2 || argv[1][0] == '-' || results.all == NULL ? 2 : 0;
     if (status)
-        fprintf(is_help ? stdout : stderr,
-                "usage: sluice-bench table RESULT.json...\n"
-                "medians of each label, as Markdown; exit 1 when one of the runs failed\n");
+        fprintf(
+            is_help ? stdout : stderr,
+            "usage: sluice-bench table RESULT.json...\n"
+            "medians of each label, as Markdown, without those that failed; exit 1 when one did\n");
     if (is_help) {
         free(results.all);
         return 0;
@@ -111,6 +113,8 @@ static bool disk_value(json_t *result, size_t column, double *value)
 
 static bool value_of(json_t *result, size_t column, double *value)
 {
+    if (json_is_true(json_at(result, "failed")))
+        return false;
     if (columns[column].path == NULL)
         return disk_value(result, column, value);
     json_t *found = json_at(result, columns[column].path);

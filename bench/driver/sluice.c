@@ -108,7 +108,10 @@ static int fetch_facts(struct driver_session *session)
     session->ack_means = "fdatasync";
     for (uint32_t i = 0; i < broker.value_count; i++) {
         const char *name = broker.values[i].name;
-        if (strcmp(name, "cores") == 0 || strcmp(name, "shards") == 0)
+        if (strcmp(name, "io_uring") == 0)
+            driver_fact(session, true, "io", "%s", broker.values[i].value ? "uring" : "epoll");
+        if (strcmp(name, "cores") == 0 || strcmp(name, "shards") == 0 ||
+            strcmp(name, "wal_bytes_budget") == 0)
             driver_fact(session, true, name, "%lld", (long long)broker.values[i].value);
         if (strcmp(name, "durability_relaxed") != 0)
             continue;

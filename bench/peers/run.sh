@@ -128,8 +128,8 @@ workloads() {
   local many=()
   [ "$driver" = sluice ] && many=(--partitions 4) # the others have none: theirs are queues of their own
   measure lone "1 KiB, one at a time" publish --lone
-  measure top "1 KiB, 2 producers, as fast as it goes" publish --producers 2 "${many[@]}"
-  measure small "100 B, 2 producers, as fast as it goes" publish --producers 2 --record-size 100 "${many[@]}"
+  measure top "1 KiB, 2 producers, as fast as it goes" publish --rate max --producers 2 "${many[@]}"
+  measure small "100 B, 2 producers, as fast as it goes" publish --rate max --producers 2 --record-size 100 "${many[@]}"
   measure delivery "1 KiB at 5,000/s, to one consumer" end-to-end --rate 5000 "${many[@]}"
 }
 

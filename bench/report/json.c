@@ -1,19 +1,17 @@
 /* A report as one JSON object; the schema is in bench/README.md. */
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
 #include "bench/engine/run.h"
+#include "bench/report/costs.h"
 #include "bench/report/median.h"
-#include "bench/report/report.h"
+#include "bench/report/values.h"
 
-#define SCHEMA 3 // raised when a key changes its meaning or goes
+#define SCHEMA 4 // raised when a key changes its meaning or goes
 
 static const double curve[] = {0,     0.1,   0.25,   0.5,    0.75,    0.9,     0.95, 0.99,
                                0.995, 0.999, 0.9995, 0.9999, 0.99995, 0.99999, 1};
 
-static json_t *figure_json(struct figure figure);
-static void put(json_t *object, const char *key, json_t *value);
 static json_t *text_json(const char *text);
 static json_t *latency_json(const struct run_latency *latency);
 static void put_load(const struct report *report, json_t *root);
@@ -60,45 +58,11 @@ json_t *report_json(const struct report *report)
 
 /* ---- small things ---- */
 
-static void put(json_t *object, const char *key, json_t *value)
-{
-    (void)json_object_set_new(object, key, value ? value : json_null());
-}
-
 /* JSON is UTF-8; a path or an error text need not be. */
 static json_t *text_json(const char *text)
 {
     json_t *string = json_string(text);
     return string ? string : json_string("(a text that is not UTF-8)");
-}
-
-static json_t *number_json(double value)
-{
-    if (!isfinite(value)) // JSON has no such number
-        return json_null();
-    bool is_whole = fabs(value) < 9e15 && value == (double)(int64_t)value;
-    return is_whole ? json_integer((int64_t)value) : json_real(value);
-}
-
-static json_t *figure_json(struct figure figure)
-{
-    return figure.known ? number_json(figure.value) : json_null();
-}
-
-static struct figure total(uint64_t before, uint64_t after)
-{
-    uint64_t between = resources_between(before, after);
-    return between == UNKNOWN ? (struct figure){0} : figure_of((double)between);
-}
-
-static struct figure divided(struct figure a, double by)
-{
-    return a.known && by > 0 ? figure_of(a.value / by) : (struct figure){0};
-}
-
-static struct figure scaled(struct figure a, double factor)
-{
-    return a.known ? figure_of(a.value * factor) : a;
 }
 
 /* ---- load ---- */
@@ -153,10 +117,10 @@ static json_t *window_json(const struct run_result *run, const struct run_window
     put(object, "delivery_us", latency_json(&window->delivery));
     put(object, "client_cpu_s",
         figure_json(
-            scaled(total(window->before.client_cpu_us, window->after.client_cpu_us), 1e-6)));
+            figure_between(window->before.client_cpu_us, window->after.client_cpu_us, 1e-6)));
     put(object, "broker_cpu_s",
         figure_json(
-            scaled(total(window->before.server.cpu_us, window->after.server.cpu_us), 1e-6)));
+            figure_between(window->before.server.cpu_us, window->after.server.cpu_us, 1e-6)));
     return object;
 }
 
@@ -217,16 +181,17 @@ static void put_client(const struct run_result *run, json_t *root)
                            *after = &run->windows[run->window_count - 1].after;
     json_t *client = json_object(), *disk = json_object();
     put(client, "cpu_s",
-        figure_json(scaled(total(before->client_cpu_us, after->client_cpu_us), 1e-6)));
+        figure_json(figure_between(before->client_cpu_us, after->client_cpu_us, 1e-6)));
     put(client, "rss_bytes", json_integer((json_int_t)after->client_rss_bytes));
-    put(disk, "writes", figure_json(total(before->disk_writes, after->disk_writes)));
-    put(disk, "write_bytes", figure_json(total(before->disk_write_bytes, after->disk_write_bytes)));
-    put(disk, "flushes", figure_json(total(before->disk_flushes, after->disk_flushes)));
+    put(disk, "writes", figure_json(figure_between(before->disk_writes, after->disk_writes, 1)));
+    put(disk, "write_bytes",
+        figure_json(figure_between(before->disk_write_bytes, after->disk_write_bytes, 1)));
+    put(disk, "flushes", figure_json(figure_between(before->disk_flushes, after->disk_flushes, 1)));
     put(root, "client", client);
     put(root, "disk", disk);
 }
 
-/* The median of the repeats that have samples, for each figure by itself; `repeats` has them all. */
+/* The median of the repeats that have samples, for each figure by itself, and the greatest maximum; `repeats` has them all. */
 static struct run_latency median_latency(const struct run_result *run, bool is_delivery)
 {
     struct run_latency median = {0};
@@ -237,7 +202,9 @@ static struct run_latency median_latency(const struct run_result *run, bool is_d
         double values[WINDOWS_MAX];
         uint32_t count = run_latencies(run, is_delivery, at, values);
         if (count > 0)
-            *members[m] = median_of(values, count).median;
+            *members[m] = at == offsetof(struct run_latency, max_us)
+                              ? median_of(values, count).max
+                              : median_of(values, count).median;
     }
     for (uint32_t i = 0; i < run->window_count; i++)
         median.count += is_delivery ? run->windows[i].delivery.count : run->windows[i].ack.count;
@@ -278,7 +245,9 @@ static json_t *limits_json(const struct report *report)
     put(object, "socket_bytes_per_s", figure_json(limits->socket_bytes_per_s));
     put(object, "wal_bytes_per_s", figure_json(limits->wal_bytes_per_s));
     put(object, "pipeline_bytes_per_s", figure_json(limits->pipeline_bytes_per_s));
+    put(object, "read_bytes_per_s", figure_json(limits->read_bytes_per_s));
     put(object, "fraction", figure_json(report_fraction(report)));
+    put(object, "read_fraction", figure_json(report_read_fraction(report)));
     return object;
 }
 
@@ -302,53 +271,25 @@ static json_t *broker_json(const struct broker_figures *broker)
     return object;
 }
 
-/* The disk's own figure where it was measured, because a broker writes more than its log; else what the log counts. A disk without a cache
- * of its own is never asked to flush it. */
-static struct figure of_device(struct figure device, struct figure log, const char **source)
-{
-    bool is_device = device.known && (device.value > 0 || !log.known);
-    *source = is_device ? "device" : log.known ? "log" : NULL;
-    return is_device ? device : log;
-}
-
-static void put_writing(const struct report *report, json_t *object)
+static json_t *ratios_json(const struct report *report)
 {
     const struct run_result *run = report->run;
-    struct figure written = {0}, flushes = {0};
-    const char *written_source, *flushes_source;
+    struct costs costs = {
+        .records = (double)report->records,
+        .bytes = (double)report->bytes,
+        .seconds = report->seconds,
+        .broker_cpu_s = report->broker.cpu_s,
+        .log_fdatasyncs = report->broker.fdatasyncs,
+        .log_bytes = report->broker.device_bytes,
+    };
     if (run && run->window_count > 0) {
         const struct resources *before = &run->windows[0].before,
                                *after = &run->windows[run->window_count - 1].after;
-        written = total(before->disk_write_bytes, after->disk_write_bytes);
-        flushes = total(before->disk_flushes, after->disk_flushes);
+        costs.client_cpu_s = figure_between(before->client_cpu_us, after->client_cpu_us, 1e-6);
+        costs.disk_flushes = figure_between(before->disk_flushes, after->disk_flushes, 1);
+        costs.disk_bytes = figure_between(before->disk_write_bytes, after->disk_write_bytes, 1);
     }
-    written = of_device(written, report->broker.device_bytes, &written_source);
-    flushes = of_device(flushes, report->broker.fdatasyncs, &flushes_source);
-    put(object, "fdatasyncs_per_s", figure_json(divided(flushes, report->seconds)));
-    put(object, "bytes_per_fdatasync",
-        figure_json(flushes.known ? divided(figure_of((double)report->bytes), flushes.value)
-                                  : flushes));
-    put(object, "fdatasyncs_source", json_string(flushes_source));
-    put(object, "device_bytes_per_payload_byte",
-        figure_json(divided(written, (double)report->bytes)));
-    put(object, "device_bytes_source", json_string(written_source));
-}
-
-static json_t *ratios_json(const struct report *report)
-{
-    const struct broker_figures *broker = &report->broker;
-    const struct run_result *run = report->run;
-    double records = (double)report->records;
-    json_t *object = json_object();
-    struct figure client_us = {0};
-    if (run && run->window_count > 0)
-        client_us = total(run->windows[0].before.client_cpu_us,
-                          run->windows[run->window_count - 1].after.client_cpu_us);
-    put_writing(report, object);
-    put(object, "broker_cpu_ns_per_record",
-        figure_json(divided(scaled(broker->cpu_s, 1e9), records)));
-    put(object, "client_cpu_ns_per_record", figure_json(divided(scaled(client_us, 1e3), records)));
-    return object;
+    return costs_json(&costs);
 }
 
 static json_t *transactions_json(const struct transactions_figures *transactions)

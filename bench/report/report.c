@@ -11,9 +11,9 @@
 
 #include "bench/engine/run.h"
 #include "bench/report/median.h"
+#include "bench/report/values.h"
 
 static int write_file(const struct report *report, const char *path, bool is_html, json_t *json);
-static struct figure difference(uint64_t before, uint64_t after, double unit);
 
 void anomaly(struct report *report, const char *format, ...)
 {
@@ -49,12 +49,23 @@ double report_bytes_per_s(const struct report *report)
     return report_records_per_s(report) * each;
 }
 
+static struct figure fraction_of(const struct report *report, struct figure limit)
+{
+    if (!report->has_load || !limit.known || limit.value <= 0 || report->seconds <= 0)
+        return (struct figure){0};
+    return figure_of(report_bytes_per_s(report) / limit.value);
+}
+
 struct figure report_fraction(const struct report *report)
 {
-    struct figure pipeline = report->limits.pipeline_bytes_per_s;
-    if (!report->has_load || !pipeline.known || pipeline.value <= 0 || report->seconds <= 0)
+    return fraction_of(report, report->limits.pipeline_bytes_per_s);
+}
+
+struct figure report_read_fraction(const struct report *report)
+{
+    if (!report->options->is_cold)
         return (struct figure){0};
-    return figure_of(report_bytes_per_s(report) / pipeline.value);
+    return fraction_of(report, report->limits.read_bytes_per_s);
 }
 
 void report_take_run(struct report *report, const struct run_result *run)
@@ -82,22 +93,16 @@ void report_take_resources(struct report *report, const struct resources *before
                            const struct resources *after)
 {
     report->broker = (struct broker_figures){
-        .cpu_s = difference(before->server.cpu_us, after->server.cpu_us, 1e-6),
-        .rss_bytes = difference(0, after->server.rss_bytes, 1),
-        .fdatasyncs = difference(before->server.fdatasyncs, after->server.fdatasyncs, 1),
-        .device_bytes = difference(before->server.device_bytes, after->server.device_bytes, 1),
+        .cpu_s = figure_between(before->server.cpu_us, after->server.cpu_us, 1e-6),
+        .rss_bytes = figure_between(0, after->server.rss_bytes, 1),
+        .fdatasyncs = figure_between(before->server.fdatasyncs, after->server.fdatasyncs, 1),
+        .device_bytes = figure_between(before->server.device_bytes, after->server.device_bytes, 1),
         .waits_for_spare =
-            difference(before->server.waits_for_spare, after->server.waits_for_spare, 1),
+            figure_between(before->server.waits_for_spare, after->server.waits_for_spare, 1),
     };
     if (report->broker.waits_for_spare.known && report->broker.waits_for_spare.value > 0)
         anomaly(report, "the broker waited %.0f times for a prepared log file",
                 report->broker.waits_for_spare.value);
-}
-
-static struct figure difference(uint64_t before, uint64_t after, double unit)
-{
-    uint64_t between = resources_between(before, after);
-    return between == UNKNOWN ? (struct figure){0} : figure_of((double)between * unit);
 }
 
 /* ---- where it goes ---- */

@@ -26,6 +26,7 @@ struct limits_figures {
     struct figure socket_bytes_per_s;
     struct figure wal_bytes_per_s;
     struct figure pipeline_bytes_per_s;
+    struct figure read_bytes_per_s; // of the disk, past the page cache
     struct figure write_sync_p50_us, write_sync_p99_us;
     struct figure round_trip_p50_us, round_trip_p99_us;
 };
@@ -79,6 +80,9 @@ void anomaly(struct report *report, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* bytes_per_s as a fraction of the bare pipeline. */
 struct figure report_fraction(const struct report *report);
+
+/* The same of the bare disk read, where the broker's files were read from a cold disk. */
+struct figure report_read_fraction(const struct report *report);
 
 /* Where a command tells how far it is: standard output, or standard error when that is for a file's content. */
 FILE *report_progress(const struct bench_options *options);

@@ -126,11 +126,13 @@ static void print_claim(const json_t *claim, FILE *file)
 static void print_limits(const struct report *report, FILE *file)
 {
     const struct limits_figures *limits = &report->limits;
-    struct figure fraction = report_fraction(report);
+    struct figure fraction = report_fraction(report), of_read = report_read_fraction(report);
     if (limits->pipeline_bytes_per_s.known)
         fprintf(file, "limits      socket %.2f GB/s   WAL %.2f GB/s   pipeline %.2f GB/s\n",
                 limits->socket_bytes_per_s.value / 1e9, limits->wal_bytes_per_s.value / 1e9,
                 limits->pipeline_bytes_per_s.value / 1e9);
+    if (limits->read_bytes_per_s.known)
+        fprintf(file, "            disk read %.2f GB/s\n", limits->read_bytes_per_s.value / 1e9);
     if (limits->write_sync_p50_us.known)
         fprintf(file,
                 "bare us     4 KiB write + fdatasync p50 %.1f p99 %.1f   4 KiB round trip p50 %.1f "
@@ -139,6 +141,8 @@ static void print_limits(const struct report *report, FILE *file)
                 limits->round_trip_p50_us.value, limits->round_trip_p99_us.value);
     if (fraction.known)
         fprintf(file, "fraction    %.1f %% of the bare pipeline\n", 100 * fraction.value);
+    if (of_read.known)
+        fprintf(file, "            %.1f %% of the bare disk read\n", 100 * of_read.value);
 }
 
 static void print_broker(const struct report *report, FILE *file)

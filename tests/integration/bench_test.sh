@@ -14,7 +14,7 @@ echo "publish: open loop, repeats, page"
 says "$work/publish.json" '.failed == false and .anomalies == [] and .command == "publish" and .driver == "sluice"'
 says "$work/publish.json" '(.repeats | length) == 3 and .latency_from == "due" and .latency_us.samples > 1000 and (.series | length) >= 15'
 says "$work/publish.json" '.broker.fdatasyncs > 0 and .durability.ack_means == "fdatasync" and (.durability.facts | any(. == {name: "durability", value: "sync", fetched: true})) and .settings.partitions == 3'
-says "$work/publish.json" '.ratios.device_bytes_source == (if .disk.write_bytes == null then "log" else "device" end) and (.durability.facts | any(. == {name: "cores", value: "1", fetched: true}))'
+says "$work/publish.json" '.ratios.device_bytes_source == (if .disk.write_bytes == null then "log" else "device" end) and (.durability.facts | any(. == {name: "cores", value: "1", fetched: true})) and (.durability.facts | any(.name == "io" and (.value == "uring" or .value == "epoll")))'
 says "$work/publish.json" '.spread.p99_us.min <= .latency_us.p99 and .latency_us.p99 <= .spread.p99_us.max'
 grep -q '"label":"a run"' "$work/publish.html" || fail "the page does not hold the result"
 expect_text "$work/out" "an ack is   fdatasync"
@@ -43,7 +43,7 @@ says "$work/txn.json" '.schedule_slip_us.samples >= .latency_us.samples and .cli
 expect_exit 1 "$bench" transactions --server "$address" --duration 0.5 --warm-up 0 --topic t --producers 2 --rate 20000 --output "$work/txn.json"
 says "$work/txn.json" '.anomalies | any(test("transactions were due and never sent"))'
 says "$work/txn.json" '.latency_us.p99 == null or .latency_us.p99 > 1e5' # it waits for all that were due before; on a slow disk none gets its turn
-"$bench" transactions "${quick[@]}" --topic t --producers 2 --aborts 50 --output "$work/txn.json" >"$work/out"
+"$bench" transactions "${quick[@]}" --topic t --producers 2 --rate max --aborts 50 --output "$work/txn.json" >"$work/out"
 says "$work/txn.json" '.latency_from == "commit" and .transactions.aborts > 0 and .records == .transactions.commits'
 
 echo "sweep" # at its top rate a young store may wait for log files, which is an anomaly
@@ -73,11 +73,14 @@ grep -q '^| a run | fdatasync | 2 | [0-9]' "$work/out" || fail "$(cat "$work/out
 grep -q '| delivery p50 us |' "$work/out" || fail "$(cat "$work/out")"
 "$bench" table "$work/publish.json" >"$work/out"
 grep -qE 'delivery|bare pipeline' "$work/out" && fail "an empty column: $(cat "$work/out")"
+jq '.failed = true' "$work/publish.json" >"$work/failed.json"
+expect_exit 1 "$bench" table "$work/publish.json" "$work/failed.json"
+grep -q "^| a run | fdatasync | 2, 1 failed | $(jq '.records_per_s | round' "$work/publish.json") |" "$work/out" || fail "$(cat "$work/out")"
 expect_exit 2 "$bench" table "$work/no-such-file"
 
 echo "limits, micro-benchmarks"
 "$bench" limits --limits-dir "$work" --wal-set 128MiB --duration 0.1 --warm-up 0 --output "$work/limits.json" >"$work/out"
-says "$work/limits.json" '.limits.pipeline_bytes_per_s > 0 and .records == null'
+says "$work/limits.json" '.limits.pipeline_bytes_per_s > 0 and .limits.read_bytes_per_s > 0 and .limits.read_fraction == null and .records == null'
 "$bin/sluice-micro" --json --seconds 0.05 --dir "$work" >"$work/micro"
 [ "$(wc -l <"$work/micro")" -ge 20 ] || fail "cases are missing: $(cat "$work/micro")"
 [ -z "$(ls -d "$work"/sluice-micro-* 2>/dev/null)" ] || fail "sluice-micro has left files"
@@ -89,7 +92,7 @@ says "$work/claim.json" '.claim.name == "cold-start" and .claim.empty_ms.min > 0
 "$bench" claim recovery --data-dir "$work" --repeat 1 --fill 20MiB --partitions 20 --io "$io" --output "$work/claim.json" >"$work/out" || [ $? = 1 ]
 says "$work/claim.json" '.claim.acked == .claim.stored and .claim.stored > 20000'
 "$bench" claim idle-connections --data-dir "$work" --idle 100 --duration 0.2 --warm-up 0.1 --io "$io" --output "$work/claim.json" >"$work/out"
-says "$work/claim.json" '.claim.connections == 100 and .claim.lost == 0'
+says "$work/claim.json" '.claim.connections == 100 and .claim.lost == 0 and .claim.ratios_with.broker_cpu_ns_per_record > 0'
 [ -z "$(ls -d "$work"/sluice-bench-* 2>/dev/null)" ] || fail "a claim has left its store"
 expect_exit 2 "$bench" claim nothing
 

@@ -43,6 +43,8 @@ done
 get "http://$http/metrics" >metrics
 grep -q '^sluice_wal_durable_lsn{shard="0"} [0-9]' metrics || fail "no durable_lsn in the metrics"
 grep -q '^sluice_durability_relaxed 0$' metrics || fail "no durability in the metrics"
+used=$(sed -nE 's/.* broker\.ready .* io=([a-z]+) .*/\1/p' "$work/broker.log" | tail -n 1)
+grep -q "^sluice_io_uring $([ "$used" = uring ] && echo 1 || echo 0)$" metrics || fail "another I/O backend in the metrics"
 grep -Ev '^# (HELP|TYPE) sluice_[a-z0-9_]+ .+$|^sluice_[a-z0-9_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9]+$' metrics &&
   fail "lines that are not Prometheus text"
 "$bin/sluicectl" status >out || fail "status"

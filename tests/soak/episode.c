@@ -274,8 +274,9 @@ static void check_quiet(struct run *run, const struct descriptors *before)
     if (now.sockets > before->sockets)
         fail("%u sockets are left %.0f s behind the last client, %u before the first", now.sockets,
              QUIET_S, before->sockets);
-    if (now.files > before->files + 64 * run->plan.shards)
-        fail("%u files are open, %u before the load", now.files, before->files);
+    if (now.files > before->files + FILES_OF_SHARD_MAX * run->plan.shards)
+        fail("%u files are open, %u before the load, and at most %u may be for each shard",
+             now.files, before->files, FILES_OF_SHARD_MAX);
 }
 
 /* A client has a thread, and this process forks: so in one of its own. */

@@ -56,20 +56,19 @@ static void own_mounts(const char *dir)
 
 static void configure(struct run *run)
 {
-    static char program[PATH_BYTES], shards[32], cores[16], budget[48];
+    static char program[PATH_BYTES], shards[32], cores[16], budget[48], segment[32];
     /* Small segments and a small budget: rolls, recycling, checkpoints and unweaving happen between the faults. */
-    static const char *const extra[] = {"--set",   "segment_bytes=4MiB",
-                                        "--set",   "batch_bytes_max=1MiB",
-                                        "--set",   budget,
-                                        "--set",   shards,
-                                        "--cores", cores,
-                                        NULL};
+    static const char *const extra[] = {"--set",   segment, "--set", "batch_bytes_max=1MiB",
+                                        "--set",   budget,  "--set", shards,
+                                        "--cores", cores,   NULL};
     struct plan plan;
     plan_make(&plan, &run->options->plan, atomic_load(&run->totals->episode));
     snprintf(program, sizeof(program), "%s/sluiced", run->options->bin);
     snprintf(shards, sizeof(shards), "shards=%u", plan.shards);
     snprintf(cores, sizeof(cores), "%u", plan.shards + 1);
-    snprintf(budget, sizeof(budget), "wal_bytes_budget=%uMiB", 40 * plan.shards);
+    snprintf(budget, sizeof(budget), "wal_bytes_budget=%uMiB",
+             SEGMENTS_OF_SHARD * SEGMENT_MIB * plan.shards);
+    snprintf(segment, sizeof(segment), "segment_bytes=%uMiB", SEGMENT_MIB);
     run->plan = plan;
     run->broker = (struct broker_process){.program = program, .extra = extra};
     snprintf(run->broker.log_path, sizeof(run->broker.log_path), "%s/broker.log", run->dir);

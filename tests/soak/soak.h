@@ -2,11 +2,18 @@
 #ifndef SLUICE_TESTS_SOAK_SOAK_H
 #define SLUICE_TESTS_SOAK_SOAK_H
 
+#include "storage/archive.h"
 #include "tests/checker/checker.h"
 #include "tests/soak/cgroup.h"
 #include "tests/soak/load.h"
 #include "tests/soak/place.h"
 #include "tests/soak/watch.h"
+
+/* What a broker of the soak is started with, and so may have open for each of its shards: the archive's files that are read, its segments, and
+ * what a checkpoint and indexes are being written to. */
+#define SEGMENT_MIB 4u
+#define SEGMENTS_OF_SHARD 10u
+#define FILES_OF_SHARD_MAX (ARCHIVE_FDS_MAX + SEGMENTS_OF_SHARD + 6)
 
 #define RESTART_S_MAX 10.0         // from exec to the ready line
 #define RESTART_STARVED_S_MAX 60.0 // with a tenth of a CPU, or a disk that takes its time

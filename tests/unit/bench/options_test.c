@@ -45,6 +45,26 @@ Test(bench_options, rate_max_is_no_rate)
     cr_expect_eq(options.rate, 0);
 }
 
+Test(bench_options, a_loop_is_open_unless_another_one_is_asked_for)
+{
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--producers", "2"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 10000);
+    cr_assert_eq(PARSE(BENCH_END_TO_END, "--consumers", "2"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 10000);
+    cr_assert_eq(PARSE(BENCH_TRANSACTIONS, "--records", "2"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 1000);
+    static const char *const others[][2] = {
+        {"--rate", "max"}, {"--closed-loop", "8"}, {"--send-many", "64"}};
+    for (size_t i = 0; i < ARRAY_COUNT(others); i++) {
+        cr_assert_eq(PARSE(BENCH_PUBLISH, others[i][0], others[i][1]), OPTIONS_OK);
+        cr_expect_eq(options.rate, 0, "%s", others[i][0]);
+    }
+    cr_assert_eq(PARSE(BENCH_PUBLISH, "--lone"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 0);
+    cr_assert_eq(PARSE(BENCH_SWEEP, "--steps", "3"), OPTIONS_OK);
+    cr_expect_eq(options.rate, 0);
+}
+
 Test(bench_options, producers_share_threads_and_alone_is_a_closed_loop_of_one)
 {
     cr_assert_eq(PARSE(BENCH_PUBLISH, "--producers", "3"), OPTIONS_OK);
@@ -166,10 +186,11 @@ Test(bench_options, contradictions_are_refused)
 
 Test(bench_options, a_claim_has_a_name_and_defaults_of_its_own)
 {
-    cr_assert_eq(PARSE(BENCH_CLAIM, "open-transaction", "--rate", "max", "--topic", "t"),
-                 OPTIONS_OK);
+    cr_assert_eq(PARSE(BENCH_CLAIM, "open-transaction", "--topic", "t"), OPTIONS_OK);
     cr_expect_str_eq(options.claim, "open-transaction");
-    cr_expect_gt(options.rate, 0, "without room there is no latency to speak of");
+    cr_expect_eq(options.rate, 1000);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--rate", "max"), OPTIONS_USAGE,
+                 "without room there is no latency to speak of");
     cr_expect_eq(options.record_bytes, 100);
     cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--record-size", "7"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_TRANSACTIONS, "open-transaction"), OPTIONS_USAGE);

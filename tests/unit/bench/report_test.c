@@ -9,6 +9,7 @@
 
 #include "bench/claim/claim.h"
 #include "bench/engine/run.h"
+#include "bench/report/costs.h"
 #include "bench/report/median.h"
 
 static struct bench_options options = {
@@ -204,6 +205,41 @@ Test(bench_report, settings_are_what_was_said_and_null_where_they_mean_nothing, 
     expect("settings.broker_io", "\"epoll\"");
 }
 
+Test(bench_report, what_is_read_from_a_cold_disk_is_a_fraction_of_the_bare_read, .init = reset)
+{
+    static struct bench_options cold = {
+        .command = BENCH_CONSUME, .command_name = "consume", .driver = "sluice", .topic = "t"};
+    report = (struct report){
+        .options = &cold, .has_load = true, .records = 10, .bytes = 3000, .seconds = 2};
+    report.limits.read_bytes_per_s = figure_of(2000);
+    expect("limits.read_bytes_per_s", "2000");
+    expect("limits.read_fraction", "null");
+    cold.is_cold = true;
+    expect("limits.read_fraction", "0.75");
+}
+
+Test(bench_report, costs_of_several_loads_are_sums_and_what_one_lacks_all_lack)
+{
+    struct costs costs = {0};
+    struct resources before = {.client_cpu_us = 1000, .server = {.cpu_us = 500}},
+                     after = {.client_cpu_us = 3000, .server = {.cpu_us = 1500, .rss_bytes = 7}};
+    before.disk_flushes = after.disk_flushes = UNKNOWN;
+    costs_add(&costs, &before, &after, 1000, 100000, 1);
+    after.server.rss_bytes = 5;
+    costs_add(&costs, &before, &after, 1000, 100000, 1);
+    json_t *json = costs_row_json(&costs);
+    cr_expect_eq(json_integer_value(json_object_get(json, "client_cpu_ns_per_record")), 2000);
+    cr_expect_eq(json_integer_value(json_object_get(json, "broker_cpu_ns_per_record")), 1000);
+    cr_expect_eq(json_integer_value(json_object_get(json, "broker_rss_bytes")), 7);
+    json_decref(json);
+    after.server.cpu_us = UNKNOWN;
+    costs_add(&costs, &before, &after, 1000, 100000, 1);
+    json = costs_row_json(&costs);
+    cr_expect(json_is_null(json_object_get(json, "broker_cpu_ns_per_record")));
+    cr_expect_eq(json_integer_value(json_object_get(json, "client_cpu_ns_per_record")), 2000);
+    json_decref(json);
+}
+
 Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
 {
     three_windows();
@@ -216,6 +252,8 @@ Test(bench_report, of_repeats_the_median_is_told_and_the_spread, .init = reset)
     expect("latency_us.samples", "30");
     expect("spread.records_per_s", "{\"min\":500.0,\"max\":2000.0}");
     expect("spread.p50_us.max", "9.0");
+    run.windows[1].ack.max_us = 90;
+    expect("latency_us.max", "90");
     expect("repeats.1.records_per_s", "500");
     expect("repeats.2.latency_us.p50", "9");
     expect("latency_from", "\"due\"");

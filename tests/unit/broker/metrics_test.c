@@ -83,6 +83,8 @@ Test(metrics, status_has_sums_over_cores_and_shards)
     cr_expect(eq(u64, status_value("shards"), SHARDS));
     cr_expect(eq(u64, status_value("connections_max"), 77));
     cr_expect(eq(u64, status_value("durability_relaxed"), 0));
+    cr_expect(eq(u64, status_value("io_uring"), 0));
+    cr_expect(eq(u64, status_value("wal_bytes_budget"), config.wal_bytes_budget));
 }
 
 Test(metrics, status_has_every_figure_of_the_tables_once)
@@ -204,6 +206,8 @@ Test(metrics, dangerous_settings_are_figures_to_alarm_on)
     has_line("sluice_development 0");
     has_line("sluice_ready 1");
     has_line("sluice_produce_possible 1");
+    has_line("sluice_io_uring 0");
+    has_line("sluice_wal_bytes_budget 4294967296");
     config.durability = DURABILITY_RELAXED;
     config.allow_unauthenticated = true;
     config.development = true;
