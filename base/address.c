@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -127,6 +128,12 @@ void address_tune_socket(int fd)
 void address_end_sending(int fd)
 {
     (void)shutdown(fd, SHUT_WR);
+}
+
+bool address_peer_has_ended(int fd)
+{
+    struct pollfd look = {.fd = fd, .events = POLLRDHUP};
+    return poll(&look, 1, 0) == 1;
 }
 
 /* Splits "host:port" or "[host]:port". The host is copied, the port's text is not. */

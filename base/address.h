@@ -42,4 +42,7 @@ void address_tune_socket(int fd);
 /* Our side sends no more (shutdown); what the peer sends still arrives. Never blocks; best effort. */
 void address_end_sending(int fd);
 
+/* Does the peer send no more, or is the connection dead? Known without reading what came before. Never blocks. */
+bool address_peer_has_ended(int fd);
+
 #endif

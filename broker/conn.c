@@ -39,6 +39,7 @@ static void turn(struct conn *conn);
 static const uint64_t deadline_ns[CONN_DEADLINE_COUNT] = {
     [CONN_DEADLINE_HELLO] = HELLO_DEADLINE_NS,
     [CONN_DEADLINE_FRAME] = FRAME_DEADLINE_NS,
+    [CONN_DEADLINE_ANSWER] = ANSWER_DEADLINE_NS,
     [CONN_DEADLINE_LINGER] = LINGER_DEADLINE_NS,
 };
 
@@ -368,6 +369,10 @@ uint64_t conns_deadline_ns(const struct conns *conns)
 /* Who was closed by us is told why by the log only, so that it is there at the usual level. */
 static void time_out(struct conn *conn, const char *why)
 {
+    if (conn->phase == CONN_OPEN && conn->is_unread && !address_peer_has_ended(conn->fd)) {
+        conn_deadline_start(conn, CONN_DEADLINE_ANSWER); // it waits, as we do
+        return;
+    }
     char peer[ADDRESS_TEXT_MAX] = "unknown";
     struct address address;
     if (address_of_peer(conn->fd, &address) == 0)
@@ -385,6 +390,7 @@ static int expire(struct conns *conns)
     static const char *const whys[CONN_DEADLINE_COUNT] = {
         [CONN_DEADLINE_HELLO] = "no HELLO within 10 s",
         [CONN_DEADLINE_FRAME] = "a frame took more than 30 s to arrive",
+        [CONN_DEADLINE_ANSWER] = "the peer closed, and its requests were not answered within 60 s",
         [CONN_DEADLINE_LINGER] = "the peer did not close within 2 s",
     };
     uint64_t now_ns = conns->core->now_ns;
@@ -420,6 +426,7 @@ void conn_waits(struct conn *conn)
     core->buffers.missed = false;
     if (list_is_linked(&conn->wait_link))
         return;
+    conn_watch_peer(conn);
     conn->wait_round = core->conns.round; // so they stand in the order of rounds
     list_push_back(&core->conns.waiting, &conn->wait_link);
 }
@@ -473,8 +480,11 @@ static void turn(struct conn *conn)
         if (!list_is_linked(&conn->wait_link))
             conn_resume(conn);
     } else if (conn->phase == CONN_ENDING && !conn_is_sending(conn) && list_is_empty(&conn->acks) &&
-               list_is_empty(&conn->answers) && (!conn->at_end || conn->requests == 0)) {
-        linger(conn);
+               list_is_empty(&conn->answers)) {
+        if (!conn->at_end || conn->requests == 0)
+            linger(conn);
+        else if (!list_is_linked(&conn->phase_link))
+            conn_deadline_start(conn, CONN_DEADLINE_ANSWER);
     }
 }
 

@@ -6,12 +6,15 @@
  *   1 HELLO      accepted; only a HELLO of up to 64 KiB is read            HELLO_DEADLINE_NS
  *   2 OPEN       frames of up to request_bytes_max, each within            FRAME_DEADLINE_NS
  *   3 ENDING     nothing is read any more; answers and the error frame leave  SEND_DEADLINE_NS
+ *                those that are owed to a peer that has closed are awaited    ANSWER_DEADLINE_NS
+ *                (as often it is looked whether the peer of one that is OPEN
+ *                and waits, so that nothing is read, is still there)
  *   4 LINGERING  our side is shut down; what the peer still sends is read   LINGER_DEADLINE_NS
  *                and dropped, or a reset would overtake the error frame
  *   5 CLOSING    operations are being cancelled; shards are told; then FREE
  *
- * Requests in flight never hold a connection: they come home, find that its life is over, and are
- * dropped.
+ * Requests in flight hold no connection for longer: they come home, find that its life is over, and
+ * are dropped.
  *
  * Receiving. An idle connection owns no buffer: io_readable() waits for it, then a buffer is
  * leased; while frames come in pieces, io_recv() goes on without it. Requests pin the buffer their
@@ -79,6 +82,7 @@ struct conn {
     bool is_readable;                // io_readable() said so, and nothing was received since
     bool at_end;                     // the peer sends no more
     bool has_frame;                  // a frame has begun: phase_since_ns counts
+    bool is_unread;                  // it waits, nothing is being read; likewise
     uint64_t pinned_bytes;           // of buffers leased for this connection, also for answers
 
     /* ---- requests ---- */
@@ -109,6 +113,7 @@ struct conn {
 enum conn_deadline {
     CONN_DEADLINE_HELLO,
     CONN_DEADLINE_FRAME,
+    CONN_DEADLINE_ANSWER,
     CONN_DEADLINE_LINGER,
     CONN_DEADLINE_COUNT
 };
@@ -186,7 +191,8 @@ void conn_read(struct conn *conn);   // starts what comes next on the receiving 
 void conn_resume(struct conn *conn); // looks at what is there, then reads on
 void conn_unpin(struct conn *conn, struct buffer *buffer); // as buffer_unref(), with the account
 void conn_unwatch_frame(
-    struct conn *conn); // a frame is complete, or we are the ones that don't read
+    struct conn *conn);                  // a frame is complete, or we are the ones that don't read
+void conn_watch_peer(struct conn *conn); // nothing is read, so nobody would see it close
 
 /* ---- conn_parse.c ---- */
 

@@ -23,6 +23,7 @@ static void readable_done(struct io_op *op);
 static void recv_done(struct io_op *op);
 static void drop_idle_buffer(struct conn *conn);
 static void watch_frame(struct conn *conn);
+static void unwatch_peer(struct conn *conn);
 
 #define EXACT_BYTES                                                                                \
     ((uint32_t)(32 * KIB)) // frames from here on are received to their end, not beyond
@@ -37,16 +38,19 @@ void conn_read(struct conn *conn)
         if (conn->parsed == conn->filled && conn->buffer && conn->buffer->references == 1)
             drop_idle_buffer(conn);
         conn_unwatch_frame(conn);
+        conn_watch_peer(conn);
         counter_add(&conn->core->counters.waits_limit_total, 1);
         return;
     }
     if (conn->parsed == conn->filled && !conn->is_readable) {
         drop_idle_buffer(conn);
+        unwatch_peer(conn);
         io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
         return;
     }
     if (!conn->is_readable && conn->filled - conn->parsed <= CONN_STASH_BYTES) {
         stash(conn);
+        unwatch_peer(conn);
         watch_frame(conn);
         io_readable(conn->core->io, &conn->recv_op, conn->fd, readable_done);
         return;
@@ -57,6 +61,7 @@ void conn_read(struct conn *conn)
         conn_waits(conn);
         return;
     }
+    unwatch_peer(conn);
     watch_frame(conn);
     io_recv(conn->core->io, &conn->recv_op, conn->fd, conn->buffer->bytes + conn->filled,
             recv_length(conn), recv_done);
@@ -246,5 +251,23 @@ void conn_unwatch_frame(struct conn *conn)
     if (!conn->has_frame)
         return;
     conn->has_frame = false;
+    conn_deadline_stop(conn);
+}
+
+/* In conn.c it is looked at now and then. */
+void conn_watch_peer(struct conn *conn)
+{
+    if (conn->phase != CONN_OPEN || conn->is_unread || conn->has_frame ||
+        io_op_is_active(&conn->recv_op))
+        return;
+    conn->is_unread = true;
+    conn_deadline_start(conn, CONN_DEADLINE_ANSWER);
+}
+
+static void unwatch_peer(struct conn *conn)
+{
+    if (!conn->is_unread)
+        return;
+    conn->is_unread = false;
     conn_deadline_stop(conn);
 }

@@ -53,6 +53,9 @@
 #define SEND_LOOK_NS (NS_PER_S / 2)       // how often that is looked at when all is quiet
 #define SEND_PIECE_BYTES                                                                           \
     ((uint32_t)(256 * KIB)) // of a large buffer at a time: 9 KB/s are slow enough
+/* Answers owed to a peer that has closed. Without it clients that give up and come again would take all connections of a broker
+ * whose log has no room. */
+#define ANSWER_DEADLINE_NS (60 * NS_PER_S)
 #define LINGER_DEADLINE_NS                                                                         \
     (2 * NS_PER_S) // for the peer to take an error frame before the connection goes
 

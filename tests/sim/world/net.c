@@ -652,6 +652,12 @@ void net_end_sending(struct process *process, int fd)
     }
 }
 
+bool net_peer_has_ended(struct process *process, int fd)
+{
+    const struct socket *socket = socket_of(process, fd);
+    return socket == NULL || socket->end_ns <= world_now_ns() || socket->reset_ns <= world_now_ns();
+}
+
 /* With bytes that nobody read it is a reset, as TCP has it. */
 void net_close(void *closed)
 {

@@ -56,5 +56,6 @@ void net_process_ended(struct net *net, struct process *process, enum process_en
 int net_listen(struct process *process, const struct address *address);
 int net_address_of(struct process *process, int fd, bool peer, struct address *address);
 void net_end_sending(struct process *process, int fd);
+bool net_peer_has_ended(struct process *process, int fd);
 
 #endif

@@ -240,6 +240,12 @@ WRAP(void, address_end_sending, int fd)
         __real_address_end_sending(fd);
 }
 
+WRAP(bool, address_peer_has_ended, int fd)
+{
+    struct process *process = process_current();
+    return process ? net_peer_has_ended(process, fd) : __real_address_peer_has_ended(fd);
+}
+
 /* A broker touches all its memory at its start, so that it can't be short of it later; here that would cost more than all
  * the rest of its life. */
 WRAP(int, arena_init, struct arena *arena, size_t size, bool touch)

@@ -164,6 +164,25 @@ Test(address, both_ends_know_each_other)
     close(listener);
 }
 
+Test(address, the_end_of_a_peer_is_seen_behind_bytes_that_nobody_has_read)
+{
+    struct address server;
+    int listener = listen_on("127.0.0.1:0", false, &server);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    cr_assert_eq(connect(fd, &server.sockaddr.any, server.len), 0);
+    int accepted = accept(listener, NULL, NULL);
+    cr_assert_eq(send(fd, "unread", 6, 0), 6);
+    cr_assert_not(address_peer_has_ended(accepted));
+    close(fd);
+    for (int i = 0; i < 10000 && !address_peer_has_ended(accepted); i++)
+        usleep(1000);
+    cr_assert(address_peer_has_ended(accepted));
+    char text[8];
+    cr_assert_eq(recv(accepted, text, sizeof(text), 0), 6);
+    close(accepted);
+    close(listener);
+}
+
 Test(address, tuning_takes_the_delay_and_the_pacing_away)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);

@@ -20,6 +20,89 @@ Test(conn_end, who_ends_its_side_still_gets_the_acks)
     finish(rig, &client, &wire);
 }
 
+Test(conn_end, who_has_gone_is_not_kept_for_answers_that_do_not_come)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    wire_produce_one(&wire, 1, 100);
+    send_wire(rig, &client, &wire);
+    struct request *request = rig_take(rig); // by a shard that has no room
+    client_close(&client);
+    rig_turns(rig, 10);
+    struct conn *conn = only_conn(rig);
+    conn->phase_since_ns -= ANSWER_DEADLINE_NS - NS_PER_S;
+    rig_turns(rig, 10);
+    cr_assert_eq(rig->core->conns.open_count, 1);
+    conn->phase_since_ns -= NS_PER_S;
+    rig_turns(rig, 10);
+    cr_assert_eq(rig->core->conns.open_count, 0);
+    rig_answer_produce(rig, request, 0, 0); // it comes home to nobody
+    rig_turns(rig, 5);
+    rig_check_idle(rig);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
+/* Nothing is read of it, so only a look tells. */
+Test(conn_end, who_goes_while_it_has_its_fill_of_requests_is_seen_to_have_gone)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    uint32_t partition = 0;
+    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++)
+        wire_fetch(&wire, OP_FETCH, i + 1, 0, &partition, 1);
+    send_wire(rig, &client, &wire);
+    rig_turns(rig, 50);
+    struct conn *conn = only_conn(rig);
+    for (int i = 0; i < 3; i++) { // as long as it is there it may wait
+        conn->phase_since_ns -= ANSWER_DEADLINE_NS;
+        rig_turns(rig, 5);
+        cr_assert_eq(rig->core->conns.open_count, 1);
+    }
+    client_close(&client);
+    rig_turns(rig, 10);
+    cr_assert_eq(rig->core->conns.open_count, 1);
+    conn->phase_since_ns -= ANSWER_DEADLINE_NS;
+    rig_turns(rig, 10);
+    cr_assert_eq(rig->core->conns.open_count, 0);
+    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++) { // one more: its shard is told
+        struct request *request = rig_take(rig);
+        cr_assert_eq(request->kind == REQUEST_CONN_CLOSED, i == CONN_REQUESTS_MAX);
+        request->error = request->kind == REQUEST_CONN_CLOSED ? 0 : PE_OFFSET_OUT_OF_RANGE;
+        rig_reply(rig, request);
+    }
+    rig_check_idle(rig);
+    free(wire.bytes);
+    rig_free(rig);
+}
+
+Test(conn_end, who_had_its_fill_and_got_its_answers_goes_on)
+{
+    struct rig *rig = rig_new(1);
+    struct client client = client_hello(rig);
+    struct wire wire = wire_new();
+    uint32_t partition = 0;
+    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++)
+        wire_fetch(&wire, OP_FETCH, i + 1, 0, &partition, 1);
+    send_wire(rig, &client, &wire);
+    rig_turns(rig, 50);
+    struct conn *conn = only_conn(rig);
+    cr_assert(conn->is_unread);
+    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++) {
+        struct request *request = rig_take(rig);
+        request->error = PE_OFFSET_OUT_OF_RANGE;
+        rig_reply(rig, request);
+    }
+    rig_turns(rig, 20);
+    cr_assert_not(conn->is_unread);
+    conn->phase_since_ns -= 2 * ANSWER_DEADLINE_NS; // an idle one has no deadline
+    rig_turns(rig, 5);
+    cr_assert_eq(rig->core->conns.open_count, 1);
+    finish(rig, &client, &wire);
+}
+
 Test(conn_end, shards_are_told_of_the_end_of_a_connection_that_read_from_them)
 {
     struct rig *rig = rig_new(3);
