@@ -23,6 +23,7 @@
 #define RATE_MAX 1000000000u              // one each nanosecond, of the clock that times them
 #define RATE_DEFAULT 10000u               // leaves room on each of the brokers that drivers know
 #define TXN_RATE_DEFAULT 1000u            // and one thread keeps that
+#define HOLD_NS_MAX (840 * NS_PER_S)      // a transaction may be open for 900 s
 #define DURATION_MIN_NS (10 * NS_PER_MS)  // a tenth of it is a row of the series
 #define OTHER_BUFFER_BYTES_MIN (64 * KIB) // of the other drivers
 #define BUFFER_BYTES_MAX (64 * GIB)       // of libsluice
@@ -94,6 +95,8 @@ static const struct option_row rows[] = {
      "sluiced, where a claim starts one; default beside this program"},
     {"io", IO, BENCH_CLAIM, AT(io), 0, 0, "uring|epoll|auto", "its backend; default auto"},
     {"cores", COUNT, BENCH_CLAIM, AT(core_count), 1, 64, "N", "its cores; default 1"},
+    {"hold", SECONDS, BENCH_CLAIM, AT(hold_ns), 100 * NS_PER_MS, HOLD_NS_MAX, "S",
+     "open-transaction: how long it is held open in each round; default 1"},
     {"fill", SIZE, BENCH_CLAIM, AT(fill_bytes), MIB, 1024 * GIB, "B",
      "recovery: published before each kill; default 10GiB"},
     {"idle", COUNT, BENCH_CLAIM, AT(idle_count), 1, 100000, "N",
@@ -211,6 +214,7 @@ static void set_defaults(struct bench_options *options, const char *name, const 
         .io = "auto",
         .core_count = 1,
         .fill_bytes = 10 * GIB,
+        .hold_ns = NS_PER_S,
         .step_count = 8,
         .stamps_time = options->command == BENCH_END_TO_END,
         .records_each = 1,

@@ -42,6 +42,7 @@ struct bench_options {
     const char *io;             // their backend
     uint32_t core_count;        // and their cores
     uint64_t fill_bytes;        // published before a kill
+    uint64_t hold_ns;           // how long a transaction is held open
     uint32_t idle_count;        // connections that only say HELLO
 
     /* ---- load ---- */

@@ -1,8 +1,8 @@
 /* `sluice-bench claim open-transaction`.
  *
  * Part one. Transactional producers commit at a given rate, a consumer reads all of it; meanwhile another producer holds
- * a transaction open that has records in every partition. Rounds with and without it take turns in one run, so that
- * whatever the machine does meets both. Compared are the p99 of commits, and the p99 from the begin of a transaction
+ * a transaction open that has records in every partition. In each round it is open for --hold, and for half of that, at most 30 s, the others are
+ * alone before and after, so that whatever the machine does meets both. Compared are the p99 of commits, and the p99 from the begin of a transaction
  * to its records in the consumer's hands.
  *
  * Part two. Half of the transactions are aborted. The consumer must then have received exactly the committed records,
@@ -22,9 +22,10 @@
 #include "bench/engine/txn_load.h"
 #include "bench/report/costs.h"
 
-#define ROUND_NS (1 * NS_PER_S)     // with, or without
+#define HALF_NS_MAX (30 * NS_PER_S) // of a round, before and after the transaction
 #define SETTLE_NS (100 * NS_PER_MS) // behind each change
 #define WAIT_MS 30000
+#define HOLD_SLACK_MS 60000 // beyond --hold
 #define MESSAGES_PER_POLL 1024
 #define HALF 50              // percent
 #define CHANGE_MAX_PERCENT 5 // that the claim allows
@@ -226,7 +227,11 @@ static int holder_open(struct holder *holder, struct driver_session *session)
     char id[64];
     snprintf(id, sizeof(id), "bench-open-%016llx", (unsigned long long)now_ns());
     struct sluice_producer_options options = {
-        .size = sizeof(options), .send_waits = true, .transactional_id = id};
+        .size = sizeof(options),
+        .send_waits = true,
+        .transactional_id = id,
+        .transaction_timeout_ms = (uint32_t)(session->options->hold_ns / NS_PER_MS) + HOLD_SLACK_MS,
+    };
     *holder =
         (struct holder){.options = session->options, .partition_count = session->partition_count};
     int status = sluice_producer_new(sluice_of(session, 0), &options, &holder->producer);
@@ -262,9 +267,9 @@ static void count_into(struct txn_load *load, struct reader *reader, enum txn_sl
     atomic_store(&reader->slot, slot);
 }
 
-/* With a transaction held open when there is a holder. */
-static int one_round(struct driver_session *session, struct txn_load *load, struct reader *reader,
-                     struct holder *holder, struct costs *costs)
+/* A part of a round; with a transaction held open when there is a holder. */
+static int one_part(struct driver_session *session, struct txn_load *load, struct reader *reader,
+                    struct holder *holder, uint64_t length_ns, struct costs *costs)
 {
     struct resources before, after;
     if (holder && hold(holder))
@@ -273,7 +278,7 @@ static int one_round(struct driver_session *session, struct txn_load *load, stru
     resources_take(session, &before);
     uint64_t records = txn_load_totals(load).records, begin_ns = now_ns();
     count_into(load, reader, holder ? TXN_SLOT_SECOND : TXN_SLOT_FIRST);
-    sleep_until_ns(begin_ns + ROUND_NS);
+    sleep_until_ns(begin_ns + length_ns);
     count_into(load, reader, TXN_SLOT_NONE);
     double seconds = (double)(now_ns() - begin_ns) / (double)NS_PER_S;
     double committed = (double)(txn_load_totals(load).records - records);
@@ -281,6 +286,16 @@ static int one_round(struct driver_session *session, struct txn_load *load, stru
     costs_add(costs, &before, &after, committed, committed * (double)session->options->record_bytes,
               seconds);
     return holder ? let_go(holder) : 0;
+}
+
+static int one_round(struct driver_session *session, struct txn_load *load, struct reader *reader,
+                     struct holder *holder, struct figures *figures)
+{
+    uint64_t hold_ns = session->options->hold_ns, half_ns = min_u64(hold_ns / 2, HALF_NS_MAX);
+    if (one_part(session, load, reader, NULL, half_ns, &figures->costs_without) ||
+        one_part(session, load, reader, holder, hold_ns, &figures->costs_with))
+        return -1;
+    return one_part(session, load, reader, NULL, half_ns, &figures->costs_without);
 }
 
 static double change_percent(struct histogram *without, struct histogram *with, double *without_us,
@@ -318,9 +333,10 @@ static int measure_rounds(struct driver_session *session, struct reader *reader,
         status = txn_load_start(load, NULL);
     sleep_until_ns(now_ns() + report->options->warm_up_ns);
     uint64_t end_ns = now_ns() + report->options->duration_ns;
-    for (bool with = false; status == 0 && (now_ns() < end_ns || with); with = !with)
-        status = one_round(session, load, reader, with ? &holder : NULL,
-                           with ? &figures->costs_with : &figures->costs_without);
+    do {
+        if (status == 0)
+            status = one_round(session, load, reader, &holder, figures);
+    } while (status == 0 && now_ns() < end_ns);
     txn_load_stop(load);
     if (status == 0)
         compare(load, reader, report, figures);

@@ -339,6 +339,7 @@ static void put_special_settings(const struct bench_options *options, json_t *ob
         options->p99_ns > 0 ? number_json((double)options->p99_ns / 1e3) : json_null());
     put(object, "steps", said_json(is_sweep ? options->step_count : 0));
     put(object, "fill_bytes", said_json(is_claim ? options->fill_bytes : 0));
+    put(object, "hold_s", is_claim ? number_json((double)options->hold_ns / 1e9) : json_null());
     put(object, "idle", said_json(is_claim ? options->idle_count : 0));
     put(object, "broker_cores", said_json(is_claim ? options->core_count : 0));
     put(object, "broker_io", is_claim && options->io ? json_string(options->io) : json_null());

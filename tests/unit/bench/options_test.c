@@ -189,6 +189,9 @@ Test(bench_options, a_claim_has_a_name_and_defaults_of_its_own)
     cr_assert_eq(PARSE(BENCH_CLAIM, "open-transaction", "--topic", "t"), OPTIONS_OK);
     cr_expect_str_eq(options.claim, "open-transaction");
     cr_expect_eq(options.rate, 1000);
+    cr_expect_eq(options.hold_ns, NS_PER_S);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--hold", "14m"), OPTIONS_OK);
+    cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--hold", "15m"), OPTIONS_USAGE);
     cr_expect_eq(PARSE(BENCH_CLAIM, "open-transaction", "--rate", "max"), OPTIONS_USAGE,
                  "without room there is no latency to speak of");
     cr_expect_eq(options.record_bytes, 100);

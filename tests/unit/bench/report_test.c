@@ -183,10 +183,10 @@ Test(bench_report, settings_are_what_was_said_and_null_where_they_mean_nothing, 
                                         .fill_bytes = 10};
     report.options = &said;
     expect("settings.linger_us", "5");
-    static const char *const nulls[] = {"in_flight",   "buffer_bytes",       "sample",
-                                        "steps",       "p99_limit_us",       "fill_bytes",
-                                        "broker_io",   "limits_connections", "limits_cpus",
-                                        "broker_cores"};
+    static const char *const nulls[] = {"in_flight",   "buffer_bytes", "sample",
+                                        "steps",       "p99_limit_us", "fill_bytes",
+                                        "hold_s",      "broker_io",    "limits_connections",
+                                        "limits_cpus", "broker_cores"};
     for (size_t i = 0; i < ARRAY_COUNT(nulls); i++) {
         char path[64];
         snprintf(path, sizeof(path), "settings.%s", nulls[i]);
