@@ -275,8 +275,9 @@ static enum retention_step partitions_step(struct retention *retention)
         if (retention->partition >= partitions_count(partitions))
             return RETENTION_NEXT;
         struct partition *partition = partitions_at(partitions, retention->partition);
-        if (retention_check_partition(retention, partition) == RETENTION_WAIT)
-            return RETENTION_WAIT;
+        enum retention_step step = retention_check_partition(retention, partition);
+        if (step != RETENTION_NEXT)
+            return step;
         retention->partition++;
     }
     return RETENTION_MORE;

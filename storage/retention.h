@@ -80,7 +80,7 @@ void retention_kick(struct retention *retention, uint64_t now_ns);
 
 /* ---- retention_partition.c ---- */
 
-/* Open segment and size of one partition. */
+/* Open segment and size of one partition. MORE: what is too much lies in the next file, too; again, please. */
 enum retention_step retention_check_partition(struct retention *retention,
                                               struct partition *partition);
 

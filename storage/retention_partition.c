@@ -2,7 +2,7 @@
  *
  * Happy path: two comparisons say that nothing is to be done. By size, the batches from the log start on are
  * counted, in the open index or in the image of the file that holds the log start, as long as what they take away
- * leaves the limit; what lies in the next file is found by the next pass.
+ * leaves the limit; what lies in the next file is found by the next step.
  *
  * Failure modes: as in retention.c; a log start that no file holds is left to the readers, who tell. */
 #include "storage/retention.h"
@@ -46,7 +46,9 @@ enum retention_step retention_check_partition(struct retention *retention,
         return RETENTION_WAIT;
     if (cut.log_start == partition->log_start)
         return RETENTION_NEXT;
-    return retention_move(retention, partition, cut.log_start, cut.bytes_gone);
+    if (retention_move(retention, partition, cut.log_start, cut.bytes_gone) == RETENTION_WAIT)
+        return RETENTION_WAIT;
+    return size_is_over(partition, &excess) ? RETENTION_MORE : RETENTION_NEXT;
 }
 
 /* ---- time ---- */

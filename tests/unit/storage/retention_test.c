@@ -186,6 +186,30 @@ Test(retention, a_partition_keeps_at_least_its_limit_and_not_much_more)
     store_fixture_deinit(&f);
 }
 
+/* A log that grows by several files between two passes would else outgrow its budget. */
+Test(retention, one_pass_takes_as_many_files_as_the_limit_is_exceeded_by)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 6);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert_eq(sf_open_partition_as(&f, 1, i, sf_settings(1, UINT64_MAX, UINT64_MAX)), 0);
+    sf_load(&f, 20 * MIB);
+    sf_flush(&f);
+    sf_idle(&f, 2 * RETENTION_PASS_NS);
+    cr_assert_gt(wal_segment_count(f.store->wal), 4);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert_eq(sf_open_partition_as(&f, 1, i, sf_settings(2, UINT64_MAX, 300 * KIB)), 0);
+    sf_idle(&f,
+            RETENTION_PASS_NS + RETENTION_PASS_NS / 2); // the next one, and not the one behind it
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_geq(of(&f, i)->bytes, 300 * KIB);
+        cr_assert_leq(of(&f, i)->bytes, 300 * KIB + 300 * KIB / 8 + 256 * KIB);
+    }
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
 Test(retention, what_expired_within_the_budget_is_never_archived)
 {
     struct store_fixture f;
