@@ -52,6 +52,8 @@ static const struct option_row rows[] = {
     {"topic", TEXT, ALL, AT(topic), 0, 0, "T", "default bench; made if missing"},
     {"partitions", COUNT, ALL, AT(partition_count), 1, 16384, "N",
      "of the topic when it is made; default 1"},
+    {"retention", SIZE, LOADS | BENCH_TRANSACTIONS, AT(retention_bytes), KIB, 1024 * GIB, "B",
+     "of each partition, when the topic is made (sluice); default the server's"},
     {"record-size", SIZE, ALL, AT(record_bytes), 1, 4 * MIB, "B",
      "bytes of a value; default 1KiB (transactions,\n"
      "                       claim open-transaction: 100)"},
@@ -71,6 +73,9 @@ static const struct option_row rows[] = {
      "each producer has at most N records without an ack; latency from the send"},
     {"lone", FLAG, BENCH_PUBLISH, AT(lone), 0, 0, NULL,
      "synchronous: send one record, wait for its ack, repeat: --closed-loop 1"},
+    {"sustained", FLAG, BENCH_PUBLISH, AT(is_sustained), 0, 0, NULL,
+     "what is kept outgrows the log: waiting for its files is a part of what is\n"
+     "                       measured, and no anomaly"},
     {"duration", SECONDS, ALL, AT(duration_ns), DURATION_MIN_NS, 86400 * NS_PER_S, "S",
      "seconds measured, 0.01 or more; default 10 (limits: 2 for each limit; consume: to the end)"},
     {"repeat", COUNT, LOADS | BENCH_TRANSACTIONS | BENCH_CLAIM, AT(repeat_count), 1, 32, "N",

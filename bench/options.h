@@ -47,6 +47,7 @@ struct bench_options {
 
     /* ---- load ---- */
     uint32_t partition_count; // of the topic when it is made; 0: not said, 1
+    uint64_t retention_bytes; // likewise, of each partition; 0: the server's default
     uint64_t record_bytes;    // of a value
     uint64_t batch_bytes;
     uint32_t producer_count;
@@ -72,10 +73,11 @@ struct bench_options {
     bool compression_lz4;
     bool compressible;
     bool not_idempotent;
-    bool own_request; // every record its own batch
-    bool lone;        // --closed-loop 1
-    bool unchecked;   // consumers do not look at what they read
-    bool stamps_time; // every record carries when it was due: somebody measures its delivery
+    bool own_request;  // every record its own batch
+    bool lone;         // --closed-loop 1
+    bool is_sustained; // the broker may wait for log files
+    bool unchecked;    // consumers do not look at what they read
+    bool stamps_time;  // every record carries when it was due: somebody measures its delivery
     bool from_end;
     bool is_cold; // the server's files are dropped from the page cache first
 

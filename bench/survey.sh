@@ -113,13 +113,13 @@ if begin consume --set retention_bytes=none; then
 fi
 
 if begin sustained --set retention_bytes=none; then
-  measure sustained "1 KiB, what is older is moved to the archive meanwhile" publish --rate max --partitions 4 --producers 2 --warm-up 10 --duration "$(times 5 "$seconds")" "${limits[@]}"
+  measure sustained "1 KiB, what is older is moved to the archive meanwhile" publish --sustained --rate max --partitions 4 --producers 2 --warm-up 10 --duration "$(times 5 "$seconds")" "${limits[@]}"
   table "For as long as the disk has room"
 fi
 
 if begin small; then
   measure own-4 "100 B, own request, 16 producers, 16 partitions" publish --rate max --partitions 16 --producers 16 --record-size 100 --own-request --repeat "$repeat"
-  measure own-64 "100 B, own request, 64 producers, 64 partitions" publish --rate max --partitions 64 --producers 64 --record-size 100 --own-request --clients 2 --repeat "$repeat"
+  measure own-64 "100 B, own request, 64 producers, 64 partitions" publish --rate max --retention 16MiB --partitions 64 --producers 64 --record-size 100 --own-request --clients 2 --repeat "$repeat"
   table "Each record a batch and a request of its own"
 fi
 

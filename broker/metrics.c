@@ -165,7 +165,7 @@ static uint64_t uptime_ms(const struct broker *broker)
 /* What the kernel gave to `io = auto`, too. */
 static bool has_uring(const struct broker *broker)
 {
-    const struct io *io = broker->cores[0].io;
+    const struct io *io = broker->core_count > 0 ? broker->cores[0].io : NULL;
     return io != NULL && strcmp(io_name(io), "uring") == 0;
 }
 

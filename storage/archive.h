@@ -198,7 +198,7 @@ bool archives_is_unweaving(const struct archives *archives);
 enum archive_pressure {
     ARCHIVE_CALM,   // no group waits to be written: a few I/Os in flight, no pauses
     ARCHIVE_BUSY,   // groups are queued: one I/O in flight, and a pause of three times its duration
-    ARCHIVE_URGENT, // the log is starved for spares: as fast as the device goes
+    ARCHIVE_URGENT, // the log has no spares, or soon none: as fast as the device goes
 };
 
 /* Once per loop turn: the next bounded step of run, survey, unlinking and reserve. Returns work

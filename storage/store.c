@@ -355,7 +355,7 @@ bool store_is_urgent(const struct store *store)
 static enum archive_pressure pressure(const struct store *store)
 {
     struct wal_marks marks = wal_marks(store->wal);
-    if (store_is_urgent(store))
+    if (store_is_urgent(store) || upkeep_run_is_late(store))
         return ARCHIVE_URGENT;
     return marks.durable < marks.reserved ? ARCHIVE_BUSY : ARCHIVE_CALM;
 }

@@ -66,6 +66,20 @@ uint64_t upkeep_live_bytes(const struct store *store)
     return wal_segment_count(store->wal) * store->options.segment_bytes;
 }
 
+/* Not asked more often than the answer can change: it may want images, and a run wants the same cache for its own. */
+uint64_t upkeep_needed_bytes(struct store *store)
+{
+    struct upkeep *upkeep = &store->upkeep;
+    if (store->now_ns >= upkeep->needed_look_ns) {
+        upkeep->needed_look_ns = store->now_ns + UPKEEP_LOOK_NS;
+        upkeep->needed_first = upkeep_first_file(store);
+    }
+    uint32_t i = 0, count = wal_segment_count(store->wal);
+    while (i < count && wal_segment_at(store->wal, i)->number < upkeep->needed_first)
+        i++;
+    return (count - i) * store->options.segment_bytes;
+}
+
 /* ---- recycling ---- */
 
 static int recycle_turn(struct store *store)

@@ -16,6 +16,9 @@ struct upkeep {
     uint64_t retry_ns;              // no checkpoint before: the last one failed
     uint64_t unweave_retry_ns;      // no run before: the last one failed
     uint64_t look_ns;               // no look at which segments are needed before
+    uint64_t needed_look_ns;        // likewise, for how much that is:
+    uint64_t needed_first;          // the lowest file that was needed then
+    uint64_t run_lsn;               // where the log was when the last run began
     bool checkpoint_wanted;         // by store_checkpoint(), or after a failure
     bool archive_unnamed;           // a run ended that no checkpoint names yet
     bool is_tight;                  // the disk may not have room for more files
@@ -80,7 +83,10 @@ void upkeep_discard_mind(struct store *store);
 
 int upkeep_unweave_turn(struct store *store);
 /* The log takes so much of its budget that files have to come back. */
-bool upkeep_log_is_high(const struct store *store);
+bool upkeep_log_is_high(struct store *store);
+/* The log grows fast while a run is to bring files back, or few spares are left: so the run no longer leaves most of the device to
+ * others, or all would wait for it soon. */
+bool upkeep_run_is_late(const struct store *store);
 /* An image that was wanted has come, or not: it may be of a source. */
 void upkeep_source_loaded(struct store *store, struct segment *segment,
                           const struct image_load *load);
@@ -94,6 +100,7 @@ bool upkeep_segment_is_needed(struct store *store, struct segment *segment);
 /* Asks for a segment's image, one at a time; upkeep_source_loaded() hears of it. */
 void upkeep_image_want(struct store *store, struct segment *segment);
 uint64_t upkeep_live_bytes(const struct store *store);
+uint64_t upkeep_needed_bytes(struct store *store); // from the first segment on that is needed
 
 #define UPKEEP_RETRY_NS (1 * NS_PER_S)         // after what failed for want of space or memory
 #define UPKEEP_DAMAGE_RETRY_NS (60 * NS_PER_S) // each try is an ERROR line: seen, but no flood

@@ -1,7 +1,7 @@
 /* Unweaving as seen from the store: when the oldest segments are rewritten, and which.
  *
- * Happy path: the log exceeds three quarters of its budget; the oldest segments that are still needed are chosen and
- * pinned, the images of their indexes are copied as they come, and archives_unweave() takes them over; when the run
+ * Happy path: what is needed of the log exceeds three quarters of its budget (what is not comes back with the next
+ * checkpoints anyhow); the oldest segments that are still needed are chosen and pinned, the images of their indexes are copied as they come, and archives_unweave() takes them over; when the run
  * has ended, a checkpoint names the new file.
  *
  * Failure modes: no space or memory: tried again a second later. A damaged source: told, and tried again each minute, since a disk may give
@@ -63,6 +63,7 @@ static int run_start(struct store *store)
         return E_NO_MEMORY;
     for (uint32_t i = first; i < end; i++)
         older.segments[i - first] = wal_segment_at(store->wal, i);
+    upkeep->run_lsn = store_reserved_lsn(store);
     int taken = archives_unweave(store->archives, upkeep->sources, upkeep->source_count, &older,
                                  store->now_wall_ms);
     free(older.segments);
@@ -178,22 +179,34 @@ void upkeep_sources_drop(struct upkeep *upkeep, uint32_t taken)
 
 /* A log that waits for spares is no reason as long as more of them can be made. On a full disk everything is unwoven:
  * only behind what is still needed do segments without batches come back. */
-bool upkeep_log_is_high(const struct store *store)
+bool upkeep_log_is_high(struct store *store)
 {
-    uint64_t live = upkeep_live_bytes(store), budget = store->options.wal_bytes_budget;
+    uint64_t budget = store->options.wal_bytes_budget;
     bool waits = store_is_urgent(store);
-    return live > budget / 4 * 3 || (waits && (live >= budget / 2 || store->upkeep.is_tight)) ||
-           store->room.room == STORE_ROOM_FULL;
+    if (store->room.room == STORE_ROOM_FULL || (waits && store->upkeep.is_tight))
+        return true;
+    uint64_t high = waits ? budget / 2 - 1 : budget / 4 * 3;
+    return upkeep_live_bytes(store) > high && upkeep_needed_bytes(store) > high;
+}
+
+bool upkeep_run_is_late(const struct store *store)
+{
+    uint64_t budget = store->options.wal_bytes_budget;
+    uint64_t spare_bytes = wal_spare_count(store->wal) * store->options.segment_bytes;
+    uint64_t grown_bytes = store_reserved_lsn(store) - store->upkeep.run_lsn;
+    return archives_is_unweaving(store->archives) &&
+           (grown_bytes > budget / 16 || spare_bytes < budget / 8);
 }
 
 /* As many as brings the log down to half of its budget, within one run; only what is durable and visible. */
 static uint32_t unweave_count(struct store *store, uint32_t first)
 {
-    uint64_t live = upkeep_live_bytes(store), half = store->options.wal_bytes_budget / 2;
-    uint64_t bytes = min_u64(live - min_u64(live, half), ARCHIVE_RUN_BYTES_MAX);
-    uint64_t wanted = max_u64(1, bytes / store->options.segment_bytes);
-    if (store->upkeep.is_tight || store->room.room == STORE_ROOM_FULL)
-        wanted = 1; // what needs little room may find it
+    uint64_t wanted = 1; // what needs little room may find it
+    if (!store->upkeep.is_tight && store->room.room != STORE_ROOM_FULL) {
+        uint64_t needed = upkeep_needed_bytes(store), half = store->options.wal_bytes_budget / 2;
+        uint64_t bytes = min_u64(needed - min_u64(needed, half), ARCHIVE_RUN_BYTES_MAX);
+        wanted = max_u64(1, bytes / store->options.segment_bytes);
+    }
     uint32_t count = 0, closed = closed_count(store);
     while (count < min_u64(wanted, ARCHIVE_RUN_SEGMENTS_MAX) && first + count < closed) {
         struct segment *segment = wal_segment_at(store->wal, first + count);

@@ -1,12 +1,14 @@
 /* `sluice-bench claim flat-partitions`: one log for all partitions of a shard, so their number costs nothing.
  *
- * 1, 10, 100, 1,000 and 10,000 partitions in turns, --repeat rounds. Each turn measures the top rate, and acks at 30 % of the top rate of one
+ * 1, 10, 100, 1,000 and 10,000 partitions in turns, --repeat rounds, each in a new topic that keeps 1 GiB, so that the log has room for it and no
+ * archive is made; it is deleted afterwards. Each turn measures the top rate, and acks at 30 % of the top rate of one
  * partition, so that all meet the same load. It holds when the median top rates are at least 90 % of that of one partition, and the median
  * p99 at most 1.5 times, of loads whose records were all sent. */
 #include <stdio.h>
 
 #include "bench/claim/claim.h"
 #include "bench/claim/private_broker.h"
+#include "bench/driver/sluice.h"
 #include "bench/engine/run.h"
 #include "bench/report/costs.h"
 #include "bench/report/median.h"
@@ -14,6 +16,7 @@
 #define LOAD_OF_TOP 0.3
 #define RATE_MIN 0.9
 #define P99_MAX 1.5
+#define KEPT_BYTES (1 * GIB) // of a topic
 
 static const uint32_t counts[] = {1, 10, 100, 1000, 10000};
 
@@ -23,49 +26,63 @@ struct figures {
     struct costs costs; // of the top rate
 };
 
-static int measure_one(const struct bench_options *common, const char *server, uint32_t partitions,
-                       uint64_t rate, struct report *report, struct run_result *result)
+/* The broker that is measured: one of our own, or --server. */
+struct subject {
+    struct private_broker own;
+    const char *server;
+    struct report *report;
+    double top; // rate of one partition
+};
+
+static int measure_one(struct subject *subject, uint32_t partitions, uint64_t rate,
+                       struct run_result *result)
 {
     struct driver_session session;
-    struct bench_options options = *common;
+    struct bench_options options = *subject->report->options;
     char topic[64];
     snprintf(topic, sizeof(topic), "flat-%u", partitions);
-    options.server = server;
+    options.server = subject->server;
     options.topic = topic;
     options.partition_count = partitions;
+    options.retention_bytes = KEPT_BYTES / partitions;
     options.repeat_count = 1;
     options.rate = rate;
     struct run_plan plan = {.rate = rate, .is_publishing = true, .may_overload = true};
+    if (subject->own.place[0] && private_broker_wait_for_spares(&subject->own))
+        return -1;
     if (driver_session_open(&session, &options))
         return -1;
-    int status = run_load(&session, &plan, report, result);
+    int status = run_load(&session, &plan, subject->report, result);
+    int deleted = sluice_topic_delete(sluice_of(&session, 0), topic);
+    if (status == 0 && deleted)
+        status = sluice_complain("deleting the topic", deleted);
     driver_session_close(&session);
     return status;
 }
 
-static int measure_round(const struct bench_options *options, const char *server, uint32_t round,
-                         double *top, struct figures *figures, struct report *report)
+static int measure_round(struct subject *subject, uint32_t round, struct figures *figures)
 {
+    FILE *progress = report_progress(subject->report->options);
     static struct run_result result;
     for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
-        if (measure_one(options, server, counts[i], 0, report, &result))
+        if (measure_one(subject, counts[i], 0, &result))
             return -1;
         figures[i].rate[round] = (double)result.windows[0].acked / result.windows[0].seconds;
         costs_add_run(&figures[i].costs, &result);
         if (round == 0 && i == 0)
-            *top = figures[i].rate[0];
-        uint64_t rate = max_u64(1, (uint64_t)(LOAD_OF_TOP * *top));
-        if (measure_one(options, server, counts[i], rate, report, &result))
+            subject->top = figures[i].rate[0];
+        uint64_t rate = max_u64(1, (uint64_t)(LOAD_OF_TOP * subject->top));
+        if (measure_one(subject, counts[i], rate, &result))
             return -1;
-        claim_check_timed(report, &result);
+        claim_check_timed(subject->report, &result);
         figures[i].not_sent += result.not_sent;
         figures[i].p50_us[round] = result.windows[0].ack.p50_us;
         figures[i].p99_us[round] = result.windows[0].ack.p99_us;
-        fprintf(report_progress(options),
+        fprintf(progress,
                 "round %-5u %6u partitions   %.0f records/s   p99 %.1f us at %llu records/s\n",
                 round + 1, counts[i], figures[i].rate[round], figures[i].p99_us[round],
                 (unsigned long long)rate);
-        fflush(report_progress(options));
+        fflush(progress);
     }
     return 0;
 }
@@ -106,20 +123,18 @@ static void judge(const struct bench_options *options, double top, struct figure
 static int run(struct bench_options *options, struct report *report)
 {
     static struct figures figures[ARRAY_COUNT(counts)];
-    struct private_broker broker = {.place = ""};
-    static const char *const settings[] = {"retention_bytes=64MiB", NULL};
-    const char *server = options->server;
-    double top = 0;
+    static const char *const settings[] = {NULL};
+    struct subject subject = {.server = options->server, .report = report};
     int status = 0;
-    if (server == NULL) {
-        status = private_broker_open(&broker, options, settings);
-        server = broker.process.address;
+    if (subject.server == NULL) {
+        status = private_broker_open(&subject.own, options, settings);
+        subject.server = subject.own.process.address;
     }
     for (uint32_t round = 0; round < options->repeat_count && status == 0; round++)
-        status = measure_round(options, server, round, &top, figures, report);
+        status = measure_round(&subject, round, figures);
     if (status == 0)
-        judge(options, top, figures, report);
-    private_broker_deinit(&broker);
+        judge(options, subject.top, figures, report);
+    private_broker_deinit(&subject.own);
     return status;
 }
 

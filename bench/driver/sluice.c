@@ -84,8 +84,11 @@ static int make_topic(struct sluice_session *self)
     const struct bench_options *options = self->session->options;
     uint32_t wanted = options->partition_count, count = 0;
     struct sluice_topic *topics;
-    int status =
-        sluice_topic_create(self->clients[0], options->topic, wanted ? wanted : 1, NULL, 0);
+    char retention[32];
+    struct sluice_setting setting = {"retention_bytes", retention};
+    snprintf(retention, sizeof(retention), "%llu", (unsigned long long)options->retention_bytes);
+    int status = sluice_topic_create(self->clients[0], options->topic, wanted ? wanted : 1,
+                                     &setting, options->retention_bytes > 0);
     if (status && SLUICE_BROKER_ERROR(status) != PE_TOPIC_EXISTS)
         return fail(self->session, "making the topic", status);
     status = sluice_topic_list(self->clients[0], &options->topic, 1, &topics, &count);

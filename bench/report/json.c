@@ -355,6 +355,7 @@ static json_t *settings_json(const struct report *report)
     json_t *object = json_object();
     put(object, "topic", text_json(options->topic));
     put(object, "partitions", json_integer(report->partition_count));
+    put(object, "retention_bytes", said_json(options->retention_bytes));
     put(object, "record_bytes", json_integer((json_int_t)options->record_bytes));
     put(object, "batch_bytes", json_integer((json_int_t)options->batch_bytes));
     put(object, "producers", json_integer(options->producer_count));
@@ -371,6 +372,7 @@ static json_t *settings_json(const struct report *report)
     put(object, "compressible", json_boolean(options->compressible));
     put(object, "idempotent", json_boolean(!options->not_idempotent));
     put(object, "own_request", json_boolean(options->own_request));
+    put(object, "sustained", json_boolean(options->is_sustained));
     put(object, "send_many", json_integer(options->send_many));
     put(object, "checked", json_boolean(!options->unchecked));
     put(object, "records_each", json_integer(options->records_each));

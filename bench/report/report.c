@@ -100,7 +100,8 @@ void report_take_resources(struct report *report, const struct resources *before
         .waits_for_spare =
             figure_between(before->server.waits_for_spare, after->server.waits_for_spare, 1),
     };
-    if (report->broker.waits_for_spare.known && report->broker.waits_for_spare.value > 0)
+    if (report->broker.waits_for_spare.known && report->broker.waits_for_spare.value > 0 &&
+        !report->options->is_sustained)
         anomaly(report, "the broker waited %.0f times for a prepared log file",
                 report->broker.waits_for_spare.value);
 }

@@ -205,6 +205,20 @@ Test(bench_report, settings_are_what_was_said_and_null_where_they_mean_nothing, 
     expect("settings.broker_io", "\"epoll\"");
 }
 
+Test(bench_report, waits_for_log_files_are_an_anomaly_unless_they_are_what_is_measured,
+     .init = reset)
+{
+    static struct bench_options sustained = {
+        .command = BENCH_PUBLISH, .command_name = "publish", .driver = "sluice", .topic = "t"};
+    struct resources before = {0}, after = {.server = {.waits_for_spare = 3}};
+    report.options = &sustained;
+    report_take_resources(&report, &before, &after);
+    cr_expect_eq(report.anomalies.count, 1);
+    sustained.is_sustained = true;
+    report_take_resources(&report, &before, &after);
+    cr_expect_eq(report.anomalies.count, 1);
+}
+
 Test(bench_report, what_is_read_from_a_cold_disk_is_a_fraction_of_the_bare_read, .init = reset)
 {
     static struct bench_options cold = {

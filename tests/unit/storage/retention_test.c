@@ -229,6 +229,29 @@ Test(retention, what_expired_within_the_budget_is_never_archived)
     store_fixture_deinit(&f);
 }
 
+/* It comes back with the next checkpoints, and is no reason to archive what is still kept. */
+Test(retention, what_has_expired_and_waits_for_a_checkpoint_does_not_make_the_log_high)
+{
+    struct store_fixture f;
+    store_fixture_init(&f, 7);
+    cr_assert_eq(store_fixture_open(&f), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        cr_assert_eq(sf_open_partition_as(&f, 1, i, sf_settings(1, UINT64_MAX, 2 * MIB)), 0);
+    f.store->upkeep.retry_ns = UINT64_MAX; // no checkpoint
+    for (uint32_t n = 0; wal_segment_count(f.store->wal) < 10; n++) {
+        cr_assert_eq(sf_produce(&f, &f.partitions[n % 4], 4, 60000), 0);
+        sf_idle(&f, NS_PER_MS);
+    }
+    sf_idle(&f, NS_PER_S);
+    cr_assert_eq(store_stats(f.store).unweaved_bytes, 0);
+    f.store->upkeep.retry_ns = 0;
+    sf_idle(&f, NS_PER_S);
+    cr_assert_leq(wal_segment_count(f.store->wal), 5);
+    cr_assert_eq(store_stats(f.store).unweaved_bytes, 0);
+    store_fixture_verify(&f);
+    store_fixture_deinit(&f);
+}
+
 Test(retention, archive_files_go_when_everything_in_them_has_expired)
 {
     struct store_fixture f;
@@ -241,6 +264,8 @@ Test(retention, archive_files_go_when_everything_in_them_has_expired)
     sf_idle(&f, NS_PER_S);
     cr_assert_gt(store_stats(f.store).archives, 0);
     age(&f, 2 * DAY_MS);
+    sf_idle(&f,
+            3 * NS_PER_S); // what is in the log has expired as well, before it could be archived
     sf_load(&f, 20 * MIB);
     sf_flush(&f);
     sf_idle(&f, 3 * NS_PER_S);
