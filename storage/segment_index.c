@@ -386,41 +386,58 @@ static uint32_t entries_max(const struct store *store)
 /* ---- chores ---- */
 
 struct chore {
+    struct list link; // in store->chores; the first one is in flight
     struct store *store;
+    int fd; // to be closed; -1: path is to be unlinked
     struct io_op op;
     char path[SEGMENT_PATH_MAX];
 };
 
+static void chore_begin(struct store *store);
+
 static void chore_done(struct io_op *op)
 {
     struct chore *chore = CONTAINER_OF(op, struct chore, op);
-    chore->store->chores--;
+    struct store *store = chore->store;
+    list_remove(&chore->link);
     free(chore);
+    chore_begin(store);
+}
+
+/* One at a time: a file system that discards blocks at once takes milliseconds for an unlink, and eight of them, as a recycling has, keep all of the
+ * kernel's workers from the log's fdatasync. */
+static void chore_begin(struct store *store)
+{
+    if (list_is_empty(&store->chores))
+        return;
+    struct chore *chore = CONTAINER_OF(store->chores.next, struct chore, link);
+    if (io_op_is_active(&chore->op))
+        return;
+    if (chore->fd >= 0)
+        io_close(store->options.io, &chore->op, chore->fd, chore_done);
+    else
+        io_unlink(store->options.io, &chore->op, chore->path, chore_done);
 }
 
 /* Without memory the file stays until the next start, and the descriptor until the end. */
-static struct chore *chore_new(struct store *store)
+static void chore_add(struct store *store, int fd, const char *path)
 {
     struct chore *chore = calloc(1, sizeof(*chore));
     if (!chore)
-        return NULL;
+        return;
     chore->store = store;
-    store->chores++;
-    return chore;
+    chore->fd = fd;
+    snprintf(chore->path, sizeof(chore->path), "%s", path);
+    list_push_back(&store->chores, &chore->link);
+    chore_begin(store);
 }
 
 void store_chore_close(struct store *store, int fd)
 {
-    struct chore *chore = chore_new(store);
-    if (chore)
-        io_close(store->options.io, &chore->op, fd, chore_done);
+    chore_add(store, fd, "");
 }
 
 void store_chore_unlink(struct store *store, const char *path)
 {
-    struct chore *chore = chore_new(store);
-    if (!chore)
-        return;
-    snprintf(chore->path, sizeof(chore->path), "%s", path);
-    io_unlink(store->options.io, &chore->op, chore->path, chore_done);
+    chore_add(store, -1, path);
 }

@@ -144,7 +144,7 @@ MUST_USE int segment_index_lead(struct segment_indexes *indexes, struct segment 
 /* Deletes .idx files of segments that are gone, and *.idx.tmp. Blocking, at start. */
 int segment_indexes_tidy(struct segment_indexes *indexes);
 
-/* ---- small things in flight that nobody waits for ---- */
+/* ---- small things that nobody waits for, one after the other ---- */
 
 void store_chore_close(struct store *store, int fd);
 void store_chore_unlink(struct store *store, const char *path);

@@ -86,7 +86,7 @@ static bool jobs_are_idle(const struct store *store)
 {
     return read_jobs_are_idle(store->reads) && segment_indexes_are_idle(&store->indexes) &&
            staged_mover_is_idle(store->mover) && !store->retention.loading &&
-           !store->upkeep.loading && store->chores == 0;
+           !store->upkeep.loading && list_is_empty(&store->chores);
 }
 
 void store_free(struct store *store)

@@ -97,6 +97,7 @@ static struct store *store_new(const struct store_options *options)
     store->options = *options;
     store->clock = options->clock ? options->clock : clock_system();
     list_init(&store->visible);
+    list_init(&store->chores);
     paths_make(store);
     if (store_make_parts(store) == 0)
         return store;

@@ -65,7 +65,7 @@ struct store {
     struct staged_mover *mover;
     uint64_t now_ns;
     uint64_t now_wall_ms;
-    uint32_t chores; // closes and unlinks in flight that nobody waits for
+    struct list chores; // closes and unlinks that nobody waits for, one after the other
 
     bool append_waits;      // an append got FULL for want of an open index, or of the reserve
     uint32_t commit_spares; // a COMMIT got FULL: it needs so many spares; 0: none waits

@@ -1,7 +1,7 @@
 /* `sluice-bench claim flat-partitions`: one log for all partitions of a shard, so their number costs nothing.
  *
- * 1, 10, 100, 1,000 and 10,000 partitions in turns, --repeat rounds, each in a new topic that keeps 1 GiB, so that the log has room for it and no
- * archive is made; it is deleted afterwards. Each turn measures the top rate, and acks at 30 % of the top rate of one
+ * 1, 10, 100, 1,000 and 10,000 partitions in turns, --repeat rounds, each in a new topic that keeps 1 GiB, or 1 MiB of each partition
+ * if that is more. The log (16 GiB) has room for it, so no archive is made; the topic is deleted afterwards. Each turn measures the top rate, and acks at 30 % of the top rate of one
  * partition, so that all meet the same load. It holds when the median top rates are at least 90 % of that of one partition, and the median
  * p99 at most 1.5 times, of loads whose records were all sent. */
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #define RATE_MIN 0.9
 #define P99_MAX 1.5
 #define KEPT_BYTES (1 * GIB) // of a topic
+#define KEPT_EACH_MIN MIB    // that a broker takes
 
 static const uint32_t counts[] = {1, 10, 100, 1000, 10000};
 
@@ -44,7 +45,7 @@ static int measure_one(struct subject *subject, uint32_t partitions, uint64_t ra
     options.server = subject->server;
     options.topic = topic;
     options.partition_count = partitions;
-    options.retention_bytes = KEPT_BYTES / partitions;
+    options.retention_bytes = max_u64(KEPT_BYTES / partitions, KEPT_EACH_MIN);
     options.repeat_count = 1;
     options.rate = rate;
     struct run_plan plan = {.rate = rate, .is_publishing = true, .may_overload = true};
@@ -123,7 +124,7 @@ static void judge(const struct bench_options *options, double top, struct figure
 static int run(struct bench_options *options, struct report *report)
 {
     static struct figures figures[ARRAY_COUNT(counts)];
-    static const char *const settings[] = {NULL};
+    static const char *const settings[] = {"wal_bytes_budget=16GiB", NULL};
     struct subject subject = {.server = options->server, .report = report};
     int status = 0;
     if (subject.server == NULL) {
