@@ -382,6 +382,8 @@ static int check_claim(struct bench_options *options)
     if (strcmp(claim, "recovery") == 0 && options->partition_count == 0)
         options->partition_count = 10000;
     bool is_heavy = strcmp(claim, "memory-bound") == 0;
+    options->is_sustained =
+        is_heavy; // its partitions outgrow the log: the archive is a part of everything
     if (options->idle_count == 0)
         options->idle_count = is_heavy ? 1000 : 10000;
     if (is_heavy && options->partition_count == 0)

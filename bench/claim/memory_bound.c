@@ -62,7 +62,7 @@ static int measure(const struct bench_options *options, struct private_broker *b
 
 static int run(struct bench_options *options, struct report *report)
 {
-    static const char *const settings[] = {"retention_bytes=1MiB", NULL}; // within the log's budget
+    static const char *const settings[] = {"retention_bytes=64MiB", NULL};
     struct private_broker broker;
     int status = private_broker_open(&broker, options, settings);
     if (status == 0)
