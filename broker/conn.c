@@ -369,10 +369,6 @@ uint64_t conns_deadline_ns(const struct conns *conns)
 /* Who was closed by us is told why by the log only, so that it is there at the usual level. */
 static void time_out(struct conn *conn, const char *why)
 {
-    if (conn->phase == CONN_OPEN && conn->is_unread && !address_peer_has_ended(conn->fd)) {
-        conn_deadline_start(conn, CONN_DEADLINE_ANSWER); // it waits, as we do
-        return;
-    }
     char peer[ADDRESS_TEXT_MAX] = "unknown";
     struct address address;
     if (address_of_peer(conn->fd, &address) == 0)
@@ -381,6 +377,12 @@ static void time_out(struct conn *conn, const char *why)
         LOG_WARN("conn.timed_out", LOG_STR("peer", peer), LOG_STR("why", why));
     counter_add(&conn->core->counters.connections_timed_out_total, 1);
     conn_close(conn, why);
+}
+
+/* Nothing is read of it, and its peer is still there: as long as that is so it may wait. */
+static bool waits_with_us(const struct conn *conn)
+{
+    return conn->phase == CONN_OPEN && conn->is_unread && !address_peer_has_ended(conn->fd);
 }
 
 /* The heads of the lists: each list has one duration, so what is behind the first that is not due
@@ -397,7 +399,11 @@ static int expire(struct conns *conns)
     int count = 0;
     for (int i = 0; i < CONN_DEADLINE_COUNT; i++) {
         while (first_due(&conns->phases[i], deadline_ns[i]) <= now_ns) {
-            time_out(CONTAINER_OF(conns->phases[i].next, struct conn, phase_link), whys[i]);
+            struct conn *conn = CONTAINER_OF(conns->phases[i].next, struct conn, phase_link);
+            if (waits_with_us(conn))
+                conn_deadline_start(conn, CONN_DEADLINE_ANSWER);
+            else
+                time_out(conn, whys[i]);
             count++;
         }
     }

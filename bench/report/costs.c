@@ -1,3 +1,4 @@
+/* Sums of what loads cost, and the ratios of the schema. */
 #include "bench/report/costs.h"
 
 #include "bench/report/values.h"

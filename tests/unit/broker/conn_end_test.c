@@ -44,18 +44,25 @@ Test(conn_end, who_has_gone_is_not_kept_for_answers_that_do_not_come)
     rig_free(rig);
 }
 
+/* One request more than a connection may have unanswered: nothing is read of it any more. */
+static struct conn *fill(struct rig *rig, struct client *client, struct wire *wire)
+{
+    uint32_t partition = 0;
+    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++)
+        wire_fetch(wire, OP_FETCH, i + 1, 0, &partition, 1);
+    send_wire(rig, client, wire);
+    rig_turns(rig, 50);
+    cr_assert(only_conn(rig)->is_unread);
+    return only_conn(rig);
+}
+
 /* Nothing is read of it, so only a look tells. */
 Test(conn_end, who_goes_while_it_has_its_fill_of_requests_is_seen_to_have_gone)
 {
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);
     struct wire wire = wire_new();
-    uint32_t partition = 0;
-    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++)
-        wire_fetch(&wire, OP_FETCH, i + 1, 0, &partition, 1);
-    send_wire(rig, &client, &wire);
-    rig_turns(rig, 50);
-    struct conn *conn = only_conn(rig);
+    struct conn *conn = fill(rig, &client, &wire);
     for (int i = 0; i < 3; i++) { // as long as it is there it may wait
         conn->phase_since_ns -= ANSWER_DEADLINE_NS;
         rig_turns(rig, 5);
@@ -83,13 +90,7 @@ Test(conn_end, who_had_its_fill_and_got_its_answers_goes_on)
     struct rig *rig = rig_new(1);
     struct client client = client_hello(rig);
     struct wire wire = wire_new();
-    uint32_t partition = 0;
-    for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++)
-        wire_fetch(&wire, OP_FETCH, i + 1, 0, &partition, 1);
-    send_wire(rig, &client, &wire);
-    rig_turns(rig, 50);
-    struct conn *conn = only_conn(rig);
-    cr_assert(conn->is_unread);
+    struct conn *conn = fill(rig, &client, &wire);
     for (uint32_t i = 0; i <= CONN_REQUESTS_MAX; i++) {
         struct request *request = rig_take(rig);
         request->error = PE_OFFSET_OUT_OF_RANGE;
